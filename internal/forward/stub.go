@@ -1,0 +1,4 @@
+package forward
+
+// Pool holds the connections to one pod.
+type Pool struct{}
