@@ -1,0 +1,285 @@
+package activator
+
+import (
+	"errors"
+	"maps"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/fault"
+	"github.com/rousehq/rouse/internal/forward"
+	"github.com/rousehq/rouse/internal/identity"
+)
+
+// Headers of Knative's data plane.
+const (
+	headerNamespace = "Knative-Serving-Namespace"
+	headerRevision  = "Knative-Serving-Revision"
+	headerProxy     = "K-Proxy-Request"
+	proxyValue      = "activator"
+)
+
+// Router finds the revision that serves a request by what the client sent.
+type Router interface {
+	// Route returns false when nothing serves the request.
+	Route(x forward.Exchange) (identity.Key, bool)
+}
+
+// Config of an [Activator]. The zero value of a field means its default.
+type Config struct {
+	// QueueTotal bounds the parked requests of all revisions together, default 100,000.
+	QueueTotal int
+	// Tries bounds how often one request is dispatched, default 5: each try beyond the first follows a certain
+	// "was not processed".
+	Tries int
+	// StatPeriod is how often load is reported to control, default 1 s.
+	StatPeriod time.Duration
+	// Name is this instance's name in stats.
+	Name string
+}
+
+// Default returns the configuration with every zero field replaced by its default.
+func (c Config) Default() Config {
+	if c.QueueTotal == 0 {
+		c.QueueTotal = 100_000
+	}
+	if c.Tries == 0 {
+		c.Tries = 5
+	}
+	if c.StatPeriod == 0 {
+		c.StatPeriod = time.Second
+	}
+	if c.Name == "" {
+		c.Name = "activator"
+	}
+	return c
+}
+
+// Validate names every field that is out of range.
+func (c Config) Validate() error {
+	var errs []error
+	if c.QueueTotal < 1 {
+		errs = append(errs, errors.New("activator: QueueTotal must be at least 1"))
+	}
+	if c.Tries < 1 {
+		errs = append(errs, errors.New("activator: Tries must be at least 1"))
+	}
+	if c.StatPeriod < 10*time.Millisecond {
+		errs = append(errs, errors.New("activator: StatPeriod must be at least 10ms"))
+	}
+	return errors.Join(errs...)
+}
+
+// Deps are what an activator works with.
+type Deps struct {
+	Router Router
+	// NewPool makes the connections to a pod; the activator closes what it returns.
+	NewPool func(endpoint.Endpoint) *forward.Pool
+	// Stats receives load: at once on first demand, then every StatPeriod while there is any.
+	Stats StatSink
+	// Observer is told of outcomes; nil for none.
+	Observer Observer
+}
+
+// Observer counts. Its methods are called on the request path and must be cheap and not block.
+type Observer interface {
+	// Dispatched is called when a request that was parked got its pod.
+	Dispatched(rev identity.Revision, parked time.Duration)
+	// Done is called once per request that had a revision, with the last try's result.
+	Done(rev identity.Revision, res forward.Result, tries int, took time.Duration)
+}
+
+// Activator is the data plane's front: see the package comment.
+type Activator struct {
+	cfg    Config
+	deps   Deps
+	parked atomic.Int64
+
+	revs atomic.Pointer[map[identity.Key]*revision]
+	mu   sync.Mutex // serialises changes of revs
+
+	active activeSet
+}
+
+// New checks cfg and returns an activator without revisions.
+func New(cfg Config, deps Deps) (*Activator, error) {
+	cfg = cfg.Default()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Router == nil || deps.NewPool == nil || deps.Stats == nil {
+		return nil, errors.New("activator: Deps needs Router, NewPool and Stats")
+	}
+	a := &Activator{cfg: cfg, deps: deps}
+	a.revs.Store(&map[identity.Key]*revision{})
+	return a, nil
+}
+
+// Put adds a revision, or changes the settings of one that is there. A revision with a new UID replaces the one
+// that had its name.
+func (a *Activator) Put(id identity.Revision, s Settings) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	old := (*a.revs.Load())[id.Key()]
+	if old != nil && old.id == id {
+		old.configure(s)
+		return
+	}
+	r := &revision{id: id, total: &a.parked, newPool: a.deps.NewPool, pods: make(map[string]*pod)}
+	r.settings.Store(&s)
+	next := maps.Clone(*a.revs.Load())
+	next[id.Key()] = r
+	a.revs.Store(&next)
+	if old != nil {
+		old.remove()
+	}
+}
+
+// Remove forgets a revision: parked requests are refused, those in flight finish.
+func (a *Activator) Remove(id identity.Revision) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := (*a.revs.Load())[id.Key()]
+	if r == nil || r.id != id {
+		return
+	}
+	next := maps.Clone(*a.revs.Load())
+	delete(next, id.Key())
+	a.revs.Store(&next)
+	r.remove()
+}
+
+// Update takes over a change of a revision's endpoints. Updates of one revision must come in order.
+func (a *Activator) Update(u endpoint.Update) {
+	if r := a.revision(u.Snapshot.Revision); r != nil {
+		r.update(u)
+	}
+}
+
+// Fail says that the revision's pods cannot start: its parked requests and newcomers fail with the reason while no
+// pod is ready. An empty reason takes it back.
+func (a *Activator) Fail(id identity.Revision, reason string) {
+	if r := a.revision(id); r != nil {
+		r.fail(reason)
+	}
+}
+
+// Counts returns how many requests of the revision are parked and in flight, and how many pods may be picked.
+func (a *Activator) Counts(id identity.Revision) (parked, inFlight, ready int) {
+	if r := a.revision(id); r != nil {
+		return r.counts()
+	}
+	return 0, 0, 0
+}
+
+func (a *Activator) revision(id identity.Revision) *revision {
+	if r := (*a.revs.Load())[id.Key()]; r != nil && r.id == id {
+		return r
+	}
+	return nil
+}
+
+// Handler serves requests. Only a trusted one, on a listener that no public client reaches, honours the revision
+// headers; every other routes by host.
+func (a *Activator) Handler(trusted bool) forward.Handler { return &handler{a, trusted} }
+
+type handler struct {
+	*Activator
+	trusted bool
+}
+
+// ServeExchange implements forward.Handler.
+func (h *handler) ServeExchange(x forward.Exchange) {
+	r := h.route(x)
+	if r == nil {
+		x.Fail(fault.NoRoute, string(x.Host()), 0)
+		return
+	}
+	h.began(r)
+	res, tries := h.dispatch(x, r)
+	r.load.end(time.Now())
+	if h.deps.Observer != nil {
+		h.deps.Observer.Done(r.id, res, tries, time.Since(x.Received()))
+	}
+}
+
+func (h *handler) route(x forward.Exchange) *revision {
+	revs := *h.revs.Load()
+	if h.trusted {
+		ns, name := x.Header(headerNamespace), x.Header(headerRevision)
+		if ns != nil && name != nil {
+			return revs[identity.Key{Namespace: string(ns), Name: string(name)}]
+		}
+	}
+	key, ok := h.deps.Router.Route(x)
+	if !ok {
+		return nil
+	}
+	return revs[key]
+}
+
+// dispatch gives the request to a pod, and to another as long as it is certain that none saw it.
+func (h *handler) dispatch(x forward.Exchange, r *revision) (forward.Result, int) {
+	x.Remove(headerNamespace)
+	x.Remove(headerRevision)
+	x.Set(headerProxy, proxyValue)
+	x.SetTimeouts(r.settings.Load().Timeouts)
+	for try := 1; ; try++ {
+		p, err := h.acquire(x, r, try > 1)
+		if err != nil {
+			return h.refuse(x, r, err), try
+		}
+		res := x.Forward(p.pool)
+		p.release(res.Cause == fault.ConnectFailed)
+		if !res.Retryable {
+			return res, try
+		}
+		if try == h.cfg.Tries {
+			x.Fail(res.Cause, "after "+strconv.Itoa(try)+" tries", time.Second)
+			return res, try
+		}
+	}
+}
+
+// acquire gets a pod, parking the request when none is free.
+func (h *handler) acquire(x forward.Exchange, r *revision, first bool) (*pod, error) {
+	w := x.Waiter()
+	p, err := r.acquire(w, h.cfg.QueueTotal, first)
+	if p != nil || err != nil {
+		return p, err
+	}
+	x.SetWaitDeadline(x.Received().Add(r.settings.Load().QueueDeadline))
+	h.parking(r)
+	err = w.Wait()
+	x.SetWaitDeadline(time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	if h.deps.Observer != nil {
+		h.deps.Observer.Dispatched(r.id, time.Since(x.Received()))
+	}
+	return w.Grant.(*pod), nil
+}
+
+// refuse answers a request that got no pod.
+func (h *handler) refuse(x forward.Exchange, r *revision, err error) forward.Result {
+	cause, detail := fault.Internal, err.Error()
+	var ref *refusal
+	switch {
+	case errors.As(err, &ref):
+		cause, detail = ref.cause, ref.detail
+	case errors.As(err, &cause):
+		detail = ""
+		if cause == fault.QueueDeadline {
+			detail = "rouse.dev/queue-deadline is " + r.settings.Load().QueueDeadline.String()
+		}
+	}
+	row := fault.Of(cause)
+	x.Fail(cause, detail, time.Second)
+	return forward.Result{Cause: cause, Status: row.Status, Err: err}
+}
+
+func limitText(knob string, n int) string { return knob + " is " + strconv.Itoa(n) }

@@ -1,0 +1,223 @@
+package queueproxy
+
+import (
+	"errors"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/rousehq/rouse/breaker"
+	"github.com/rousehq/rouse/internal/fault"
+	"github.com/rousehq/rouse/internal/forward"
+	"github.com/rousehq/rouse/internal/identity"
+)
+
+// Headers of Knative's data plane.
+const (
+	headerOriginalHost = "K-Original-Host"
+	headerProxy        = "K-Proxy-Request"
+	proxyActivator     = "activator"
+)
+
+// Knative lets ten times the limit wait in a pod.
+const queuePerSlot = 10
+
+// Config of a [Proxy].
+type Config struct {
+	Revision identity.Revision
+	Pod      string
+	// ContainerConcurrency is the limit of requests in the application; 0 means none.
+	ContainerConcurrency int
+	// QueueLimit bounds the requests that wait for a slot; 0 means ten times the limit.
+	QueueLimit int
+	// Timeouts count from the moment that a request is admitted.
+	Timeouts forward.Timeouts
+	// App is where the application listens.
+	App netip.AddrPort
+	// StatPeriod is how often load is reported, default 1 s.
+	StatPeriod time.Duration
+}
+
+// Default returns the configuration with every zero field replaced by its default.
+func (c Config) Default() Config {
+	if c.QueueLimit == 0 {
+		c.QueueLimit = queuePerSlot * c.ContainerConcurrency
+	}
+	if c.StatPeriod == 0 {
+		c.StatPeriod = time.Second
+	}
+	return c
+}
+
+// Validate names every field that is out of range.
+func (c Config) Validate() error {
+	var errs []error
+	if c.ContainerConcurrency < 0 {
+		errs = append(errs, errors.New("queueproxy: ContainerConcurrency must be 0 (no limit) or more"))
+	}
+	if c.QueueLimit < 0 {
+		errs = append(errs, errors.New("queueproxy: QueueLimit must be 0 (ten times the limit) or more"))
+	}
+	if !c.App.IsValid() {
+		errs = append(errs, errors.New("queueproxy: App must be the address of the application"))
+	}
+	if c.StatPeriod < 10*time.Millisecond {
+		errs = append(errs, errors.New("queueproxy: StatPeriod must be at least 10ms"))
+	}
+	return errors.Join(errs...)
+}
+
+// Deps are what a proxy works with.
+type Deps struct {
+	// Pool leads to the application; its owner closes it.
+	Pool *forward.Pool
+	// Stats receives a report every StatPeriod; nil for none.
+	Stats StatSink
+	// Ready says whether the application answers its probe; nil means always.
+	Ready func() bool
+	// Observer counts outcomes; nil for none.
+	Observer Observer
+}
+
+// Observer counts. Its methods are called on the request path and must be cheap and not block.
+type Observer interface {
+	// Done is called once per request that is not a probe. app is the time that the application had it, 0 when it
+	// was not admitted.
+	Done(res forward.Result, took, app time.Duration)
+}
+
+// Proxy is the sidecar's request handler: see the package comment.
+type Proxy struct {
+	cfg      Config
+	deps     Deps
+	slots    *breaker.Breaker // nil without a limit
+	load     load
+	draining atomic.Bool
+}
+
+// New checks cfg and returns a proxy.
+func New(cfg Config, deps Deps) (*Proxy, error) {
+	cfg = cfg.Default()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Pool == nil {
+		return nil, errors.New("queueproxy: Deps needs Pool")
+	}
+	p := &Proxy{cfg: cfg, deps: deps}
+	p.load.init(time.Now())
+	if cfg.ContainerConcurrency > 0 {
+		p.slots = breaker.New(cfg.ContainerConcurrency, cfg.QueueLimit)
+	}
+	return p, nil
+}
+
+// Drain makes probes fail from now on. Requests are still served: whoever owns the listener decides when it ends.
+func (p *Proxy) Drain() { p.draining.Store(true) }
+
+// Draining reports whether Drain was called.
+func (p *Proxy) Draining() bool { return p.draining.Load() }
+
+// Depth returns how many requests are in the proxy, and how many of them wait for a slot.
+func (p *Proxy) Depth() (inFlight, pending int) {
+	if p.slots == nil {
+		return p.load.inFlight(), 0
+	}
+	c := p.slots.Counts()
+	return c.InFlight + c.Pending, c.Pending
+}
+
+// ServeExchange implements forward.Handler.
+func (p *Proxy) ServeExchange(x forward.Exchange) {
+	if isProbe(x) {
+		p.answerProbe(x)
+		return
+	}
+	proxied := string(x.Header(headerProxy)) == proxyActivator
+	p.load.begin(proxied)
+	res, app := p.admit(x)
+	p.load.end(proxied)
+	if p.deps.Observer != nil {
+		p.deps.Observer.Done(res, time.Since(x.Received()), app)
+	}
+}
+
+// admit waits for a slot and forwards.
+func (p *Proxy) admit(x forward.Exchange) (forward.Result, time.Duration) {
+	if p.slots == nil {
+		return p.forward(x)
+	}
+	if !p.slots.TryAcquire() {
+		if err := p.slots.Acquire(x.Waiter()); err != nil {
+			return p.refuse(x, err), 0
+		}
+	}
+	defer p.slots.Release()
+	return p.forward(x)
+}
+
+func (p *Proxy) forward(x forward.Exchange) (forward.Result, time.Duration) {
+	if host := x.Header(headerOriginalHost); host != nil {
+		x.SetHost(string(host))
+		x.Remove(headerOriginalHost)
+	}
+	x.SetTimeouts(p.cfg.Timeouts)
+	start := time.Now()
+	res := x.Forward(p.deps.Pool)
+	if res.Retryable {
+		// The application saw nothing: let an activator of ours try another pod.
+		x.SetResponse(forward.NotAdmittedHeader, res.Cause.String())
+		x.Fail(res.Cause, "the application at "+p.cfg.App.String()+" takes no connection", 0)
+	}
+	return res, time.Since(start)
+}
+
+// refuse answers a request that got no slot.
+func (p *Proxy) refuse(x forward.Exchange, err error) forward.Result {
+	cause := fault.Internal
+	switch {
+	case errors.Is(err, breaker.ErrFull):
+		cause = fault.QueueFull
+		x.SetResponse(forward.NotAdmittedHeader, cause.String())
+	case errors.As(err, &cause):
+	}
+	x.Fail(cause, "pending request queue full", time.Second)
+	return forward.Result{Cause: cause, Status: fault.Of(cause).Status, Err: err}
+}
+
+// Probes: how they are known, and what queue-proxies are asked.
+const (
+	probeHeader    = "K-Network-Probe"
+	probeQueue     = "queue"
+	kubeletHeader  = "K-Kubelet-Probe"
+	kubeletAgent   = "kube-probe/"
+	activatorAgent = "Knative-Activator-Probe"
+	scalerAgent    = "Knative-Autoscaling-Probe"
+)
+
+// isProbe knows a probe by its User-Agent or by the header that kubelet is configured to send.
+func isProbe(x forward.Exchange) bool {
+	agent := x.Header("User-Agent")
+	return hasPrefix(agent, kubeletAgent) || hasPrefix(agent, activatorAgent) || hasPrefix(agent, scalerAgent) ||
+		x.Header(kubeletHeader) != nil
+}
+
+func hasPrefix(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
+}
+
+// answerProbe says whether the pod may be given requests.
+func (p *Proxy) answerProbe(x forward.Exchange) {
+	const text = "text/plain; charset=utf-8"
+	value := x.Header(probeHeader)
+	switch {
+	case value != nil && string(value) != probeQueue:
+		x.Reply(400, text, "unexpected probe header value: "+string(value)+"\n")
+	case p.Draining():
+		x.Reply(503, text, "draining\n")
+	case p.deps.Ready != nil && !p.deps.Ready():
+		x.Reply(503, text, "queue not ready\n")
+	default:
+		x.Reply(200, text, probeQueue)
+	}
+}
