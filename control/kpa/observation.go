@@ -1,0 +1,81 @@
+package kpa
+
+import "time"
+
+// Sample is the windowed load of one metric over the whole revision, not per pod.
+type Sample struct {
+	// Stable and Panic are the averages of the two windows.
+	Stable float64
+	Panic  float64
+	// Present is false when there was no data in the stable window. A caller that has nothing to collect from
+	// (target burst capacity -1, where every request is reported by an activator) passes zeros as present.
+	Present bool
+}
+
+// Reachability says whether a route leads to the revision. Without one, bounds and rates that keep pods are ignored.
+type Reachability uint8
+
+// The reachabilities.
+const (
+	ReachabilityUnknown Reachability = iota // treated as reachable
+	Reachable
+	Unreachable
+)
+
+// String returns the name as Knative writes it.
+func (r Reachability) String() string { return [...]string{"unknown", "reachable", "unreachable"}[r] }
+
+// ProbeResult is the answer to "does the public address lead to an activator": nothing may lose its last pod before.
+type ProbeResult uint8
+
+// The probe results.
+const (
+	ProbeUnknown ProbeResult = iota // not asked yet: the decision asks for a probe
+	ProbeOK                         // an activator answered
+	ProbeFailed                     // something else did, or nothing
+)
+
+// Path is who carries the traffic to the revision, as acknowledged, not as wished.
+type Path struct {
+	// ProxiedSince is since when every request comes through an activator; zero while some may not.
+	ProxiedSince time.Time
+	// Activators is how many activators are ready to carry traffic.
+	Activators int
+	// Probe is the last answer of the public address.
+	Probe ProbeResult
+}
+
+// Startup is what was learnt about the revision for drain-aware bursts; zero values are "not learnt yet".
+type Startup struct {
+	// Base is how long one pod takes from being asked for to being ready.
+	Base time.Duration
+	// PerPod is by how much each further pod that starts at the same time comes later.
+	PerPod time.Duration
+	// Work is how long the application works on a request.
+	Work time.Duration
+	// OldestStarting is how long ago the oldest of the starting pods was asked for.
+	OldestStarting time.Duration
+}
+
+// Observation is what is seen of a revision at one instant.
+type Observation struct {
+	// Ready is how many pods are ready and not terminating, Starting how many exist and are not ready yet, and
+	// Terminating how many finish what they have.
+	Ready       int
+	Starting    int
+	Terminating int
+	// Replicas is how many pods the scale target is set to.
+	Replicas int
+	// Metrics are the loads by Metric. Those without a target in the policy only tell whether there is any load.
+	Metrics [NumMetrics]Sample
+	// Reachability says whether a route leads here.
+	Reachability Reachability
+	// Path is who carries the traffic.
+	Path Path
+	// InFlight is how many requests are in the system this instant, the parked ones too: a burst is drained from here.
+	InFlight float64
+	// Startup is what was learnt about the revision.
+	Startup Startup
+	// Floor is the least number of pods that a schedule asks for now.
+	Floor int
+}
