@@ -12,6 +12,7 @@ import (
 	"github.com/rousehq/rouse/internal/fault"
 	"github.com/rousehq/rouse/internal/forward"
 	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/metrics"
 )
 
 // Headers of Knative's data plane.
@@ -101,7 +102,8 @@ type Activator struct {
 	revs atomic.Pointer[map[identity.Key]*revision]
 	mu   sync.Mutex // serialises changes of revs
 
-	active activeSet
+	active   activeSet
+	producer string // this process in stats, unique over restarts
 }
 
 // New checks cfg and returns an activator without revisions.
@@ -113,7 +115,7 @@ func New(cfg Config, deps Deps) (*Activator, error) {
 	if deps.Router == nil || deps.NewPool == nil || deps.Stats == nil {
 		return nil, errors.New("activator: Deps needs Router, NewPool and Stats")
 	}
-	a := &Activator{cfg: cfg, deps: deps}
+	a := &Activator{cfg: cfg, deps: deps, producer: cfg.Name + "/" + strconv.FormatInt(time.Now().UnixNano(), 36)}
 	a.revs.Store(&map[identity.Key]*revision{})
 	return a, nil
 }
@@ -128,7 +130,8 @@ func (a *Activator) Put(id identity.Revision, s Settings) {
 		old.configure(s)
 		return
 	}
-	r := &revision{id: id, total: &a.parked, newPool: a.deps.NewPool, pods: make(map[string]*pod)}
+	r := &revision{id: id, total: &a.parked, newPool: a.deps.NewPool, pods: make(map[string]*pod),
+		load: metrics.NewSharedRequestStats(time.Now())}
 	r.settings.Store(&s)
 	next := maps.Clone(*a.revs.Load())
 	next[id.Key()] = r
@@ -198,9 +201,9 @@ func (h *handler) ServeExchange(x forward.Exchange) {
 		x.Fail(fault.NoRoute, string(x.Host()), 0)
 		return
 	}
-	h.began(r)
+	h.began(r, x.Received())
 	res, tries := h.dispatch(x, r)
-	r.load.end(time.Now())
+	r.load.Out(time.Now(), false)
 	if h.deps.Observer != nil {
 		h.deps.Observer.Done(r.id, res, tries, time.Since(x.Received()))
 	}
@@ -252,7 +255,6 @@ func (h *handler) acquire(x forward.Exchange, r *revision, first bool) (*pod, er
 		return p, err
 	}
 	x.SetWaitDeadline(x.Received().Add(r.settings.Load().QueueDeadline))
-	h.parking(r)
 	err = w.Wait()
 	x.SetWaitDeadline(time.Time{})
 	if err != nil {

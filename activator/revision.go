@@ -10,6 +10,7 @@ import (
 	"github.com/rousehq/rouse/internal/fault"
 	"github.com/rousehq/rouse/internal/forward"
 	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/metrics"
 )
 
 // A pod that refused a connection is tried again after this long, doubling with each refusal in a row.
@@ -36,7 +37,8 @@ type revision struct {
 	settings atomic.Pointer[Settings]
 	total    *atomic.Int64 // parked requests of all revisions
 	newPool  func(endpoint.Endpoint) *forward.Pool
-	load     load
+	load     *metrics.SharedRequestStats
+	report   reporting
 
 	mu      sync.Mutex // guards all below; no call leaves the package under it but pool constructors
 	queue   breaker.Queue

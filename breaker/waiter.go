@@ -75,6 +75,22 @@ func (q *Queue) Push(w *Waiter, owner Owner) {
 	q.n++
 }
 
+// PushFront puts w at the head: for one that was granted before, and came back through no fault of its own.
+func (q *Queue) PushFront(w *Waiter, owner Owner) {
+	w.box.Owner = owner
+	w.owner.Store(&w.box)
+	w.Grant = nil
+	w.queued = true
+	w.prev, w.next = nil, q.head
+	if q.head != nil {
+		q.head.prev = w
+	} else {
+		q.tail = w
+	}
+	q.head = w
+	q.n++
+}
+
 // Remove takes w out and reports whether it stood in the queue.
 func (q *Queue) Remove(w *Waiter) bool {
 	if !w.queued {

@@ -134,11 +134,12 @@ func (p *Proxy) ServeExchange(x forward.Exchange) {
 		return
 	}
 	proxied := string(x.Header(headerProxy)) == proxyActivator
-	p.load.begin(proxied)
+	p.load.begin(x.Received(), proxied)
 	res, app := p.admit(x)
-	p.load.end(proxied)
+	now := time.Now()
+	p.load.end(now, proxied, app)
 	if p.deps.Observer != nil {
-		p.deps.Observer.Done(res, time.Since(x.Received()), app)
+		p.deps.Observer.Done(res, now.Sub(x.Received()), app)
 	}
 }
 

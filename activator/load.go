@@ -1,0 +1,112 @@
+package activator
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rousehq/rouse/metrics"
+)
+
+// StatSink receives reports of load. It must not block for long: it is called on the request path when a revision's
+// first request comes.
+type StatSink interface {
+	Report(m metrics.Message)
+}
+
+// reporting is what an activator remembers of a revision between two reports.
+type reporting struct {
+	active atomic.Bool // in the active set
+	first  atomic.Bool // the first request of this period was reported at once
+	seq    atomic.Uint64
+}
+
+// activeSet holds the revisions that have something to report, so that idle ones cost nothing.
+type activeSet struct {
+	mu   sync.Mutex
+	list []*revision // guarded by mu
+}
+
+func (s *activeSet) add(r *revision) {
+	s.mu.Lock()
+	s.list = append(s.list, r)
+	s.mu.Unlock()
+}
+
+// take empties the set.
+func (s *activeSet) take() []*revision {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.list
+	s.list = nil
+	return list
+}
+
+// began counts a request. The first of an idle revision is reported at once: it may have to be woken.
+func (a *Activator) began(r *revision, now time.Time) {
+	first := r.report.active.CompareAndSwap(false, true)
+	if first {
+		r.load.Report(now) // an idle time is no part of the first period
+	}
+	r.load.In(now, false)
+	if first {
+		a.active.add(r)
+		r.report.first.Store(true)
+		a.send(r, metrics.Report{AverageConcurrency: 1, RequestCount: 1}, time.Now())
+	}
+}
+
+// Run reports the load of every active revision each StatPeriod, until ctx ends.
+func (a *Activator) Run(ctx context.Context) error {
+	tick := time.NewTicker(a.cfg.StatPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			for _, r := range a.active.take() {
+				a.reportLoad(r, now)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// reportLoad reports one period, without the request that was reported ahead, and keeps the revision in the set while
+// it has load.
+func (a *Activator) reportLoad(r *revision, now time.Time) {
+	rep := r.load.Report(now)
+	if r.report.first.Swap(false) {
+		rep.AverageConcurrency = max(0, rep.AverageConcurrency-1)
+		rep.RequestCount = max(0, rep.RequestCount-1)
+	}
+	a.send(r, rep, now)
+	if rep.AverageConcurrency > 0 || r.load.InFlight() > 0 {
+		a.active.add(r)
+		return
+	}
+	r.report.active.Store(false)
+	// A request may have come between the look and the store, and have found the revision active.
+	if r.load.InFlight() > 0 && r.report.active.CompareAndSwap(false, true) {
+		a.active.add(r)
+	}
+}
+
+func (a *Activator) send(r *revision, rep metrics.Report, now time.Time) {
+	parked, _, _ := r.counts()
+	a.deps.Stats.Report(metrics.Message{Namespace: r.id.Namespace, Name: r.id.Name, Stat: metrics.Stat{
+		PodName:            a.cfg.Name,
+		AverageConcurrency: rep.AverageConcurrency,
+		RequestCount:       rep.RequestCount,
+		Timestamp:          now.Unix(),
+		Extension: metrics.Extension{
+			Version:     metrics.ExtensionVersion,
+			RevisionUID: r.id.UID,
+			Producer:    a.producer,
+			Sequence:    r.report.seq.Add(1),
+			Parked:      float64(parked),
+			QueueLength: float64(parked),
+		},
+	}})
+}

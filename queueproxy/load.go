@@ -1,0 +1,94 @@
+package queueproxy
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/rousehq/rouse/metrics"
+)
+
+// StatSink receives reports of load. It must not block for long: a report that cannot be delivered is lost, and the
+// next one replaces it.
+type StatSink interface {
+	Report(m metrics.Message)
+}
+
+// load measures what is in the proxy.
+type load struct {
+	stats *metrics.SharedRequestStats
+	start time.Time
+	// What the application did since the last report.
+	workNanos atomic.Int64
+	workDone  atomic.Int64
+}
+
+func (l *load) init(now time.Time) {
+	l.stats = metrics.NewSharedRequestStats(now)
+	l.start = now
+}
+
+func (l *load) inFlight() int { return int(l.stats.InFlight()) }
+
+func (l *load) begin(now time.Time, proxied bool) { l.stats.In(now, proxied) }
+
+// end counts a request that leaves; app is the time that the application had it, 0 when it never did.
+func (l *load) end(now time.Time, proxied bool, app time.Duration) {
+	l.stats.Out(now, proxied)
+	if app > 0 {
+		l.workNanos.Add(int64(app))
+		l.workDone.Add(1)
+	}
+}
+
+// work returns the application's mean time per request since the last call, in seconds.
+func (l *load) work() float64 {
+	n, sum := l.workDone.Swap(0), l.workNanos.Swap(0)
+	if n == 0 {
+		return 0
+	}
+	return time.Duration(sum / n).Seconds()
+}
+
+// Stat reads the load since the last call and begins a new period. One goroutine at a time may call it.
+func (p *Proxy) Stat(now time.Time) metrics.Stat {
+	r := p.load.stats.Report(now)
+	_, pending := p.Depth()
+	return metrics.Stat{
+		PodName:                   p.cfg.Pod,
+		AverageConcurrency:        r.AverageConcurrency,
+		AverageProxiedConcurrency: r.AverageProxiedConcurrency,
+		RequestCount:              r.RequestCount,
+		ProxiedRequestCount:       r.ProxiedRequestCount,
+		ProcessUptime:             now.Sub(p.load.start).Seconds(),
+		Timestamp:                 now.Unix(),
+		Extension: metrics.Extension{
+			Version:     metrics.ExtensionVersion,
+			RevisionUID: p.cfg.Revision.UID,
+			Producer:    p.cfg.Pod,
+			QueueLength: float64(pending),
+			Draining:    p.Draining(),
+			WorkSeconds: p.load.work(),
+		},
+	}
+}
+
+// Run reports every StatPeriod until ctx ends. Without a sink it only waits.
+func (p *Proxy) Run(ctx context.Context) {
+	if p.deps.Stats == nil {
+		<-ctx.Done()
+		return
+	}
+	tick := time.NewTicker(p.cfg.StatPeriod)
+	defer tick.Stop()
+	for seq := uint64(1); ; seq++ {
+		select {
+		case now := <-tick.C:
+			s := p.Stat(now)
+			s.Extension.Sequence = seq
+			p.deps.Stats.Report(metrics.Message{Namespace: p.cfg.Revision.Namespace, Name: p.cfg.Revision.Name, Stat: s})
+		case <-ctx.Done():
+			return
+		}
+	}
+}
