@@ -6,6 +6,6 @@
 // not built gives a warning and never stops what can run; a document that is not understood is never silently
 // dropped. Nothing is read but the sources given, aliases cannot blow a small file up, and no input makes it panic.
 //
-// It does not interpret autoscaling settings (package config does: see [Options.Settings]), starts nothing and knows
-// no cluster. All functions are safe for concurrent use; a [Set] is immutable by convention once returned.
+// It does not interpret autoscaling settings (package config does, and its faults get their place here), starts
+// nothing and knows no cluster. All functions are safe for concurrent use; a [Set] is immutable by convention once returned.
 package manifest

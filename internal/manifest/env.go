@@ -3,6 +3,7 @@ package manifest
 import (
 	"encoding/base64"
 	"slices"
+	"strings"
 )
 
 // reservedEnv are set by Rouse itself for every process.
@@ -45,6 +46,9 @@ func (l *loader) envVar(e *object, index int) EnvVar {
 	v := EnvVar{Value: e.text("value")}
 	if n, ok := e.need("name", "name the variable"); ok {
 		v.Name, _ = n.text()
+		if strings.ContainsAny(v.Name, "=\x00") {
+			n.errorf("", "is %q, must not hold '='", clip(v.Name))
+		}
 		if slices.Contains(reservedEnv, v.Name) {
 			n.errorf("leave it out: Rouse sets it for every process", "is %s, which is reserved", v.Name)
 		}
@@ -90,10 +94,21 @@ func (l *loader) resolveReferences() {
 		case has:
 			r.target.Value = value
 		case r.optional:
+			r.target.unset = true
 		case !ok:
 			r.at.errorf("add it to the files, or write the value itself", "%s %s/%s is not in the manifests", r.kind, r.at.obj.Namespace, clip(r.name))
 		default:
 			r.at.errorf("add it there, or write the value itself", "%s %s/%s has no key %q", r.kind, r.at.obj.Namespace, clip(r.name), clip(r.key))
+		}
+	}
+}
+
+// dropUnset takes optional variables out whose key nobody defines: they are not set, rather than empty.
+func (l *loader) dropUnset() {
+	for i := range l.set.Services {
+		cs := l.set.Services[i].Template.Containers
+		for j := range cs {
+			cs[j].Env = slices.DeleteFunc(cs[j].Env, func(e EnvVar) bool { return e.unset })
 		}
 	}
 }

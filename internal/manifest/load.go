@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -111,6 +112,8 @@ func Load(sources []Source, opts Options) (*Set, Diagnostics) {
 		l.source(s)
 	}
 	l.resolveReferences()
+	l.dropUnset()
+	l.checkSettings()
 	l.checkImages()
 	l.checkRunnable(sources)
 	l.sort(sources)
@@ -151,7 +154,7 @@ func (l *loader) sort(sources []Source) {
 		if d := order[a.File] - order[b.File]; d != 0 {
 			return d
 		}
-		return a.Line - b.Line
+		return cmp.Compare(uint(a.Line-1), uint(b.Line-1)) // no line sorts last
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Set is everything that a load understood.
@@ -68,6 +69,10 @@ type Service struct {
 	Template    Template
 	// Traffic is never empty: without spec.traffic it is all to the latest revision.
 	Traffic []TrafficTarget
+	// RolloutDuration spreads a move of traffic to a new latest revision over time; 0 is at once.
+	RolloutDuration time.Duration
+	// ClusterLocal keeps the service off its public host.
+	ClusterLocal bool
 }
 
 // WhereAnnotation returns "file:line" of an annotation of the template.
@@ -120,6 +125,7 @@ func (c *Container) H2C() bool { return len(c.Ports) > 0 && c.Ports[0].Name == "
 type EnvVar struct {
 	Name  string
 	Value string
+	unset bool // an optional reference that nobody defines; never so in a loaded Set
 }
 
 // Port is a port that a container listens on. Local pods get a port of their own by PORT instead.

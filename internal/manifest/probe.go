@@ -22,11 +22,11 @@ func (o *object) probe(name string, ports []Port) *Probe {
 	p := &Probe{}
 	f.handler(p, ports)
 	f.timing(p, name == "readinessProbe")
-	if p.Kind == ExecProbe || p.Kind == GRPCProbe {
-		c.warnf("use httpGet or tcpSocket", "%s probes are not run for local processes yet; a TCP connect stands in", p.Kind)
-	}
-	if name != "readinessProbe" {
+	switch {
+	case name != "readinessProbe":
 		c.warnf("", "is not run for local processes yet; a process that exits is replaced")
+	case p.Kind == ExecProbe || p.Kind == GRPCProbe:
+		c.warnf("use httpGet or tcpSocket", "%s probes are not run for local processes yet; a TCP connect stands in", p.Kind)
 	}
 	f.unbuilt("is not used for local processes yet", "terminationGracePeriodSeconds")
 	return p

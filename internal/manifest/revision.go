@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"crypto/md5"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -15,7 +16,18 @@ func (s *Service) RevisionName(generation int64) string {
 	if s.Template.Name != "" {
 		return s.Template.Name
 	}
-	return fmt.Sprintf("%s-%05d", s.Name, generation)
+	return childName(s.Name, fmt.Sprintf("-%05d", generation))
+}
+
+// childName joins a name and a suffix the way Knative does, so that both make the same objects: a name too long
+// for a label is cut and made unique by its MD5.
+func childName(parent, suffix string) string {
+	if len(parent)+len(suffix) <= maxLabel {
+		return parent + suffix
+	}
+	sum := md5.Sum([]byte(parent))
+	keep := max(0, maxLabel-2*md5.Size-len(suffix))
+	return parent[:keep] + hex.EncodeToString(sum[:]) + suffix
 }
 
 // Revision returns the identity of the revision that the given generation makes.

@@ -1,9 +1,7 @@
 package manifest
 
 import (
-	"maps"
 	"regexp"
-	"slices"
 	"strings"
 )
 
@@ -15,21 +13,29 @@ const (
 	defaultResponseStart = 300 // applied only where it is below timeoutSeconds
 )
 
-// dnsLabel is RFC 1123's label, as Kubernetes reads it.
-var dnsLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+// Labels as Kubernetes reads RFC 1123 (namespaces, containers) and RFC 1035 (whatever becomes a host name).
+var (
+	label1123 = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+	label1035 = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`)
+)
 
 // maxLabel is how long a label may be.
 const maxLabel = 63
 
-const labelRule = "must be lower-case letters, digits and '-', at most 63, starting and ending with a letter or digit"
-
-func isLabel(s string) bool { return len(s) <= maxLabel && dnsLabel.MatchString(s) }
-
 // label reads a field that must be a DNS label.
 func (c cursor) label() string {
+	return c.matching(label1123, "starting and ending with a letter or digit")
+}
+
+// hostLabel reads a field that becomes part of a host name.
+func (c cursor) hostLabel() string {
+	return c.matching(label1035, "starting with a letter and ending with a letter or digit")
+}
+
+func (c cursor) matching(rule *regexp.Regexp, ends string) string {
 	s, ok := c.text()
-	if ok && !isLabel(s) {
-		c.errorf("", "is %q, %s", clip(s), labelRule)
+	if ok && (len(s) > maxLabel || !rule.MatchString(s)) {
+		c.errorf("", "is %q, must be at most %d lower-case letters, digits and '-', %s", clip(s), maxLabel, ends)
 	}
 	return s
 }
@@ -47,7 +53,7 @@ func (l *loader) metadata(o *object, labelled bool) (labels, annotations map[str
 	name, named := meta.need("name", "give the object a name")
 	if named {
 		if labelled {
-			o.obj.Name = name.label()
+			o.obj.Name = name.hostLabel()
 		} else {
 			o.obj.Name, _ = name.text()
 		}
@@ -98,23 +104,13 @@ func (l *loader) service(o *object) {
 	svc.Traffic = spec.traffic()
 	spec.done()
 	l.misplaced(o, svc.Annotations)
+	svc.RolloutDuration = l.rolloutDuration(o, svc.Annotations)
+	svc.ClusterLocal = l.clusterLocal(o, svc.Labels)
 	if !valid {
 		return
 	}
 	svc.Object = *o.obj
 	l.set.Services = append(l.set.Services, svc)
-}
-
-// misplaced reports autoscaling annotations on the service: Knative refuses them there, since only those of the
-// template reach the revision.
-func (l *loader) misplaced(o *object, annotations map[string]string) {
-	for _, key := range slices.Sorted(maps.Keys(annotations)) {
-		if strings.HasPrefix(key, "autoscaling.knative.dev/") {
-			path := "metadata.annotations[" + key + "]"
-			l.add(Fault{Error, o.obj.pos.file, o.obj.pos.lineOf(path), o.obj.title(), path,
-				"has no effect on the service itself", "move it to spec.template.metadata.annotations"})
-		}
-	}
 }
 
 // template decodes spec.template and reports whether it can be run.
@@ -154,7 +150,7 @@ func (o *object) revisionName(service string) string {
 	if !ok {
 		return ""
 	}
-	name := c.label()
+	name := c.hostLabel()
 	if service != "" && !strings.HasPrefix(name, service+"-") {
 		c.errorf("or leave it out: a name is generated", "is %q, must start with %q", clip(name), service+"-")
 	}
@@ -176,13 +172,9 @@ func (o *object) limits(t *Template) {
 	t.IdleTimeoutSeconds = o.bounded("idleTimeoutSeconds", 0, t.TimeoutSeconds)
 }
 
-// bounded reads a timeout that has an effect only below the one for the whole request.
+// bounded reads a timeout that cannot be longer than that of the whole request.
 func (o *object) bounded(name string, unset, total int64) int64 {
-	n := o.integer(name, 0, maxTimeoutSeconds, unset, "0 is off")
-	if c, ok := o.take(name); ok && n > total {
-		c.warnf("lower it or raise timeoutSeconds", "is %d, has no effect above timeoutSeconds, which is %d", n, total)
-	}
-	return n
+	return o.integer(name, 0, total, unset, "0 is off, timeoutSeconds is the most")
 }
 
 // podFields names what a pod of a cluster has and a local process has not.

@@ -2,9 +2,10 @@ package manifest
 
 // traffic reads spec.traffic; without it everything goes to the latest revision.
 func (o *object) traffic() []TrafficTarget {
+	toLatest := []TrafficTarget{{LatestRevision: true, Percent: 100}}
 	c, ok := o.take("traffic")
 	if !ok {
-		return []TrafficTarget{{LatestRevision: true, Percent: 100}}
+		return toLatest
 	}
 	var out []TrafficTarget
 	tags := map[string]bool{}
@@ -22,6 +23,9 @@ func (o *object) traffic() []TrafficTarget {
 		sum += target.Percent
 		out = append(out, target)
 	})
+	if len(out) == 0 {
+		return toLatest
+	}
 	if sum != 100 {
 		c.errorf("set percent of each row", "the percentages sum to %d, must be 100", sum)
 	}
@@ -32,10 +36,10 @@ func (o *object) trafficTarget() TrafficTarget {
 	defer o.done()
 	var t TrafficTarget
 	if c, ok := o.take("tag"); ok {
-		t.Tag = c.label()
+		t.Tag = c.hostLabel()
 	}
 	if c, ok := o.take("revisionName"); ok {
-		t.RevisionName = c.label()
+		t.RevisionName = c.hostLabel()
 	}
 	t.LatestRevision = t.RevisionName == ""
 	if c, ok := o.take("latestRevision"); ok {

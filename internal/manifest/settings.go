@@ -1,0 +1,162 @@
+package manifest
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/identity"
+)
+
+// Autoscaler returns the settings of the set's config-autoscaler, or the defaults when it has none. Faulty
+// settings, which are errors of the load, count as none.
+func (s *Set) Autoscaler() config.Autoscaler {
+	cm, ok := s.ConfigMap("knative-serving", AutoscalerConfig)
+	if !ok {
+		return config.DefaultAutoscaler()
+	}
+	a, faults := config.ParseAutoscaler(cm.Data, cm.WhereKey)
+	if len(faults) > 0 {
+		return config.DefaultAutoscaler()
+	}
+	return a
+}
+
+// ConfigInput returns what a revision's settings are resolved from: the template's annotations and numbers, each
+// with its place in the file, beneath the environment and flags in above.
+func (s *Service) ConfigInput(id identity.Revision, base config.Autoscaler, above config.Layers) config.Input {
+	above.At = s.WhereAnnotation
+	in := config.Input{
+		ID: id, Service: s.Name, Configuration: s.Name,
+		Autoscaler: base, Annotations: s.Template.Annotations, Above: above,
+		SpecAt: func(field string) string { return s.Where("spec.template.spec." + field) },
+	}
+	t := &s.Template
+	in.ContainerConcurrency = s.written("containerConcurrency", &t.ContainerConcurrency)
+	in.TimeoutSeconds = s.written("timeoutSeconds", &t.TimeoutSeconds)
+	in.IdleTimeoutSeconds = s.written("idleTimeoutSeconds", &t.IdleTimeoutSeconds)
+	in.ResponseStartTimeoutSeconds = s.written("responseStartTimeoutSeconds", &t.ResponseStartTimeoutSeconds)
+	if t.ResponseStartTimeoutSeconds > 0 { // a default that depends on timeoutSeconds
+		in.ResponseStartTimeoutSeconds = &t.ResponseStartTimeoutSeconds
+	}
+	return in
+}
+
+// written returns v when the field stands in the file, so that a default keeps its origin.
+func (s *Service) written(field string, v *int64) *int64 {
+	if _, ok := s.pos.lines["spec.template.spec."+field]; !ok {
+		return nil
+	}
+	return v
+}
+
+// checkSettings has package config judge what it reads, and puts its faults where the setting stands.
+func (l *loader) checkSettings() {
+	for i := range l.set.ConfigMaps {
+		cm := &l.set.ConfigMaps[i]
+		if cm.Name == AutoscalerConfig {
+			_, faults := config.ParseAutoscaler(cm.Data, nil)
+			l.refused(&cm.Object, "data", faults)
+			l.unknownKeys(cm)
+		}
+	}
+	base := l.set.Autoscaler()
+	for i := range l.set.Services {
+		s := &l.set.Services[i]
+		_, faults := config.ParseAnnotations(s.Template.Annotations, base, config.Layers{})
+		l.refused(&s.Object, templateAnnotations, faults)
+		l.unknownAnnotations(s)
+		l.checkClass(s, base)
+	}
+}
+
+const templateAnnotations = "spec.template.metadata.annotations"
+
+func (l *loader) refused(o *Object, path string, faults []config.Fault) {
+	for _, f := range faults {
+		l.addKeyed(Error, o, path, f.Key, fmt.Sprintf("is %q, must be %s", clip(f.Value), f.Allowed), "")
+	}
+}
+
+// addKeyed reports a fault of one key of a text map.
+func (l *loader) addKeyed(s Severity, o *Object, path, key, text, remedy string) {
+	path = fmt.Sprintf("%s[%s]", path, key)
+	l.add(Fault{s, o.pos.file, o.pos.lineOf(path), o.String(), path, text, remedy})
+}
+
+func (l *loader) unknownKeys(cm *ConfigMap) {
+	for _, k := range config.UnknownKeys(cm.Data) {
+		l.addKeyed(Warning, &cm.Object, "data", k, "nothing reads this key", meant(k, config.ClusterKeys()))
+	}
+}
+
+func (l *loader) unknownAnnotations(s *Service) {
+	for _, k := range config.UnknownAnnotations(s.Template.Annotations) {
+		l.addKeyed(Warning, &s.Object, templateAnnotations, k, "nothing reads this annotation", meant(k, config.Annotations()))
+	}
+}
+
+// checkClass warns of a class whose autoscaler is not ours.
+func (l *loader) checkClass(s *Service, base config.Autoscaler) {
+	const key = config.PrefixAutoscaling + "class"
+	class, ok := s.Template.Annotations[key]
+	if !ok {
+		class = base.Class.V
+	}
+	if class != config.ClassKPA {
+		l.addKeyed(Warning, &s.Object, templateAnnotations, key,
+			fmt.Sprintf("class %q is not built: the service is scaled as %s", clip(class), config.ClassKPA), "")
+	}
+}
+
+func meant(key string, known []string) string {
+	if near := nearest(key, known); near != "" {
+		return "did you mean " + near + "?"
+	}
+	return "it has no effect"
+}
+
+// rolloutKeys are the spellings of the annotation that spreads a change of traffic over time.
+var rolloutKeys = []string{"serving.knative.dev/rollout-duration", "serving.knative.dev/rolloutDuration"}
+
+// rolloutDuration reads the service's annotation; 0 is at once.
+func (l *loader) rolloutDuration(o *object, annotations map[string]string) time.Duration {
+	for _, key := range rolloutKeys {
+		text, ok := annotations[key]
+		if !ok || text == "" {
+			continue
+		}
+		d, err := time.ParseDuration(text)
+		if err != nil || d < 0 || d%time.Second != 0 {
+			l.addKeyed(Error, o.obj, "metadata.annotations", key,
+				fmt.Sprintf("is %q, must be a duration of whole seconds from 0s, such as 380s", clip(text)), "")
+			return 0
+		}
+		return d
+	}
+	return 0
+}
+
+const visibilityLabel = "networking.knative.dev/visibility"
+
+// clusterLocal reads the label that keeps a service off its public host.
+func (l *loader) clusterLocal(o *object, labels map[string]string) bool {
+	v, ok := labels[visibilityLabel]
+	if ok && v != "cluster-local" {
+		l.addKeyed(Error, o.obj, "metadata.labels", visibilityLabel, fmt.Sprintf("is %q, must be cluster-local", clip(v)), "or leave it out")
+	}
+	return ok
+}
+
+// misplaced reports autoscaling annotations on the service: Knative refuses them there, since only those of the
+// template reach the revision.
+func (l *loader) misplaced(o *object, annotations map[string]string) {
+	for _, key := range slices.Sorted(maps.Keys(annotations)) {
+		if strings.HasPrefix(key, config.PrefixAutoscaling) {
+			l.addKeyed(Error, o.obj, "metadata.annotations", key, "has no effect on the service itself", "move it to "+templateAnnotations)
+		}
+	}
+}
