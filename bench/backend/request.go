@@ -46,7 +46,8 @@ func (r *request) parseHead() (bool, error) {
 		return false, errBadRequest
 	}
 	r.target = line[first+1 : last]
-	r.inBody, r.keep = true, bytes.Equal(r.target, []byte("/echo"))
+	path, _, _ := bytes.Cut(r.target, []byte{'?'})
+	r.inBody, r.keep = true, bytes.Equal(path, []byte("/echo"))
 	return true, r.framing(rest)
 }
 

@@ -153,7 +153,8 @@ func (s *Server) advance(c *conn) error {
 
 func (s *Server) answer(c *conn) {
 	r := &c.request
-	switch string(r.target) {
+	path, _, _ := bytes.Cut(r.target, []byte{'?'})
+	switch string(path) {
 	case "/64k":
 		s.send(c, s.large)
 	case "/sleep":

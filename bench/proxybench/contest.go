@@ -1,0 +1,124 @@
+//go:build linux
+
+package proxybench
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/rousehq/rouse/bench/load"
+)
+
+// contest is one contender with its arena, backend and, while it runs, its process.
+type contest struct {
+	contender
+	arena   *arena
+	cores   cores
+	dir     string
+	backend command
+	app     *process
+	proxy   *process
+	memory  figures
+}
+
+// figures are measured once per contender.
+type figures struct {
+	rss, perParked, perIdle int64
+	allocs                  float64
+}
+
+func newContest(c contender, backendPath, dir string, at cores) (*contest, error) {
+	own := filepath.Join(dir, c.Name)
+	if err := os.MkdirAll(own, 0o755); err != nil {
+		return nil, err
+	}
+	a, err := newArena()
+	if err != nil {
+		return nil, err
+	}
+	back := command{path: backendPath, args: []string{"-listen", loopback(backendPort).String()}, env: []string{"GOMAXPROCS=1"}}
+	return &contest{contender: c, arena: a, cores: at, dir: own, backend: back, memory: figures{allocs: -1}}, nil
+}
+
+// up starts the backend and a fresh proxy.
+func (c *contest) up(ctx context.Context) error {
+	var err error
+	if c.app, err = c.arena.start(c.backend, c.cores.rest, c.cores.rest); err != nil {
+		return err
+	}
+	if err := c.app.ready(ctx, c.arena, loopback(backendPort)); err != nil {
+		return err
+	}
+	cmd, err := c.command(c.dir)
+	if err != nil {
+		return err
+	}
+	core := c.cores.proxy
+	if c.direct {
+		core = c.cores.rest
+	}
+	if c.proxy, err = c.arena.start(cmd, core, c.cores.rest); err != nil {
+		return err
+	}
+	return c.proxy.ready(ctx, c.arena, c.addr())
+}
+
+func (c *contest) addr() netip.AddrPort { return loopback(proxyPort) }
+
+// down kills both; it is safe to call at any time.
+func (c *contest) down() {
+	for _, p := range []*process{c.proxy, c.app} {
+		if p != nil {
+			p.stop()
+		}
+	}
+	c.proxy, c.app = nil, nil
+}
+
+// close ends everything.
+func (c *contest) close() {
+	c.down()
+	c.arena.Close()
+}
+
+// weigh measures memory, each figure on a fresh process: a heap that has grown once hides what comes next.
+func (c *contest) weigh(ctx context.Context, n int) error {
+	parked := func() (*load.Held, error) { return load.Park(c.addr(), load.Get("/silent"), n, c.arena.dial) }
+	idle := func() (*load.Held, error) { return load.Idle(c.addr(), load.Get("/"), n, c.arena.dial) }
+	for _, m := range []struct {
+		hold func() (*load.Held, error)
+		into *int64
+	}{{parked, &c.memory.perParked}, {idle, &c.memory.perIdle}} {
+		if err := c.weighOne(ctx, m.hold, m.into, n); err != nil {
+			return fmt.Errorf("memory of %s: %w", c.Name, err)
+		}
+	}
+	return nil
+}
+
+func (c *contest) weighOne(ctx context.Context, hold func() (*load.Held, error), into *int64, n int) error {
+	defer c.down()
+	if err := c.up(ctx); err != nil {
+		return err
+	}
+	few := load.Config{Addr: c.addr(), Request: load.Get("/"), Conns: 1, Duration: maxWarm, MaxRequests: 50, Dial: c.arena.dial}
+	if r, err := load.Run(ctx, few); err != nil || r.Errors > 0 {
+		return fmt.Errorf("warm-up: %d errors (%s): %w", r.Errors, r.FirstError, err)
+	}
+	before, err := settle(c.proxy.pid())
+	if err != nil {
+		return err
+	}
+	held, err := hold()
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	after, err := settle(c.proxy.pid())
+	c.memory.rss = before.RSS
+	*into = max(0, after.Private-before.Private) / int64(n)
+	return err
+}
