@@ -14,34 +14,58 @@ type Report struct {
 	ProxiedRequestCount float64
 }
 
-// RequestStats integrates concurrency over time: the clear version, for one goroutine. The zero value is ready and
-// its first period begins with the first event.
-type RequestStats struct{}
+// RequestStats integrates concurrency over time: the clear version, for one goroutine.
+type RequestStats struct {
+	changed                 time.Time // of the last event; the integral reaches to here
+	concurrency, proxied    float64
+	integral, proxiedSum    float64 // concurrency times seconds
+	elapsed                 float64 // seconds in the period so far
+	arrived, proxiedArrived float64
+}
+
+// NewRequestStats returns counters whose first period begins at now.
+func NewRequestStats(now time.Time) *RequestStats { return &RequestStats{changed: now} }
 
 // In counts a request that arrives at now.
-func (s *RequestStats) In(now time.Time, proxied bool) { panic("not built yet") }
+func (s *RequestStats) In(now time.Time, proxied bool) {
+	s.integrate(now)
+	s.concurrency++
+	s.arrived++
+	if proxied {
+		s.proxied++
+		s.proxiedArrived++
+	}
+}
 
 // Out counts a request that ends at now; proxied must be what its In said.
-func (s *RequestStats) Out(now time.Time, proxied bool) { panic("not built yet") }
+func (s *RequestStats) Out(now time.Time, proxied bool) {
+	s.integrate(now)
+	s.concurrency--
+	if proxied {
+		s.proxied--
+	}
+}
 
-// Report returns the load since the last Report, or since the first event, and begins a new period.
-func (s *RequestStats) Report(now time.Time) Report { panic("not built yet") }
+// Report returns the load since the last Report and begins a new period.
+func (s *RequestStats) Report(now time.Time) Report {
+	s.integrate(now)
+	r := Report{RequestCount: s.arrived, ProxiedRequestCount: s.proxiedArrived}
+	if s.elapsed > 0 {
+		r.AverageConcurrency = s.integral / s.elapsed
+		r.AverageProxiedConcurrency = s.proxiedSum / s.elapsed
+	}
+	s.integral, s.proxiedSum, s.elapsed, s.arrived, s.proxiedArrived = 0, 0, 0, 0, 0
+	return r
+}
 
-// SharedRequestStats gives the reports of RequestStats to any number of goroutines. Make one with
-// NewSharedRequestStats.
-type SharedRequestStats struct{}
-
-// NewSharedRequestStats returns counters whose first period begins at now.
-func NewSharedRequestStats(now time.Time) *SharedRequestStats { panic("not built yet") }
-
-// In counts a request that arrives at now.
-func (s *SharedRequestStats) In(now time.Time, proxied bool) { panic("not built yet") }
-
-// Out counts a request that ends at now; proxied must be what its In said.
-func (s *SharedRequestStats) Out(now time.Time, proxied bool) { panic("not built yet") }
-
-// Report returns the load since the last Report and begins a new period. One goroutine at a time may call it.
-func (s *SharedRequestStats) Report(now time.Time) Report { panic("not built yet") }
-
-// InFlight returns how many requests are in flight now.
-func (s *SharedRequestStats) InFlight() int64 { panic("not built yet") }
+// integrate brings the integrals up to now. An instant before the last event counts as that event's.
+func (s *RequestStats) integrate(now time.Time) {
+	dt := now.Sub(s.changed).Seconds()
+	if dt <= 0 {
+		return
+	}
+	s.elapsed += dt
+	s.integral += s.concurrency * dt
+	s.proxiedSum += s.proxied * dt
+	s.changed = now
+}

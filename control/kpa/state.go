@@ -1,13 +1,17 @@
 package kpa
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // State is what a revision's decisions remember. Make one with NewState; keep it as long as the revision's UID lives
 // and hand it over with the windows when the owner changes. It is plain data: JSON keeps all of it.
 type State struct {
 	// PanicSince is when the last load above the threshold was seen; zero outside of panic.
 	PanicSince time.Time
-	// MaxPanicPods is the most that was asked for in this panic.
+	// MaxPanicPods is the most that was asked for in this panic. Before the first panic it is the number of pods that
+	// were ready when the revision was met, as in Knative.
 	MaxPanicPods int
 	// Delay remembers wishes for the scale-down delay.
 	Delay DelayWindow
@@ -19,6 +23,8 @@ type State struct {
 	ActivitySince time.Time
 	// InitialReached says that the initial scale was ready once.
 	InitialReached bool
+	// DrainBy is when a burst that a drain-aware policy holds back must have drained; zero while none is held back.
+	DrainBy time.Time
 	// Limit is what had the last word in the last decision, since LimitSince.
 	Limit      Limit
 	LimitSince time.Time
@@ -26,21 +32,40 @@ type State struct {
 
 // NewState returns the state of a revision that is met at now with that many ready pods. With more than one it begins
 // in panic, so that a restart of the autoscaler takes nothing away before a full stable window was seen.
-func NewState(p *Policy, ready int, now time.Time) State { panic("not built yet") }
-
-// Clone returns a copy that shares nothing.
-func (s *State) Clone() State { panic("not built yet") }
-
-// DelayWindow is the largest value recorded in the last so many slots of two seconds. The zero value is empty.
-type DelayWindow struct {
-	// Slots are the two-second slots that can still be the maximum, oldest first, values falling.
-	Slots []DelaySlot
+func NewState(p *Policy, ready int, now time.Time) State {
+	s := State{
+		Raw:                 -1,
+		ExcessBurstCapacity: initialExcess(p),
+		Activity:            Activating,
+		ActivitySince:       now,
+		LimitSince:          now,
+	}
+	s.MaxPanicPods = ready
+	if ready > 1 {
+		s.PanicSince = now
+	}
+	return s
 }
 
-// DelaySlot is one wish in a DelayWindow.
-type DelaySlot struct {
-	// Index is the Unix time divided by two seconds.
-	Index int64
-	// Pods is the largest wish recorded in the slot.
-	Pods int
+// initialExcess guesses the excess burst capacity of a revision of which nothing was measured yet.
+func initialExcess(p *Policy) int {
+	if p.TargetBurstCapacity <= 0 {
+		return int(p.TargetBurstCapacity)
+	}
+	return int(float64(p.InitialScale)*p.capacityTarget().Total - p.TargetBurstCapacity)
+}
+
+// Clone returns a copy that shares nothing.
+func (s *State) Clone() State {
+	c := *s
+	c.Delay.Slots = slices.Clone(s.Delay.Slots)
+	return c
+}
+
+// setActivity changes the Active condition and remembers when it changed.
+func (s *State) setActivity(a Activity, now time.Time) {
+	if s.Activity != a {
+		s.Activity = a
+		s.ActivitySince = now
+	}
 }

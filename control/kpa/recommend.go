@@ -1,0 +1,221 @@
+package kpa
+
+import (
+	"math"
+	"time"
+)
+
+// maxPods bounds every number of pods: Kubernetes counts replicas in 32 bits.
+const maxPods = math.MaxInt32
+
+// Recommendation is the first half of a decision: what the load asks for.
+type Recommendation struct {
+	// Valid is false when there was no data; then State kept what it had and only Reasons is set.
+	Valid bool
+	// Pods is the number of pods after rates, panic and delay, before bounds.
+	Pods int
+	// ExcessBurstCapacity, Panic and MaxPanicPods are as in Decision.
+	ExcessBurstCapacity int
+	Panic               bool
+	MaxPanicPods        int
+	// Reasons explains it.
+	Reasons Reasons
+}
+
+// Recommend turns loads into pods as Knative's autoscaler does. It changes s.
+func Recommend(p *Policy, s *State, o *Observation, now time.Time) Recommendation {
+	var rec Recommendation
+	w := p.wants(o, &rec.Reasons)
+	if !w.any {
+		rec.Reasons.Limit = LimitNoData
+		rec.Panic, rec.MaxPanicPods = !s.PanicSince.IsZero(), s.MaxPanicPods
+		return rec
+	}
+	stable, panicking := p.limitRates(w, o, &rec.Reasons)
+	p.movePanic(s, float64(w.panic)/float64(rec.Reasons.Ready) >= p.PanicThreshold, now)
+	pods := stable
+	if !s.PanicSince.IsZero() {
+		pods = max(stable, panicking)
+	}
+	if p.Burst == BurstDrainAware {
+		pods = p.holdBack(s, o, pods, &rec.Reasons, now)
+	}
+	if !s.PanicSince.IsZero() {
+		if s.MaxPanicPods > pods {
+			pods = s.MaxPanicPods
+			rec.Reasons.Limit = LimitPanic
+		}
+		s.MaxPanicPods = pods
+	}
+	if o.Reachability != Unreachable {
+		pods = p.delay(s, pods, &rec.Reasons, now)
+	}
+	if w.missing && pods < s.Raw {
+		pods = s.Raw
+		rec.Reasons.Limit = LimitNoData
+	}
+	s.Raw = pods
+	s.ExcessBurstCapacity = p.excess(o)
+	rec.Valid, rec.Pods, rec.ExcessBurstCapacity = true, pods, s.ExcessBurstCapacity
+	rec.Panic, rec.MaxPanicPods = !s.PanicSince.IsZero(), s.MaxPanicPods
+	return rec
+}
+
+// wishes are the largest raw wants over the metrics.
+type wishes struct {
+	stable, panic int
+	any, missing  bool // whether some metric has data, and whether one has none
+}
+
+// wants divides each metric by its target. What a pod uses when nobody asks anything of it (CPU, memory) keeps no pod
+// alive: such metrics count while there is demand.
+func (p *Policy) wants(o *Observation, r *Reasons) wishes {
+	var w wishes
+	demand, known := o.demand()
+	asked := false // whether a target is a kind of demand itself
+	for i := range p.Targets {
+		t := &p.Targets[i]
+		sample := &o.Metrics[t.Metric]
+		asked = asked || !t.Metric.resource()
+		if !sample.Present {
+			w.missing = true
+			continue
+		}
+		want := Want{Metric: t.Metric, Target: t.Value, Stable: sample.Stable, Panic: sample.Panic}
+		if !t.Metric.resource() || demand || !known {
+			want.StablePods = pods(math.Ceil(sample.Stable / t.Value))
+			want.PanicPods = pods(math.Ceil(sample.Panic / t.Value))
+		}
+		r.add(want)
+		w.any = true
+		w.stable = max(w.stable, want.StablePods)
+		w.panic = max(w.panic, want.PanicPods)
+	}
+	if w.any && !asked && demand {
+		w.stable = max(w.stable, 1)
+	}
+	return w
+}
+
+// add notes a want and keeps the winner.
+func (r *Reasons) add(w Want) {
+	if r.Count == len(r.Wants) {
+		return
+	}
+	best := &r.Wants[0]
+	for i := 1; i < r.Count; i++ {
+		if r.Wants[i].Metric == r.Winner {
+			best = &r.Wants[i]
+		}
+	}
+	if r.Count == 0 || max(w.StablePods, w.PanicPods) > max(best.StablePods, best.PanicPods) {
+		r.Winner = w.Metric
+	}
+	r.Wants[r.Count] = w
+	r.Count++
+}
+
+// limitRates bounds the wishes by how fast a number of pods may change, and lifts them to the activation scale.
+func (p *Policy) limitRates(w wishes, o *Observation, r *Reasons) (stable, panicking int) {
+	r.Ready = max(1, o.Ready)
+	r.RateHigh = pods(math.Ceil(p.MaxScaleUpRate * float64(r.Ready)))
+	if o.Reachability != Unreachable {
+		r.RateLow = pods(math.Floor(float64(r.Ready) / p.MaxScaleDownRate))
+	}
+	stable = min(max(w.stable, r.RateLow), r.RateHigh)
+	panicking = min(max(w.panic, r.RateLow), r.RateHigh)
+	switch {
+	case stable < w.stable:
+		r.Limit = LimitScaleUp
+	case stable > w.stable:
+		r.Limit = LimitScaleDown
+	}
+	if p.ActivationScale > 1 {
+		if w.stable > 0 && p.ActivationScale > stable {
+			stable = p.ActivationScale
+			r.Limit = LimitActivation
+		}
+		if w.panic > 0 && p.ActivationScale > panicking {
+			panicking = p.ActivationScale
+		}
+	}
+	return stable, panicking
+}
+
+// movePanic enters, prolongs or leaves panic. It is left only when more than a stable window has passed since the load
+// was last over the threshold.
+func (p *Policy) movePanic(s *State, over bool, now time.Time) {
+	switch {
+	case over:
+		s.PanicSince = now
+	case !s.PanicSince.IsZero() && s.PanicSince.Add(p.StableWindow).Before(now):
+		s.PanicSince = time.Time{}
+		s.MaxPanicPods = 0
+	}
+}
+
+// delay keeps the largest wish of the scale-down delay.
+func (p *Policy) delay(s *State, pods int, r *Reasons, now time.Time) int {
+	if p.ScaleDownDelay <= 0 {
+		s.Delay.Slots = s.Delay.Slots[:0]
+		return pods
+	}
+	held := s.Delay.Record(now, p.ScaleDownDelay, pods)
+	if held > pods {
+		r.Limit = LimitDelay
+	}
+	return held
+}
+
+// excess is the excess burst capacity: what the ready pods could take beyond the present load and the burst that the
+// policy wants room for. It is counted in requests or requests per second; a policy with neither has no such measure,
+// and its pods serve whenever some are ready.
+func (p *Policy) excess(o *Observation) int {
+	switch {
+	case p.TargetBurstCapacity == 0:
+		return 0
+	case p.TargetBurstCapacity < 0:
+		return -1
+	}
+	t := p.capacityTarget()
+	if t.Total == 0 {
+		return 0
+	}
+	return int(math.Floor(float64(o.Ready)*t.Total - p.TargetBurstCapacity - o.Metrics[t.Metric].Panic))
+}
+
+// capacityTarget is the first target that counts requests.
+func (p *Policy) capacityTarget() Target {
+	for _, t := range p.Targets {
+		if t.Metric == Concurrency || t.Metric == RPS {
+			return t
+		}
+	}
+	return Target{}
+}
+
+// demand says whether anybody wants something of the revision; known is false when nothing tells.
+func (o *Observation) demand() (demand, known bool) {
+	for _, m := range [...]Metric{Concurrency, RPS, QueueLength, Lag} {
+		s := &o.Metrics[m]
+		if s.Present {
+			known = true
+			demand = demand || s.Stable > 0 || s.Panic > 0
+		}
+	}
+	return demand, known
+}
+
+// resource says that the metric tells what pods use, not what is asked of them.
+func (m Metric) resource() bool { return m == CPU || m == Memory }
+
+// pods converts a rounded number of pods, within what can be counted.
+func pods(f float64) int {
+	if f >= maxPods {
+		return maxPods
+	}
+	if f > 0 {
+		return int(f)
+	}
+	return 0 // also when f is not a number
+}
