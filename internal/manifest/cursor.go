@@ -12,7 +12,7 @@ import (
 
 // nodeBudget bounds the YAML nodes that one load looks at, so that aliases of aliases cannot turn a small file into
 // a large one.
-const nodeBudget = 1 << 20
+const nodeBudget = 1 << 18
 
 // cursor is one place in a document.
 type cursor struct {
@@ -256,6 +256,9 @@ func (o *object) merge(m *yaml.Node, depth int) {
 		o.collect(m, depth)
 	default:
 		for _, item := range m.Content {
+			if !o.spend() {
+				return
+			}
 			o.merge(item, depth+1)
 		}
 	}

@@ -193,7 +193,7 @@ func TestNearest(t *testing.T) {
 	known := []string{"containerConcurrency", "timeoutSeconds", "containers", "env", "name", "image"}
 	for name, want := range map[string]string{
 		"containerConcurency": "containerConcurrency", "ContainerConcurrency": "containerConcurrency",
-		"timeoutSecond": "timeoutSeconds", "container": "containers", "iamge": "image", "nmae": "name",
+		"timeoutSecond": "timeoutSeconds", "container": "containers", "iamge": "image", "naem": "name",
 		"replicas": "", "x": "", "evn": "", "environment": "",
 	} {
 		if got := nearest(name, known); got != want {
