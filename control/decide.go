@@ -1,0 +1,229 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rousehq/rouse/control/kpa"
+)
+
+// decide decides about a revision and hands what follows to the lanes. It does not block.
+func (l *Loop) decide(r *revision, now time.Time) {
+	l.counts.decisions.Add(1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.live {
+		return
+	}
+	o := r.observe(now, l.cfg)
+	d := kpa.Decide(r.policy, &r.state, &o, now)
+	before := r.last
+	r.last, r.decided = d, now
+	if d.Panic != before.Panic {
+		l.panicked(r, d, now)
+	}
+	if l.deps.Ownership != nil && !l.deps.Ownership.Owns(r.id) {
+		return
+	}
+	if d.Desired >= 0 && d.Desired != r.replicas {
+		l.request(r, d, now)
+	}
+	if r.target.Mode != nil {
+		l.steer(r, d)
+	}
+}
+
+func (l *Loop) panicked(r *revision, d kpa.Decision, now time.Time) {
+	e := Event{Time: now, Kind: PanicEnds, Revision: r.id, Service: r.cfg.Service, Reason: "a stable window passed without a burst"}
+	if d.Panic {
+		e.Kind = PanicBegins
+		e.Reason = reason(d)
+	}
+	l.out.put(e)
+}
+
+// request hands a new number of pods to the scale lane; the caller holds r.mu.
+func (l *Loop) request(r *revision, d kpa.Decision, now time.Time) {
+	req := &Request{Revision: r.id, Desired: d.Desired, From: r.replicas, Reason: reason(d), Decision: d}
+	if d.Desired < r.replicas {
+		req.Victims = r.victims(r.replicas - d.Desired)
+	} else {
+		r.learnt.rise(now)
+	}
+	kind := Scaled
+	switch {
+	case req.From == 0:
+		kind = Waking
+	case req.Desired == 0:
+		kind = Asleep
+	}
+	l.out.put(Event{
+		Time: now, Kind: kind, Revision: r.id, Service: r.cfg.Service, From: req.From, To: req.Desired, Reason: req.Reason,
+	})
+	if r.want != nil {
+		req.From = r.want.From // the one that was never applied
+	}
+	r.want, r.replicas, r.changed = req, d.Desired, now
+	l.scales.put(r, laneScale)
+}
+
+// scale applies the newest scale request of a revision. It is the work of the scale lane.
+func (l *Loop) scale(ctx context.Context, r *revision) {
+	r.mu.Lock()
+	req := r.want
+	r.want = nil
+	scale := r.target.Scale
+	r.mu.Unlock()
+	if req == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.ApplyTimeout)
+	defer cancel()
+	err := scale.Apply(ctx, *req)
+	if err == nil || ctx.Err() == context.Canceled { // accepted, or the loop ends
+		return
+	}
+	l.counts.failed.Add(1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.want == nil {
+		r.replicas = req.From // the next decision asks again
+	} else {
+		r.want.From = req.From
+	}
+	l.out.put(Event{
+		Time: time.Now(), Kind: ApplyFailed, Revision: r.id, Service: r.cfg.Service, From: req.From, To: req.Desired,
+		Reason: req.Reason, Err: fmt.Errorf("scale %s to %d: %w", r.id, req.Desired, err),
+	})
+}
+
+// steer asks for another mode, another number of activators or a probe; the caller holds r.mu.
+func (l *Loop) steer(r *revision, d kpa.Decision) {
+	asked := d.Mode != r.mode || d.Mode == kpa.Proxy && d.Activators != r.activator
+	if asked || r.path.ProxiedSince.IsZero() && d.Mode == kpa.Proxy && r.route == nil && !r.lanes[laneMode].running {
+		if d.Mode == kpa.Serve {
+			r.path.ProxiedSince = time.Time{} // from now on some requests may take the direct way
+		}
+		r.mode, r.activator = d.Mode, d.Activators
+		r.route = &ModeRequest{Revision: r.id, Mode: d.Mode, Activators: d.Activators}
+	}
+	r.probe = r.probe || d.ProbeActivator
+	if r.route != nil || r.probe {
+		l.modes.put(r, laneMode)
+	}
+}
+
+// route applies the newest mode request of a revision and answers its probe. It is the work of the mode lane.
+func (l *Loop) route(ctx context.Context, r *revision) {
+	r.mu.Lock()
+	req, probe, target := r.route, r.probe, r.target.Mode
+	r.route, r.probe = nil, false
+	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.ApplyTimeout)
+	defer cancel()
+	if req != nil {
+		l.acknowledge(r, *req, target.SetMode(ctx, *req))
+	}
+	if !probe {
+		return
+	}
+	ok, err := target.ActivatorAnswers(ctx, r.id)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.path.Probe = kpa.ProbeFailed
+	if ok && err == nil {
+		r.path.Probe = kpa.ProbeOK
+	}
+}
+
+// acknowledge notes that all routers took a mode, or that they did not: then the next decision asks again.
+func (l *Loop) acknowledge(r *revision, req ModeRequest, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if err != nil {
+		l.counts.failed.Add(1)
+		if r.route == nil {
+			r.activator = -1 // differs from whatever is decided next
+		}
+		l.out.put(Event{Time: now, Kind: ApplyFailed, Revision: r.id, Service: r.cfg.Service, From: r.replicas, To: r.replicas,
+			Reason: "mode " + req.Mode.String(), Err: fmt.Errorf("set %s to mode %s: %w", r.id, req.Mode, err)})
+		return
+	}
+	r.path.Activators = req.Activators
+	if req.Mode == kpa.Serve {
+		r.path.Probe = kpa.ProbeUnknown
+	} else if r.path.ProxiedSince.IsZero() && r.mode == kpa.Proxy {
+		r.path.ProxiedSince = now
+		r.path.Probe = kpa.ProbeUnknown
+	}
+	l.out.put(Event{Time: now, Kind: ModeChanged, Revision: r.id, Service: r.cfg.Service, Mode: req.Mode,
+		Reason: fmt.Sprintf("excess burst capacity %d", r.last.ExcessBurstCapacity)})
+}
+
+// reason puts a decision into words.
+func reason(d kpa.Decision) string {
+	var b strings.Builder
+	for _, w := range d.Reasons.Wants[:d.Reasons.Count] {
+		if w.Metric != d.Reasons.Winner && d.Reasons.Count > 1 {
+			continue
+		}
+		load, pods, window := w.Stable, w.StablePods, "stable"
+		if d.Panic && w.PanicPods > w.StablePods {
+			load, pods, window = w.Panic, w.PanicPods, "panic"
+		}
+		fmt.Fprintf(&b, "%s %s %.4g at %.4g per pod asks for %d", window, w.Metric, load, w.Target, pods)
+	}
+	if b.Len() == 0 {
+		b.WriteString("no load data")
+	}
+	if text := limitText(d.Reasons); text != "" {
+		b.WriteString("; " + text)
+	}
+	return b.String()
+}
+
+// limitText names the rule that had the last word, empty when the load had it.
+func limitText(r kpa.Reasons) string {
+	switch r.Limit {
+	case kpa.LimitNone:
+		return ""
+	case kpa.LimitNoData:
+		return "without data the number stays"
+	case kpa.LimitScaleUp:
+		return fmt.Sprintf("max-scale-up-rate allows %d", r.RateHigh)
+	case kpa.LimitScaleDown:
+		return fmt.Sprintf("max-scale-down-rate allows %d", r.RateLow)
+	case kpa.LimitActivation:
+		return "activation-scale raises it"
+	case kpa.LimitPanic:
+		return "in panic it never falls"
+	case kpa.LimitDrain:
+		return "no pod is started that the queue would not wait for"
+	case kpa.LimitDelay:
+		return "scale-down-delay holds it"
+	case kpa.LimitMin:
+		return "min-scale raises it"
+	case kpa.LimitInitial:
+		return "initial-scale is not reached yet"
+	case kpa.LimitSchedule:
+		return "a schedule raises it"
+	case kpa.LimitMax:
+		return "max-scale caps it"
+	case kpa.LimitNoZero:
+		return "scale to zero is off"
+	case kpa.LimitActivating:
+		return "waiting for the first pods until the progress deadline"
+	case kpa.LimitIdle:
+		return "the last pod stays until the stable window has passed"
+	case kpa.LimitProbe:
+		return "the last pod stays until an activator answers"
+	case kpa.LimitGrace:
+		return "the last pod stays for scale-to-zero-grace-period"
+	case kpa.LimitRetention:
+		return "the last pod stays for scale-to-zero-pod-retention-period"
+	}
+	return ""
+}

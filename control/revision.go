@@ -1,0 +1,209 @@
+package control
+
+import (
+	"sync"
+	"time"
+
+	"github.com/rousehq/rouse/control/kpa"
+	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/metrics"
+)
+
+// revision is everything that the loop knows about one revision. There are thousands: its size counts, see
+// BenchmarkRevisionBytes.
+type revision struct {
+	id   identity.Revision
+	slot int // of the wheel, guarded by the wheel's lock; -1 when not on it
+
+	mu       sync.Mutex // guards everything below
+	live     bool       // on from begin to end
+	cfg      *config.Revision
+	policy   *kpa.Policy
+	target   Target
+	windows  [kpa.NumMetrics]*metrics.Window // of the policy's metrics only
+	state    kpa.State
+	sources  []source
+	pods     endpoint.Snapshot
+	cancel   func() // of the subscription
+	learnt   startup
+	reach    kpa.Reachability
+	floor    int
+	replicas int // what the scale is set to, or will be once the request under way is through
+
+	path      kpa.Path
+	mode      kpa.Mode
+	activator int // how many activators were asked for
+
+	want  *Request     // to be applied by the scale lane; nil when none
+	route *ModeRequest // to be applied by the mode lane; nil when none
+	probe bool         // the mode lane should ask the public address
+	lanes [2]turn      // where this revision stands in the scale and the mode lane
+
+	last    kpa.Decision
+	decided time.Time // zero before the first decision
+	changed time.Time // when the number of pods was last changed
+}
+
+func newRevision(cfg *config.Revision, t Target, now time.Time) *revision {
+	p := cfg.Policy()
+	r := &revision{id: cfg.ID, slot: -1, cfg: cfg, policy: &p, target: t, replicas: t.Replicas}
+	if t.Mode == nil {
+		r.path = kpa.Path{ProxiedSince: now, Probe: kpa.ProbeOK}
+	}
+	r.fitWindows()
+	return r
+}
+
+// fitWindows gives every metric of the policy a window of the right size and drops the others.
+func (r *revision) fitWindows() {
+	size := metrics.WindowConfig{Stable: r.policy.StableWindow, Panic: r.policy.PanicWindow, Algorithm: r.policy.Algorithm}
+	var keep [kpa.NumMetrics]bool
+	for _, t := range r.policy.Targets {
+		keep[t.Metric] = true
+		if w := r.windows[t.Metric]; w != nil {
+			w.Resize(size)
+		} else {
+			r.windows[t.Metric] = metrics.NewWindow(size)
+		}
+	}
+	for m := range r.windows {
+		if !keep[m] {
+			r.windows[m] = nil
+		}
+	}
+}
+
+// begin puts the revision to work with the pods that the subscription has brought and with what a predecessor knew,
+// if anything. It returns false when the revision was removed before it began.
+func (r *revision) begin(cancel func(), before *RevisionState, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.policy == nil {
+		return false
+	}
+	r.cancel = cancel
+	r.live = true
+	ready := r.pods.Count(endpoint.Ready)
+	r.replicas = max(r.replicas, ready+r.pods.Count(endpoint.Starting))
+	r.state = kpa.NewState(r.policy, ready, now)
+	if before != nil {
+		r.inherit(before)
+	}
+	return true
+}
+
+// end takes the revision out of work and returns how to end its subscription, nil when it never began.
+func (r *revision) end() (cancel func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.live = false
+	if r.cancel == nil {
+		r.policy = nil
+	}
+	r.want, r.route, r.probe = nil, nil, false
+	return r.cancel
+}
+
+func (r *revision) configure(cfg *config.Revision) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := cfg.Policy()
+	r.cfg, r.policy = cfg, &p
+	r.fitWindows()
+}
+
+func (r *revision) setReplicas(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.want == nil && !r.lanes[laneScale].running {
+		r.replicas = n
+	}
+}
+
+func (r *revision) setReachability(to kpa.Reachability) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reach = to
+}
+
+func (r *revision) setFloor(pods int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.floor = pods
+}
+
+// record enters a report into the windows and says whether it calls for a decision at once.
+func (r *revision) record(s *metrics.Stat, now time.Time) (wake bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.live {
+		return false
+	}
+	// A queue-proxy reports everything that it has in flight; what came through an activator is in that one's own
+	// report. Without this it would count twice.
+	concurrency := s.AverageConcurrency - s.AverageProxiedConcurrency
+	for m, w := range &r.windows {
+		if w != nil {
+			w.Record(now, measured(kpa.Metric(m), s, concurrency))
+		}
+	}
+	r.note(s, concurrency, now)
+	return kpa.WakesNow(r.state.Raw, r.replicas, max(concurrency, s.Extension.Parked))
+}
+
+// measured returns a report's contribution to a metric of the whole revision.
+func measured(m kpa.Metric, s *metrics.Stat, concurrency float64) float64 {
+	switch m {
+	case kpa.RPS:
+		return s.RequestCount - s.ProxiedRequestCount
+	case kpa.QueueLength:
+		return s.Extension.QueueLength + s.Extension.Parked
+	case kpa.CPU:
+		return s.Extension.CPU
+	case kpa.Memory:
+		return s.Extension.Memory
+	case kpa.Lag:
+		return s.Extension.Lag
+	default:
+		return concurrency
+	}
+}
+
+// observe puts together what is seen at now; the caller holds r.mu.
+func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
+	o := kpa.Observation{
+		Ready:        r.pods.Count(endpoint.Ready),
+		Starting:     r.pods.Count(endpoint.Starting),
+		Terminating:  r.pods.Count(endpoint.Draining),
+		Replicas:     r.replicas,
+		Reachability: r.reach,
+		Path:         r.path,
+		InFlight:     r.inFlight(now, cfg.ReportTTL),
+		Startup:      r.learnt.observe(now),
+		Floor:        r.floor,
+	}
+	if r.target.Mode == nil {
+		o.Path.Activators = cfg.Activators
+	}
+	// Where nobody but an activator reports, silence means that nothing is in flight.
+	silent := r.policy.TargetBurstCapacity == -1 || o.Ready > 0 && !r.hasSidecar()
+	for m, w := range &r.windows {
+		if w == nil {
+			continue
+		}
+		stable, panicking, ok := w.Averages(now)
+		o.Metrics[m] = kpa.Sample{Stable: stable, Panic: panicking, Present: ok || silent}
+	}
+	return o
+}
+
+func (r *revision) hasSidecar() bool {
+	for i := range r.pods.Endpoints {
+		if r.pods.Endpoints[i].Sidecar {
+			return true
+		}
+	}
+	return false
+}
