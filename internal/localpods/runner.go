@@ -28,6 +28,7 @@ type Runner struct {
 	ports   *portPool
 	prober  prober
 	spawner *spawner
+	running chan struct{} // closed by Run
 
 	started     atomic.Uint64
 	portRetries atomic.Uint64
@@ -64,7 +65,7 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 	if deps.Book == nil {
 		return nil, errors.New("localpods: Deps.Book is missing")
 	}
-	r := &Runner{cfg: cfg, deps: deps, ports: newPortPool(), spawner: newSpawner(), groups: make(map[identity.Revision]*group)}
+	r := &Runner{cfg: cfg, deps: deps, ports: newPortPool(), spawner: newSpawner(), groups: make(map[identity.Revision]*group), running: make(chan struct{})}
 	r.hard, r.kill = context.WithCancel(context.Background())
 	return r, nil
 }
@@ -100,6 +101,7 @@ func (r *Runner) begin(l *loops) error {
 		return errors.New("localpods: Run was called twice")
 	}
 	r.state, r.loops = stateRunning, l
+	close(r.running)
 	go r.spawner.run()
 	for _, g := range r.groups {
 		l.wg.Go(func() { g.loop(l.ctx) })
@@ -117,6 +119,9 @@ func (r *Runner) end() []*group {
 	}
 	return groups
 }
+
+// Started is closed once Run has begun: from then on Apply can start pods.
+func (r *Runner) Started() <-chan struct{} { return r.running }
 
 // Kill makes every stop immediate, those under way included: no grace, SIGKILL. Run returns soon after its context is
 // done. It is for the second signal.
