@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -24,15 +25,29 @@ func (l *Loop) decide(r *revision, now time.Time) {
 	if d.Panic != before.Panic {
 		l.panicked(r, d, now)
 	}
-	if l.deps.Ownership != nil && !l.deps.Ownership.Owns(r.id) {
+	taken := l.own(r)
+	if !r.owned {
 		return
 	}
-	if d.Desired >= 0 && d.Desired != r.replicas {
+	// What the previous owner asked for is not known here: a new owner asks again.
+	if d.Desired >= 0 && (taken || d.Desired != r.replicas) {
 		l.request(r, d, now)
 	}
 	if r.target.Mode != nil {
 		l.steer(r, d)
 	}
+}
+
+// own finds out whether the revision is ours and whether it has just become so; the caller holds r.mu.
+func (l *Loop) own(r *revision) (taken bool) {
+	if l.deps.Ownership == nil {
+		r.owned = true
+		return false
+	}
+	owned := l.deps.Ownership.Owns(r.id)
+	taken = owned && !r.owned
+	r.owned = owned
+	return taken
 }
 
 func (l *Loop) panicked(r *revision, d kpa.Decision, now time.Time) {
@@ -59,9 +74,11 @@ func (l *Loop) request(r *revision, d kpa.Decision, now time.Time) {
 	case req.Desired == 0:
 		kind = Asleep
 	}
-	l.out.put(Event{
-		Time: now, Kind: kind, Revision: r.id, Service: r.cfg.Service, From: req.From, To: req.Desired, Reason: req.Reason,
-	})
+	if !r.failing && req.From != req.Desired {
+		l.out.put(Event{
+			Time: now, Kind: kind, Revision: r.id, Service: r.cfg.Service, From: req.From, To: req.Desired, Reason: req.Reason,
+		})
+	}
 	if r.want != nil {
 		req.From = r.want.From // the one that was never applied
 	}
@@ -82,31 +99,32 @@ func (l *Loop) scale(ctx context.Context, r *revision) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.ApplyTimeout)
 	defer cancel()
 	err := scale.Apply(ctx, *req)
-	if err == nil || ctx.Err() == context.Canceled { // accepted, or the loop ends
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failing = err != nil
+	if err == nil || errors.Is(ctx.Err(), context.Canceled) { // accepted, or the loop ends
 		return
 	}
 	l.counts.failed.Add(1)
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.want == nil {
 		r.replicas = req.From // the next decision asks again
 	} else {
 		r.want.From = req.From
 	}
 	l.out.put(Event{
-		Time: time.Now(), Kind: ApplyFailed, Revision: r.id, Service: r.cfg.Service, From: req.From, To: req.Desired,
+		Time: l.now(), Kind: ApplyFailed, Revision: r.id, Service: r.cfg.Service, From: req.From, To: req.Desired,
 		Reason: req.Reason, Err: fmt.Errorf("scale %s to %d: %w", r.id, req.Desired, err),
 	})
 }
 
 // steer asks for another mode, another number of activators or a probe; the caller holds r.mu.
 func (l *Loop) steer(r *revision, d kpa.Decision) {
-	asked := d.Mode != r.mode || d.Mode == kpa.Proxy && d.Activators != r.activator
+	asked := d.Mode != r.mode || d.Mode == kpa.Proxy && d.Activators != r.activators
 	if asked || r.path.ProxiedSince.IsZero() && d.Mode == kpa.Proxy && r.route == nil && !r.lanes[laneMode].running {
 		if d.Mode == kpa.Serve {
 			r.path.ProxiedSince = time.Time{} // from now on some requests may take the direct way
 		}
-		r.mode, r.activator = d.Mode, d.Activators
+		r.mode, r.activators = d.Mode, d.Activators
 		r.route = &ModeRequest{Revision: r.id, Mode: d.Mode, Activators: d.Activators}
 	}
 	r.probe = r.probe || d.ProbeActivator
@@ -142,11 +160,11 @@ func (l *Loop) route(ctx context.Context, r *revision) {
 func (l *Loop) acknowledge(r *revision, req ModeRequest, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := time.Now()
+	now := l.now()
 	if err != nil {
 		l.counts.failed.Add(1)
 		if r.route == nil {
-			r.activator = -1 // differs from whatever is decided next
+			r.activators = -1 // differs from whatever is decided next
 		}
 		l.out.put(Event{Time: now, Kind: ApplyFailed, Revision: r.id, Service: r.cfg.Service, From: r.replicas, To: r.replicas,
 			Reason: "mode " + req.Mode.String(), Err: fmt.Errorf("set %s to mode %s: %w", r.id, req.Mode, err)})
@@ -159,6 +177,10 @@ func (l *Loop) acknowledge(r *revision, req ModeRequest, err error) {
 		r.path.ProxiedSince = now
 		r.path.Probe = kpa.ProbeUnknown
 	}
+	if r.carried == req.Mode {
+		return // only the number of activators changed
+	}
+	r.carried = req.Mode
 	l.out.put(Event{Time: now, Kind: ModeChanged, Revision: r.id, Service: r.cfg.Service, Mode: req.Mode,
 		Reason: fmt.Sprintf("excess burst capacity %d", r.last.ExcessBurstCapacity)})
 }

@@ -85,7 +85,7 @@ func (l *Loop) Explain(key identity.Key) (Explanation, error) {
 
 func (l *Loop) explain(r *revision) Explanation {
 	owner := l.deps.Ownership == nil || l.deps.Ownership.Owns(r.id)
-	now := time.Now()
+	now := l.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d := &r.last

@@ -28,7 +28,7 @@ type RevisionState struct {
 
 // Snapshot returns windows and state of every revision. It locks one revision at a time.
 func (l *Loop) Snapshot() Snapshot {
-	s := Snapshot{Version: SnapshotVersion, Taken: time.Now()}
+	s := Snapshot{Version: SnapshotVersion, Taken: l.now()}
 	for _, r := range l.all() {
 		if one, ok := r.snapshot(); ok {
 			s.Revisions = append(s.Revisions, one)

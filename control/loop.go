@@ -20,8 +20,9 @@ var ErrUnknownRevision = errors.New("the control loop does not have this revisio
 
 // Loop decides about revisions: see the package comment. Make one with [New], start it with Run.
 type Loop struct {
-	cfg  Config
-	deps Deps
+	cfg    Config
+	deps   Deps
+	anchor time.Time
 
 	mu       sync.RWMutex
 	revs     map[identity.Key]*revision          // guarded by mu
@@ -55,6 +56,7 @@ func New(cfg Config, deps Deps) (*Loop, error) {
 	l := &Loop{
 		cfg:      cfg,
 		deps:     deps,
+		anchor:   time.Now(),
 		revs:     make(map[identity.Key]*revision),
 		handover: make(map[identity.Revision]RevisionState),
 		wheel:    newWheel(cfg.Period, cfg.Slots),
@@ -84,11 +86,10 @@ func (l *Loop) Run(ctx context.Context) error {
 		l.out.deliver(l.tell)
 	}()
 	l.wheel.turn(ctx, func(r *revision, due time.Time) {
-		now := time.Now()
 		if l.deps.Lag != nil {
-			l.deps.Lag(now.Sub(due))
+			l.deps.Lag(time.Since(due))
 		}
-		l.decide(r, now)
+		l.decide(r, l.now())
 	})
 	wg.Wait()
 	l.out.close()
@@ -96,13 +97,17 @@ func (l *Loop) Run(ctx context.Context) error {
 	return nil
 }
 
+// now is the wall clock as it was when the loop was made, moved on by the monotonic clock: windows are cut at whole
+// seconds, and a step of the wall clock must not move samples between them.
+func (l *Loop) now() time.Time { return l.anchor.Add(time.Since(l.anchor)) }
+
 // Add puts a revision under control, or gives one that is there its new settings: windows and state stay, what is not
 // live ([config.Live]) is not looked at again. A revision with a new UID replaces the one that had its name.
 func (l *Loop) Add(cfg *config.Revision, t Target) error {
 	if t.Scale == nil {
 		return fmt.Errorf("control: add %s: Target needs Scale", cfg.ID)
 	}
-	now := time.Now()
+	now := l.now()
 	l.mu.Lock()
 	old := l.revs[cfg.ID.Key()]
 	if old != nil && old.id == cfg.ID {
@@ -118,7 +123,7 @@ func (l *Loop) Add(cfg *config.Revision, t Target) error {
 	if old != nil {
 		l.retire(old)
 	}
-	cancel := l.deps.Pods.Subscribe(r.id, func(u endpoint.Update) { r.setPods(u.Snapshot, time.Now()) })
+	cancel := l.deps.Pods.Subscribe(r.id, func(u endpoint.Update) { r.setPods(u.Snapshot, l.now()) })
 	var before *RevisionState
 	if restored {
 		before = &saved
@@ -179,7 +184,7 @@ func (l *Loop) Report(m metrics.Message) {
 		l.counts.unknown.Add(1)
 		return
 	}
-	now := time.Now()
+	now := l.now()
 	if r.record(&m.Stat, now) {
 		l.counts.woken.Add(1)
 		l.decide(r, now)
@@ -188,7 +193,7 @@ func (l *Loop) Report(m metrics.Message) {
 
 // Decide decides about a revision now instead of at its turn. It fails with ErrUnknownRevision.
 func (l *Loop) Decide(id identity.Revision) error {
-	return l.with(id, func(r *revision) { l.decide(r, time.Now()) })
+	return l.with(id, func(r *revision) { l.decide(r, l.now()) })
 }
 
 // SetReplicas tells the loop that somebody else set the scale. It fails with ErrUnknownRevision.

@@ -32,9 +32,12 @@ type revision struct {
 	floor    int
 	replicas int // what the scale is set to, or will be once the request under way is through
 
-	path      kpa.Path
-	mode      kpa.Mode
-	activator int // how many activators were asked for
+	path       kpa.Path
+	mode       kpa.Mode // asked for
+	activators int      // asked for
+	carried    kpa.Mode // acknowledged
+	owned      bool     // at the last decision
+	failing    bool     // the last request could not be applied
 
 	want  *Request     // to be applied by the scale lane; nil when none
 	route *ModeRequest // to be applied by the mode lane; nil when none
@@ -56,23 +59,35 @@ func newRevision(cfg *config.Revision, t Target, now time.Time) *revision {
 	return r
 }
 
-// fitWindows gives every metric of the policy a window of the right size and drops the others.
+// fitWindows gives every metric that the policy looks at a window of the right size and drops the others.
 func (r *revision) fitWindows() {
 	size := metrics.WindowConfig{Stable: r.policy.StableWindow, Panic: r.policy.PanicWindow, Algorithm: r.policy.Algorithm}
-	var keep [kpa.NumMetrics]bool
-	for _, t := range r.policy.Targets {
-		keep[t.Metric] = true
-		if w := r.windows[t.Metric]; w != nil {
-			w.Resize(size)
-		} else {
-			r.windows[t.Metric] = metrics.NewWindow(size)
-		}
-	}
-	for m := range r.windows {
-		if !keep[m] {
+	keep := looksAt(r.policy)
+	for m, w := range &r.windows {
+		switch {
+		case !keep[m]:
 			r.windows[m] = nil
+		case w == nil:
+			r.windows[m] = metrics.NewWindow(size)
+		default:
+			w.Resize(size)
 		}
 	}
+}
+
+// looksAt returns the metrics that decisions under a policy need: its targets, the demand that keeps pods alive when
+// the targets are resources, the arrivals for drain-aware bursts.
+func looksAt(p *kpa.Policy) (keep [kpa.NumMetrics]bool) {
+	for _, t := range p.Targets {
+		keep[t.Metric] = true
+		if t.Metric == kpa.CPU || t.Metric == kpa.Memory {
+			keep[kpa.Concurrency] = true
+		}
+	}
+	if p.Burst == kpa.BurstDrainAware {
+		keep[kpa.RPS] = true
+	}
+	return keep
 }
 
 // begin puts the revision to work with the pods that the subscription has brought and with what a predecessor knew,
