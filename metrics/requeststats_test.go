@@ -21,7 +21,8 @@ type counters interface {
 
 func TestSharedAgreesWithClear(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
-		plain, shared := metrics.NewRequestStats(base), metrics.NewSharedRequestStats(base)
+		plain := metrics.NewRequestStats(base)
+		shared := metrics.NewSharded(base, rapid.SampledFrom([]int{1, 2, 8}).Draw(r, "shards"))
 		now := base
 		open := [2]int{}
 		for range rapid.IntRange(1, 200).Draw(r, "events") {
@@ -60,7 +61,7 @@ func alike(a, b metrics.Report) bool {
 // the goroutines interleave.
 func TestSharedCountsEveryone(t *testing.T) {
 	const workers, each = 8, 500
-	s := metrics.NewSharedRequestStats(base)
+	s := metrics.NewSharded(base, 4)
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
