@@ -15,6 +15,10 @@ type Waiter struct {
 	// granted, where a slot alone does not say it (the activator puts the pod here).
 	Grant any
 
+	// Parking, when set, is called by Wait when it is about to block. It runs on the waiting goroutine and may call
+	// Cancel. It is set before the first wait.
+	Parking func()
+
 	queued     bool // guarded by the owner's lock
 	prev, next *Waiter
 }
@@ -42,6 +46,9 @@ func (w *Waiter) Cancel(cause error) {
 
 // Wait blocks until the waiter is granted (nil) or cancelled (the cause). It is called once after each enqueue.
 func (w *Waiter) Wait() error {
+	if w.Parking != nil && len(w.ready) == 0 {
+		w.Parking()
+	}
 	err := <-w.ready
 	w.owner.Store(nil)
 	return err

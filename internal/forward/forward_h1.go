@@ -1,0 +1,482 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/rousehq/rouse/internal/fault"
+)
+
+// Forward implements [Exchange].
+func (c *conn) Forward(to *Pool) Result {
+	if c.answered || c.aborted || c.edits.bad {
+		return c.failed(fault.Internal, errMisuse)
+	}
+	if !to.h1() {
+		return c.forwardH2(to)
+	}
+	began := c.srv.now()
+	r := Result{}
+	if cause := c.beginForward(began); cause != fault.None {
+		c.endForward(began)
+		return c.failed(cause, cause)
+	}
+	for {
+		u, err := c.connect(to)
+		if err != nil {
+			r = Result{Cause: fault.ConnectFailed, Err: err}
+			break
+		}
+		reused := u.served > 0
+		if c.roundTrip(u, began, &r) || !reused {
+			break
+		}
+	}
+	if cause := c.endForward(began); cause != fault.None && r.Cause != fault.None {
+		r.Cause = cause
+	}
+	return c.settle(r)
+}
+
+var (
+	errMisuse    = errors.New("forward: exchange was answered already, or one of its edits is not valid")
+	errHead      = errors.New("forward: response head is not valid or too large")
+	errBody      = errors.New("forward: response body is malformed")
+	errCutShort  = errors.New("forward: pod closed the connection")
+	errNotAdmit  = errors.New("forward: pod refused before its application saw the request")
+	errSwitching = errors.New("forward: pod switched protocols without being asked")
+)
+
+// failed answers with cause.
+func (c *conn) failed(cause fault.Cause, err error) Result {
+	return c.settle(Result{Cause: cause, Err: err})
+}
+
+// settle decides whether a result can be retried, and answers it when it cannot.
+func (c *conn) settle(r Result) Result {
+	if c.body.chunked || c.req.length > 0 {
+		r.RequestBytes = c.takenBytes()
+	}
+	r.ResponseBytes = c.down
+	switch {
+	case r.Cause == fault.None:
+	case c.answered:
+		c.abort()
+	case fault.Of(r.Cause).Retryable && !c.body.lost:
+		r.Retryable = true
+		r.Status = 0
+		return r
+	default:
+		c.Fail(r.Cause, "", 0)
+	}
+	r.Status = c.status
+	return r
+}
+
+// connect returns an unused connection, or opens one.
+func (c *conn) connect(to *Pool) (*upConn, error) {
+	if u := to.get(); u != nil {
+		return u, nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c.mu.Lock()
+	if c.ctl.cause != fault.None {
+		c.mu.Unlock()
+		return nil, c.ctl.cause
+	}
+	c.ctl.cancelDial = cancel
+	c.mu.Unlock()
+	c.startReader()
+	return to.dial(ctx, c.srv.bufs)
+}
+
+// roundTrip sends the request on u and passes the response on. It returns false when certainly nothing was sent
+// because u had been closed: another connection may be tried.
+func (c *conn) roundTrip(u *upConn, began int64, r *Result) bool {
+	u.moved, u.clock = c.client.moved, c.client.clock
+	if cause := c.attach(u); cause != fault.None {
+		u.Close()
+		*r = Result{Cause: cause, Err: cause}
+		return true
+	}
+	*r = Result{}
+	sent, err := c.sendRequest(u)
+	if err != nil && sent == 0 {
+		c.detach()
+		u.Close()
+		*r = Result{Cause: fault.ConnectFailed, Err: err}
+		return false
+	}
+	// A pod may answer and close before it has read everything: its answer counts even if sending failed.
+	reuse := c.receive(u, began, r)
+	if !c.stopBodyCopy() || err != nil {
+		reuse = false
+	}
+	c.detach()
+	if !reuse || r.Upgraded {
+		u.Close()
+		return true
+	}
+	u.served++
+	u.pool.put(u, time.Now())
+	return true
+}
+
+func (c *conn) detach() {
+	c.mu.Lock()
+	c.ctl.up = nil
+	c.mu.Unlock()
+}
+
+// sendRequest writes the head and what there is of the body, and starts sending the rest. It returns how many bytes
+// went out.
+func (c *conn) sendRequest(u *upConn) (int64, error) {
+	for i := range c.edits.req {
+		c.edits.req[i].done = false
+	}
+	big := c.srv.bufs.getBig()
+	out := c.appendRequestHead(big.b[:0], u.pool)
+	u.wrote = 0
+	var err error
+	if body := c.taken(); len(out)+len(body) <= len(big.b) && len(body) <= copyLimit {
+		err = u.write(append(out, body...))
+	} else {
+		err = u.write2(out, body)
+	}
+	c.srv.bufs.putBig(big)
+	if err == nil && !c.body.complete {
+		c.stopReader()
+		c.startBodyCopy(u)
+	}
+	return u.wrote, err
+}
+
+// copyLimit is up to where copying behind the head is cheaper than a vectored write.
+const copyLimit = 8 << 10
+
+// receive reads the response and passes it on. It reports whether u can be used again.
+func (c *conn) receive(u *upConn, began int64, r *Result) (reuse bool) {
+	c.startReader()
+	c.resp.reset()
+	big, n, err := u.readFresh(headRoom, bigSize-headRoom)
+	if err != nil {
+		*r = Result{Cause: fault.UpstreamReset, Err: err}
+		return false
+	}
+	r.FirstByte = time.Duration(c.srv.now() - began)
+	at, end := headRoom, headRoom+n
+	for {
+		done, ok := c.resp.scanResponse(big.b[at:end])
+		switch {
+		case !ok || !done && end == len(big.b):
+			*r = Result{Cause: fault.UpstreamProtocol, Err: errHead, FirstByte: r.FirstByte}
+		case !done:
+			n, err = u.read(big.b[end:])
+			if end += n; err == nil {
+				continue
+			}
+			*r = Result{Cause: fault.UpstreamReset, Err: err, FirstByte: r.FirstByte}
+		case c.resp.status < 200 && c.resp.status != 101:
+			if err = c.passInterim(big.b[at:end]); err == nil {
+				at += int(c.resp.size)
+				c.resp.reset()
+				continue
+			}
+			*r = Result{Cause: fault.ClientGone, Err: err, FirstByte: r.FirstByte}
+		default:
+			return c.passFinal(u, big, at, end, r)
+		}
+		c.srv.bufs.putBig(big)
+		return false
+	}
+}
+
+// headRoom is left free before a response in its buffer.
+const headRoom = 0
+
+// passInterim passes a 1xx head on, unless the client cannot understand it.
+func (c *conn) passInterim(b []byte) error {
+	if c.resp.status == 100 {
+		c.continued = true
+	}
+	if !c.req.major1 {
+		return nil
+	}
+	big := c.srv.bufs.getBig()
+	out := c.appendResponseHead(big.b[:0], b, frameInterim)
+	err := c.client.write(out)
+	c.srv.bufs.putBig(big)
+	return err
+}
+
+// framing decides how the response's body reaches the client.
+func (c *conn) framing() responseFraming {
+	h := &c.resp
+	switch {
+	case h.status == 101:
+		return frameTunnel
+	case string(c.Method()) == "HEAD" || h.status == 304:
+		return frameHead
+	case h.status == 204:
+		return frameNone
+	case h.chunked && c.req.major1:
+		return frameRaw
+	case h.chunked:
+		return frameBare
+	case h.length >= 0:
+		return frameLength
+	case c.req.major1:
+		return frameChunk
+	}
+	return frameClose
+}
+
+// passFinal passes the final head and the body on. It owns big.
+func (c *conn) passFinal(u *upConn, big *buffer, at, end int, r *Result) (reuse bool) {
+	c.begun.Store(true)
+	framing := c.framing()
+	if cause := c.refused(u, framing); cause != fault.None {
+		complete := framing == frameLength && int64(end-at) == int64(c.resp.size)+c.resp.length
+		c.srv.bufs.putBig(big)
+		c.begun.Store(false)
+		*r = Result{Cause: cause, Err: errNotAdmit, FirstByte: r.FirstByte}
+		if cause != fault.NotAdmitted {
+			r.Err = errSwitching
+			return false
+		}
+		return complete && c.upstreamKeeps()
+	}
+	c.decideKeep(framing)
+	for i := range c.edits.resp {
+		c.edits.resp[i].done = false
+	}
+	head := c.srv.bufs.getBig()
+	out := c.appendResponseHead(head.b[:0], big.b[at:at+int(c.resp.size)], framing)
+	c.answered, c.status = true, c.resp.status
+	if framing == frameTunnel {
+		return c.startTunnel(u, out, head, big, at, end, r)
+	}
+	d := delivery{c: c, u: u, framing: framing, head: out, big: big, at: at + int(c.resp.size), end: end, left: c.resp.length}
+	reuse = d.run(r)
+	c.srv.bufs.putBig(head)
+	return reuse && c.upstreamKeeps()
+}
+
+// refused says why a response is not passed on.
+func (c *conn) refused(u *upConn, f responseFraming) fault.Cause {
+	switch {
+	case c.resp.has(kindNotAdmitted) && u.pool.cfg.NotAdmitted:
+		return fault.NotAdmitted
+	case f == frameTunnel && !c.upgrades():
+		return fault.UpstreamProtocol
+	}
+	return fault.None
+}
+
+// decideKeep decides whether the client's connection goes on after this response.
+func (c *conn) decideKeep(f responseFraming) {
+	switch {
+	case f == frameClose, f == frameBare, c.srv.draining.Load():
+		c.keep = false
+	case !c.body.chunked && c.req.length <= 0:
+	case c.req.has(kindExpect) && !c.continued && c.sender.running && c.req.major1:
+		// The client may send the body or not: what follows cannot be told apart.
+		c.keep = c.keep && c.sender.ended.Load()
+	}
+}
+
+// upstreamKeeps reports that the pod goes on with its connection after this response.
+func (c *conn) upstreamKeeps() bool {
+	if c.resp.major1 {
+		return !c.resp.close
+	}
+	return c.resp.keepAlive
+}
+
+// startTunnel passes the 101 on and copies both ways until the tunnel ends.
+func (c *conn) startTunnel(u *upConn, out []byte, head, big *buffer, at, end int, r *Result) bool {
+	err := c.client.write(out)
+	c.srv.bufs.putBig(head)
+	c.keep = false
+	if err != nil {
+		c.srv.bufs.putBig(big)
+		*r = Result{Cause: fault.ClientGone, Err: err, FirstByte: r.FirstByte}
+		return false
+	}
+	ahead := append([]byte(nil), big.b[at+int(c.resp.size):end]...)
+	c.srv.bufs.putBig(big)
+	c.stopReader()
+	c.phase.Store(int32(phaseTunnel))
+	c.mu.Lock()
+	c.ctl.forwarding = false
+	c.ctl.at[dlTotal], c.ctl.at[dlFirst], c.ctl.at[dlIdle] = 0, 0, 0
+	c.mu.Unlock()
+	u.moved, c.client.moved = nil, nil
+	early := append([]byte(nil), c.in.b[c.body.next:c.have]...)
+	c.dropInputBehindHead()
+	sent, got, err := tunnel(tunnelEnd{&c.client, early}, tunnelEnd{&u.sock, ahead}, c.timeouts.Tunnel)
+	r.Upgraded = true
+	c.down = got
+	r.RequestBytes = sent
+	_ = err // a tunnel ends when either side says so: that is no fault
+	return false
+}
+
+// dropInputBehindHead forgets what came behind the head: it went into the tunnel.
+func (c *conn) dropInputBehindHead() { c.have = c.body.next }
+
+// delivery passes a response's body on.
+type delivery struct {
+	c       *conn
+	u       *upConn
+	framing responseFraming
+	head    []byte // head that is to be written before the body
+	big     *buffer
+	at, end int   // bytes of the body in big
+	left    int64 // of a Content-Length
+}
+
+// run writes head and body. It reports whether the response was passed on completely and nothing came behind it.
+func (d *delivery) run(r *Result) (reuse bool) {
+	var cause fault.Cause
+	var err error
+	switch d.framing {
+	case frameHead, frameNone:
+		reuse = d.at == d.end
+		err = d.c.client.write(d.head)
+		d.release()
+		cause = fault.ClientGone
+	case frameLength:
+		reuse, cause, err = d.length()
+	case frameRaw, frameBare:
+		reuse, cause, err = d.chunked()
+	default:
+		cause, err = d.untilClosed()
+	}
+	if err != nil {
+		*r = Result{Cause: cause, Err: err, FirstByte: r.FirstByte}
+		return false
+	}
+	return reuse
+}
+
+// write writes the head, if it was not, and b.
+func (d *delivery) write(b []byte) error {
+	head := d.head
+	d.head = nil
+	if len(b) <= copyLimit && len(head) > 0 && len(head)+len(b) <= cap(head) {
+		return d.c.client.write(append(head, b...))
+	}
+	return d.c.client.write2(head, b)
+}
+
+func (d *delivery) release() {
+	if d.big != nil {
+		d.c.srv.bufs.putBig(d.big)
+		d.big = nil
+	}
+}
+
+func (d *delivery) length() (reuse bool, cause fault.Cause, err error) {
+	n := int(min(int64(d.end-d.at), d.left))
+	reuse = d.at+n == d.end
+	err = d.write(d.big.b[d.at : d.at+n])
+	d.release()
+	for {
+		if err != nil {
+			return false, fault.ClientGone, err
+		}
+		d.left -= int64(n)
+		d.c.down += int64(n)
+		if d.left == 0 {
+			return reuse, fault.None, nil
+		}
+		if d.big, n, err = d.u.readFresh(0, int(min(d.left, bigSize))); err != nil {
+			return false, fault.UpstreamAborted, err
+		}
+		err = d.c.client.write(d.big.b[:n])
+		d.release()
+	}
+}
+
+// chunked passes a chunked body on, with its trailers; without the coding when the client does not know it.
+func (d *delivery) chunked() (reuse bool, cause fault.Cause, err error) {
+	dec := &d.c.respDec
+	dec.reset(d.framing == frameBare)
+	b := d.big.b[d.at:d.end]
+	for {
+		kept, used, done, err := dec.feed(b)
+		if err != nil {
+			d.release()
+			return false, fault.UpstreamProtocol, errBody
+		}
+		if len(d.head) > 0 || kept > 0 {
+			err = d.write(b[:kept])
+		}
+		d.release()
+		d.c.down = dec.data
+		if err != nil {
+			return false, fault.ClientGone, err
+		}
+		if done {
+			return used == len(b), fault.None, nil
+		}
+		n := 0
+		if d.big, n, err = d.u.readFresh(0, bigSize); err != nil {
+			return false, fault.UpstreamAborted, err
+		}
+		b = d.big.b[:n]
+	}
+}
+
+// untilClosed passes on a body that ends with the connection; it is chunked for clients that know that, so that they
+// can tell its end from a failure.
+func (d *delivery) untilClosed() (fault.Cause, error) {
+	const behind = 2
+	if err := d.write(nil); err != nil {
+		d.release()
+		return fault.ClientGone, err
+	}
+	n := copy(d.big.b[chunkRoom:bigSize-behind], d.big.b[d.at:d.end])
+	for {
+		if err := d.piece(n); err != nil {
+			return fault.ClientGone, err
+		}
+		var err error
+		d.big, n, err = d.u.readFresh(chunkRoom, bigSize-chunkRoom-behind)
+		switch {
+		case err == io.EOF:
+			return fault.ClientGone, d.finish()
+		case err != nil:
+			return fault.UpstreamAborted, err
+		}
+	}
+}
+
+// piece writes the n bytes at chunkRoom and releases the buffer.
+func (d *delivery) piece(n int) error {
+	defer d.release()
+	if n == 0 {
+		return nil
+	}
+	d.c.down += int64(n)
+	b := d.big.b
+	if d.framing == frameClose {
+		return d.c.client.write(b[chunkRoom : chunkRoom+n])
+	}
+	copy(b[chunkRoom+n:], "\r\n")
+	from := appendChunkSize(b, chunkRoom, n)
+	return d.c.client.write(b[from : chunkRoom+n+2])
+}
+
+func (d *delivery) finish() error {
+	if d.framing == frameClose {
+		return nil
+	}
+	return d.c.client.write(lastChunk)
+}
+
+var lastChunk = []byte("0\r\n\r\n")

@@ -1,4 +1,0 @@
-package forward
-
-// Pool holds the connections to one pod.
-type Pool struct{}
