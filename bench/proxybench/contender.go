@@ -16,12 +16,17 @@ import (
 
 // Ports inside an arena. Knative fixes those of its queue-proxy's admin and metrics servers.
 const (
-	proxyPort     = 8012
-	activatorPort = 8013
-	backendPort   = 8080
-	adminPort     = 8022
-	metricsPort   = 9091
+	proxyPort   = 8012
+	backendPort = 8080
+	adminPort   = 8022
+	metricsPort = 9091
 )
+
+// place is where a contender runs: its files, where it listens, and what it forwards to.
+type place struct {
+	dir            string
+	proxy, backend netip.AddrPort
+}
 
 func loopback(port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
@@ -34,7 +39,7 @@ type contender struct {
 	Hash    string // of the binary
 	ours    bool   // must pass the fidelity check, and shows its configuration
 	direct  bool   // no proxy but another backend, on the backend's core: what the others add to
-	command func(dir string) (command, error)
+	command func(place) (command, error)
 }
 
 // recipe makes a contender; it builds or finds the binary.
@@ -78,25 +83,28 @@ func chosen(ctx context.Context, names []string, b *builder, limit int) ([]conte
 
 // direct is what latency is without a proxy.
 func direct(backendPath string) contender {
-	args := []string{"-listen", loopback(proxyPort).String()}
-	return contender{Name: "direct", direct: true, command: func(string) (command, error) {
-		return command{path: backendPath, args: args, env: []string{"GOMAXPROCS=1"}}, nil
+	return contender{Name: "direct", direct: true, command: func(at place) (command, error) {
+		return backendAt(backendPath, at.proxy), nil
 	}}
 }
 
+func backendAt(path string, addr netip.AddrPort) command {
+	return command{path: path, args: []string{"-listen", addr.String()}, env: []string{"GOMAXPROCS=1"}}
+}
+
 // withBinary fills what follows from a binary's path.
-func withBinary(c contender, path string, cmd func(dir string) (command, error)) (contender, error) {
+func withBinary(c contender, path string, cmd func(place) (command, error)) (contender, error) {
 	hash, err := fileHash(path)
 	c.Hash, c.command = hash, cmd
 	return c, err
 }
 
 // queueEnv is the environment that Knative's controller gives to a queue-proxy.
-func queueEnv(limit int) []string {
+func queueEnv(limit int, at place) []string {
 	return []string{
 		"GOMAXPROCS=1",
 		"CONTAINER_CONCURRENCY=" + strconv.Itoa(limit),
-		"QUEUE_SERVING_PORT=" + strconv.Itoa(proxyPort), "QUEUE_SERVING_TLS_PORT=8112", "USER_PORT=" + strconv.Itoa(backendPort),
+		fmt.Sprint("QUEUE_SERVING_PORT=", at.proxy.Port()), "QUEUE_SERVING_TLS_PORT=8112", fmt.Sprint("USER_PORT=", at.backend.Port()),
 		"REVISION_TIMEOUT_SECONDS=300", "REVISION_RESPONSE_START_TIMEOUT_SECONDS=300", "REVISION_IDLE_TIMEOUT_SECONDS=0",
 		"SERVING_NAMESPACE=default", "SERVING_SERVICE=bench", "SERVING_CONFIGURATION=bench", "SERVING_REVISION=bench-00001",
 		"SERVING_POD=bench-00001-deployment-0", "SERVING_POD_IP=127.0.0.1",
@@ -112,7 +120,7 @@ func makeRouse(ctx context.Context, b *builder, limit int) (contender, error) {
 		return contender{}, err
 	}
 	return withBinary(contender{Name: "rouse", Version: "source tree, " + runtime.Version(), ours: true}, path,
-		func(string) (command, error) { return command{path: path, env: queueEnv(limit)}, nil })
+		func(at place) (command, error) { return command{path: path, env: queueEnv(limit, at)}, nil })
 }
 
 func makeKnative(ctx context.Context, b *builder, limit int) (contender, error) {
@@ -125,7 +133,7 @@ func makeKnative(ctx context.Context, b *builder, limit int) (contender, error) 
 		return contender{}, err
 	}
 	return withBinary(contender{Name: "knative", Version: version}, path,
-		func(string) (command, error) { return command{path: path, env: queueEnv(limit)}, nil })
+		func(at place) (command, error) { return command{path: path, env: queueEnv(limit, at)}, nil })
 }
 
 func knativeVersion(source string) (string, error) {
@@ -146,8 +154,8 @@ func makeReverseProxy(ctx context.Context, b *builder, _ int) (contender, error)
 		return contender{}, err
 	}
 	return withBinary(contender{Name: "reverseproxy", Version: "net/http/httputil, " + runtime.Version()}, path,
-		func(string) (command, error) {
-			args := []string{"-listen", loopback(proxyPort).String(), "-backend", loopback(backendPort).String()}
+		func(at place) (command, error) {
+			args := []string{"-listen", at.proxy.String(), "-backend", at.backend.String()}
 			return command{path: path, args: args, env: []string{"GOMAXPROCS=1"}}, nil
 		})
 }
@@ -161,9 +169,9 @@ func makeHAProxy(ctx context.Context, _ *builder, _ int) (contender, error) {
 	if err != nil {
 		return contender{}, err
 	}
-	return withBinary(contender{Name: "haproxy", Version: version}, path, func(dir string) (command, error) {
-		file := filepath.Join(dir, "haproxy.cfg")
-		text := fmt.Sprintf(haproxyConfig, loopback(proxyPort), loopback(backendPort))
+	return withBinary(contender{Name: "haproxy", Version: version}, path, func(at place) (command, error) {
+		file := filepath.Join(at.dir, "haproxy.cfg")
+		text := fmt.Sprintf(haproxyConfig, at.proxy, at.backend)
 		return command{path: path, args: []string{"-db", "-f", file}}, os.WriteFile(file, []byte(text), 0o644)
 	})
 }
@@ -177,17 +185,17 @@ func makeNginx(ctx context.Context, _ *builder, _ int) (contender, error) {
 	if err != nil {
 		return contender{}, err
 	}
-	return withBinary(contender{Name: "nginx", Version: version}, path, func(dir string) (command, error) {
-		file := filepath.Join(dir, "nginx.conf")
-		text := strings.NewReplacer("LISTEN", loopback(proxyPort).String(), "BACKEND", loopback(backendPort).String(), "DIR", dir).Replace(nginxConfig)
-		return command{path: path, args: []string{"-c", file, "-p", dir, "-e", filepath.Join(dir, "error.log")}}, os.WriteFile(file, []byte(text), 0o644)
+	return withBinary(contender{Name: "nginx", Version: version}, path, func(at place) (command, error) {
+		file := filepath.Join(at.dir, "nginx.conf")
+		text := strings.NewReplacer("LISTEN", at.proxy.String(), "BACKEND", at.backend.String(), "DIR", at.dir).Replace(nginxConfig)
+		return command{path: path, args: []string{"-c", file, "-p", at.dir, "-e", filepath.Join(at.dir, "error.log")}}, os.WriteFile(file, []byte(text), 0o644)
 	})
 }
 
 // One thread, and upstream connections shared by all clients.
 const haproxyConfig = `global
   nbthread 1
-  maxconn 10000
+  maxconn 4500
 defaults
   mode http
   option forwardfor

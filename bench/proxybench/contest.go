@@ -5,6 +5,8 @@ package proxybench
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,7 +19,7 @@ type contest struct {
 	contender
 	arena   *arena
 	cores   cores
-	dir     string
+	at      place
 	backend command
 	app     *process
 	proxy   *process
@@ -39,8 +41,8 @@ func newContest(c contender, backendPath, dir string, at cores) (*contest, error
 	if err != nil {
 		return nil, err
 	}
-	back := command{path: backendPath, args: []string{"-listen", loopback(backendPort).String()}, env: []string{"GOMAXPROCS=1"}}
-	return &contest{contender: c, arena: a, cores: at, dir: own, backend: back, memory: figures{allocs: -1}}, nil
+	where := place{own, loopback(proxyPort), loopback(backendPort)}
+	return &contest{contender: c, arena: a, cores: at, at: where, backend: backendAt(backendPath, where.backend), memory: figures{allocs: -1}}, nil
 }
 
 // up starts the backend and a fresh proxy.
@@ -49,10 +51,10 @@ func (c *contest) up(ctx context.Context) error {
 	if c.app, err = c.arena.start(c.backend, c.cores.rest, c.cores.rest); err != nil {
 		return err
 	}
-	if err := c.app.ready(ctx, c.arena, loopback(backendPort)); err != nil {
+	if err := c.app.ready(ctx, c.arena, c.at.backend); err != nil {
 		return err
 	}
-	cmd, err := c.command(c.dir)
+	cmd, err := c.command(c.at)
 	if err != nil {
 		return err
 	}
@@ -66,7 +68,7 @@ func (c *contest) up(ctx context.Context) error {
 	return c.proxy.ready(ctx, c.arena, c.addr())
 }
 
-func (c *contest) addr() netip.AddrPort { return loopback(proxyPort) }
+func (c *contest) addr() netip.AddrPort { return c.at.proxy }
 
 // down kills both; it is safe to call at any time.
 func (c *contest) down() {
@@ -121,4 +123,25 @@ func (c *contest) weighOne(ctx context.Context, hold func() (*load.Held, error),
 	c.memory.rss = before.RSS
 	*into = max(0, after.Private-before.Private) / int64(n)
 	return err
+}
+
+// qualify lets ours run only when it is faithful and complete.
+func (c *contest) qualify(ctx context.Context, out io.Writer) error {
+	if !c.ours {
+		return nil
+	}
+	defer c.down()
+	if err := c.up(ctx); err != nil {
+		return err
+	}
+	passed, err := checkFidelity(ctx, func(ctx context.Context) (net.Conn, error) { return c.arena.connect(ctx, c.addr()) })
+	if err != nil {
+		return fmt.Errorf("%s is not faithful, and is not measured:\n%w", c.Name, err)
+	}
+	page, err := c.arena.get(ctx, loopback(adminPort), "/config")
+	if err != nil {
+		return fmt.Errorf("effective configuration of %s: %w", c.Name, err)
+	}
+	fmt.Fprintf(out, "%s passed %d fidelity checks and runs with %s\n", c.Name, passed, page)
+	return checkEffective(page)
 }

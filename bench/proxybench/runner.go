@@ -54,10 +54,9 @@ func run(ctx context.Context, p plan, scenarios []scenario, targets []target, di
 				r.Round, r.DirectP50 = round, base
 				rows = append(rows, r)
 			}
-			fmt.Fprintf(progress, "\rround %d of %d: %-10s", round, p.rounds, s.Name)
 		}
+		fmt.Fprintf(progress, "round %d of %d is done\n", round, p.rounds)
 	}
-	fmt.Fprint(progress, "\r                                 \r")
 	return rows, nil
 }
 
