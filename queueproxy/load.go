@@ -50,8 +50,8 @@ func (l *load) work() float64 {
 	return time.Duration(sum / n).Seconds()
 }
 
-// Stat reads the load since the last call and begins a new period. One goroutine at a time may call it.
-func (p *Proxy) Stat(now time.Time) metrics.Stat {
+// cut reads the load since the last call and begins a new period.
+func (p *Proxy) cut(now time.Time) metrics.Stat {
 	r := p.load.stats.Report(now)
 	_, pending := p.Depth()
 	return metrics.Stat{
@@ -73,20 +73,27 @@ func (p *Proxy) Stat(now time.Time) metrics.Stat {
 	}
 }
 
-// Run reports every StatPeriod until ctx ends. Without a sink it only waits.
-func (p *Proxy) Run(ctx context.Context) {
-	if p.deps.Stats == nil {
-		<-ctx.Done()
-		return
+// Last returns the report of the newest complete period, zero before the first.
+func (p *Proxy) Last() metrics.Stat {
+	if s := p.last.Load(); s != nil {
+		return *s
 	}
+	return metrics.Stat{PodName: p.cfg.Pod}
+}
+
+// Run cuts a period every StatPeriod, and reports it when there is a sink, until ctx ends.
+func (p *Proxy) Run(ctx context.Context) {
 	tick := time.NewTicker(p.cfg.StatPeriod)
 	defer tick.Stop()
 	for seq := uint64(1); ; seq++ {
 		select {
 		case now := <-tick.C:
-			s := p.Stat(now)
+			s := p.cut(now)
 			s.Extension.Sequence = seq
-			p.deps.Stats.Report(metrics.Message{Namespace: p.cfg.Revision.Namespace, Name: p.cfg.Revision.Name, Stat: s})
+			p.last.Store(&s)
+			if p.deps.Stats != nil {
+				p.deps.Stats.Report(metrics.Message{Namespace: p.cfg.Revision.Namespace, Name: p.cfg.Revision.Name, Stat: s})
+			}
 		case <-ctx.Done():
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/rousehq/rouse/internal/fault"
 	"github.com/rousehq/rouse/internal/forward"
 	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/metrics"
 )
 
 // Headers of Knative's data plane.
@@ -92,6 +93,7 @@ type Proxy struct {
 	deps     Deps
 	slots    *breaker.Breaker // nil without a limit
 	load     load
+	last     atomic.Pointer[metrics.Stat]
 	draining atomic.Bool
 }
 
@@ -111,6 +113,9 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 	}
 	return p, nil
 }
+
+// Observe sets who counts outcomes; call it before the first request.
+func (p *Proxy) Observe(o Observer) { p.deps.Observer = o }
 
 // Drain makes probes fail from now on. Requests are still served: whoever owns the listener decides when it ends.
 func (p *Proxy) Drain() { p.draining.Store(true) }

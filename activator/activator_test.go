@@ -1,0 +1,336 @@
+package activator
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/fault"
+	"github.com/rousehq/rouse/internal/forward"
+	"github.com/rousehq/rouse/internal/forward/forwardtest"
+	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/metrics"
+)
+
+var hello = identity.Revision{Namespace: "default", Name: "hello-00001", UID: "u1", Generation: 1}
+
+// byHost routes the host "hello" and nothing else.
+type byHost struct{}
+
+func (byHost) Route(x forward.Exchange) (identity.Key, bool) {
+	return hello.Key(), string(x.Host()) == "hello"
+}
+
+// sink keeps every report.
+type sink struct {
+	mu  sync.Mutex
+	all []metrics.Message
+}
+
+func (s *sink) Report(m metrics.Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, m)
+}
+
+// world is an activator with one revision and pods made of thin air.
+type world struct {
+	*Activator
+	book  endpoint.Book
+	stats sink
+	pools map[*forward.Pool]string // which pod a pool leads to
+}
+
+func newWorld(t *testing.T, s Settings) *world {
+	t.Helper()
+	w := &world{pools: map[*forward.Pool]string{}}
+	a, err := New(Config{QueueTotal: 1000}, Deps{Router: byHost{}, Stats: &w.stats, NewPool: func(e endpoint.Endpoint) *forward.Pool {
+		p := forward.NewPool(forward.PoolConfig{Addr: e.Pod.Addr})
+		w.pools[p] = e.Pod.UID
+		return p
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Activator = a
+	a.Put(hello, s)
+	w.book.Subscribe(hello, a.Update)
+	return w
+}
+
+func (w *world) pod(uid string, state endpoint.State) {
+	w.book.Publish(hello, []endpoint.Endpoint{{
+		Pod:   identity.Pod{UID: uid, Addr: netip.MustParseAddrPort("127.0.0.1:1")},
+		State: state,
+	}})
+}
+
+func settings() Settings {
+	return Settings{ContainerConcurrency: 1, QueueLimit: 100, QueueDeadline: time.Minute}
+}
+
+// serve runs one request on its own goroutine; done is closed when it is answered.
+func (w *world) serve(x *forwardtest.Exchange) (done chan struct{}) {
+	done = make(chan struct{})
+	go func() {
+		defer close(done)
+		w.Handler(false).ServeExchange(x)
+	}()
+	return done
+}
+
+func TestParkedUntilAPodIsReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings())
+		x := forwardtest.New("hello")
+		done := w.serve(x)
+		synctest.Wait()
+		if parked, _, _ := w.Counts(hello); parked != 1 || x.Status != 0 {
+			t.Fatalf("parked = %d, status = %d, want 1 parked without an answer", parked, x.Status)
+		}
+		w.pod("a", endpoint.Starting)
+		synctest.Wait()
+		if x.Forwards != 0 {
+			t.Fatal("a starting pod was given a request")
+		}
+		w.pod("a", endpoint.Ready)
+		<-done
+		if x.Status != 200 || x.RequestEdits["K-Proxy-Request"] != "activator" {
+			t.Errorf("status = %d, edits = %v, want 200 and the proxy header", x.Status, x.RequestEdits)
+		}
+	})
+}
+
+func TestFirstDemandIsReportedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings())
+		x := forwardtest.New("hello")
+		done := w.serve(x)
+		synctest.Wait()
+		if len(w.stats.all) != 1 || w.stats.all[0].Stat.AverageConcurrency != 1 || w.stats.all[0].Name != hello.Name {
+			t.Errorf("reports = %+v, want one of concurrency 1", w.stats.all)
+		}
+		w.pod("a", endpoint.Ready)
+		<-done
+	})
+}
+
+// TestFIFO parks many requests and sets slots free one by one: they must be dispatched in the order they came.
+func TestFIFO(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings())
+		const n = 50
+		var mu sync.Mutex
+		var order []int
+		var all []chan struct{}
+		for i := range n {
+			x := forwardtest.New("hello")
+			x.OnForward = func(*forward.Pool) forward.Result {
+				mu.Lock()
+				order = append(order, i)
+				mu.Unlock()
+				time.Sleep(time.Millisecond)
+				return forward.Result{Status: 200}
+			}
+			all = append(all, w.serve(x))
+			synctest.Wait()
+		}
+		w.pod("a", endpoint.Ready)
+		for _, done := range all {
+			<-done
+		}
+		for i, got := range order {
+			if got != i {
+				t.Fatalf("dispatch order = %v, want first in, first out", order)
+			}
+		}
+	})
+}
+
+// TestLimitHolds dispatches far more requests than slots and checks every pod's own count.
+func TestLimitHolds(t *testing.T) {
+	for _, limit := range []int{1, 2, 3, 4, 10} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := settings()
+				s.ContainerConcurrency = limit
+				w := newWorld(t, s)
+				for _, uid := range []string{"a", "b", "c"} {
+					w.pod(uid, endpoint.Ready)
+				}
+				var mu sync.Mutex
+				inPod, worst := map[*forward.Pool]int{}, 0
+				var all []chan struct{}
+				for range 20 * limit {
+					x := forwardtest.New("hello")
+					x.OnForward = func(p *forward.Pool) forward.Result {
+						mu.Lock()
+						inPod[p]++
+						worst = max(worst, inPod[p])
+						mu.Unlock()
+						time.Sleep(time.Millisecond)
+						mu.Lock()
+						inPod[p]--
+						mu.Unlock()
+						return forward.Result{Status: 200}
+					}
+					all = append(all, w.serve(x))
+				}
+				for _, done := range all {
+					<-done
+				}
+				if worst != limit || len(inPod) != 3 {
+					t.Errorf("at most %d at once in %d pods, want exactly %d in 3", worst, len(inPod), limit)
+				}
+			})
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		do   func(w *world, x *forwardtest.Exchange)
+		want fault.Cause
+		text string
+	}{
+		{"the client leaves", func(_ *world, x *forwardtest.Exchange) { x.Leave() }, fault.ClientGone, ""},
+		{"the deadline passes", func(*world, *forwardtest.Exchange) { time.Sleep(2 * time.Minute) }, fault.QueueDeadline, "rouse.dev/queue-deadline is 1m0s"},
+		{"pods cannot start", func(w *world, _ *forwardtest.Exchange) { w.Fail(hello, "no such program") }, fault.WakeFailed, "no such program"},
+		{"the revision goes", func(w *world, _ *forwardtest.Exchange) { w.Remove(hello) }, fault.NoRoute, "removed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, settings())
+				x := forwardtest.New("hello")
+				done := w.serve(x)
+				synctest.Wait()
+				c.do(w, x)
+				<-done
+				if x.Cause != c.want || !strings.Contains(x.Body, c.text) {
+					t.Errorf("cause = %v, body %q, want %v with %q", x.Cause, x.Body, c.want, c.text)
+				}
+				if w.parked.Load() != 0 {
+					t.Errorf("%d requests counted as parked, want 0: the place is free at once", w.parked.Load())
+				}
+			})
+		})
+	}
+}
+
+func TestQueueBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := settings()
+		s.QueueLimit = 2
+		w := newWorld(t, s)
+		first, second, third := forwardtest.New("hello"), forwardtest.New("hello"), forwardtest.New("hello")
+		d1, d2 := w.serve(first), w.serve(second)
+		synctest.Wait()
+		<-w.serve(third)
+		if third.Cause != fault.QueueFull || !strings.Contains(third.Body, "rouse.dev/queue-limit is 2") || third.RetryAfter <= 0 {
+			t.Errorf("third: %v, %q, Retry-After %v; want queue_full that names the limit", third.Cause, third.Body, third.RetryAfter)
+		}
+		w.pod("a", endpoint.Ready)
+		<-d1
+		<-d2
+	})
+}
+
+// TestRetriedRequestKeepsItsPlace refuses the first connection: the request must go to the other pod, ahead of those
+// that came later, and the pod that refused is left alone.
+func TestRetriedRequestKeepsItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings())
+		w.pod("a", endpoint.Ready)
+		var order []string
+		x := forwardtest.New("hello")
+		later := forwardtest.New("hello")
+		x.OnForward = func(*forward.Pool) forward.Result {
+			order = append(order, "first")
+			if len(order) == 1 {
+				w.serve(later)
+				synctest.Wait()
+				return forward.Result{Cause: fault.ConnectFailed, Retryable: true}
+			}
+			return forward.Result{Status: 200}
+		}
+		later.OnForward = func(*forward.Pool) forward.Result {
+			order = append(order, "later")
+			return forward.Result{Status: 200}
+		}
+		began := time.Now()
+		<-w.serve(x)
+		synctest.Wait()
+		if got := strings.Join(order, " "); got != "first first later" {
+			t.Errorf("order = %q, want the retried request before the later one", got)
+		}
+		if waited := time.Since(began); waited != ejectFirst {
+			t.Errorf("the pod that refused was tried again after %v, want %v", waited, ejectFirst)
+		}
+	})
+}
+
+func TestTriesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings())
+		w.pod("a", endpoint.Ready)
+		x := forwardtest.New("hello")
+		x.OnForward = func(*forward.Pool) forward.Result {
+			return forward.Result{Cause: fault.ConnectFailed, Retryable: true}
+		}
+		<-w.serve(x)
+		if x.Forwards != 5 || x.Cause != fault.ConnectFailed || x.AnsweredTwice() != "" {
+			t.Errorf("%d tries, %v, twice: %q; want 5, connect_failed, one answer", x.Forwards, x.Cause, x.AnsweredTwice())
+		}
+	})
+}
+
+func TestRevisionHeadersNeedATrustedListener(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings())
+		w.pod("a", endpoint.Ready)
+		for trusted, want := range map[bool]int{true: 200, false: 404} {
+			x := forwardtest.New("elsewhere")
+			x.Headers["knative-serving-namespace"], x.Headers["knative-serving-revision"] = hello.Namespace, hello.Name
+			w.Handler(trusted).ServeExchange(x)
+			if x.Status != want {
+				t.Errorf("trusted %v: status = %d, want %d", trusted, x.Status, want)
+			}
+		}
+	})
+}
+
+// TestDrainingPodGetsNothingNew keeps the running request and sends the next one elsewhere.
+func TestDrainingPodGetsNothingNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings())
+		w.pod("a", endpoint.Ready)
+		release := make(chan struct{})
+		x := forwardtest.New("hello")
+		x.OnForward = func(*forward.Pool) forward.Result {
+			<-release
+			return forward.Result{Status: 200}
+		}
+		done := w.serve(x)
+		synctest.Wait()
+		w.pod("a", endpoint.Draining)
+		w.pod("b", endpoint.Ready)
+		var uid string
+		y := forwardtest.New("hello")
+		y.OnForward = func(p *forward.Pool) forward.Result {
+			uid = w.pools[p]
+			return forward.Result{Status: 200}
+		}
+		<-w.serve(y)
+		close(release)
+		<-done
+		if uid != "b" || x.Status != 200 {
+			t.Errorf("the new request went to %q, the running one got %d; want b and 200", uid, x.Status)
+		}
+	})
+}

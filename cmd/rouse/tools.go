@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rousehq/rouse/bench/proxybench"
+	"github.com/rousehq/rouse/cmd/rouse/coldstart"
+	"github.com/rousehq/rouse/control/simulate"
+)
+
+// newBench groups the benchmarks. Each reads its own flags, so that it can also be run by itself.
+func newBench() *cobra.Command {
+	bench := &cobra.Command{Use: "bench", Short: "Measure Rouse, and its rivals beside it"}
+	add := func(name, short string, main func(cmd *cobra.Command, args []string) error) {
+		bench.AddCommand(&cobra.Command{Use: name, Short: short, DisableFlagParsing: true, RunE: main})
+	}
+	add("coldstart", "Overhead of waking a sleeping service, beyond its own start", func(cmd *cobra.Command, args []string) error {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		return coldstart.Main(cmd.Context(), self, args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	})
+	add("proxy", "CPU, latency and memory of the queue-proxy beside Knative's, HAProxy and nginx", func(cmd *cobra.Command, args []string) error {
+		return proxybench.Main(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	})
+	return bench
+}
+
+func newSimulate() *cobra.Command {
+	return &cobra.Command{
+		Use: "simulate", Short: "What a load would do to a configuration, in virtual time", DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return simulate.Main(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+}
+
+func newExplain() *cobra.Command {
+	var admin string
+	cmd := &cobra.Command{
+		Use: "explain [SERVICE]", Short: "Why a service has as many pods as it has", Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q := url.Values{"format": {"text"}}
+			if len(args) == 1 {
+				q.Set("service", args[0])
+			}
+			return fetch(cmd, "http://"+admin+"/explain?"+q.Encode())
+		},
+	}
+	cmd.Flags().StringVar(&admin, "admin", "127.0.0.1:8081", "admin address of the running `rouse up`")
+	return cmd
+}
+
+// fetch prints what an admin address answers.
+func fetch(cmd *cobra.Command, target string) error {
+	req, err := http.NewRequestWithContext(cmd.Context(), http.MethodGet, target, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("is `rouse up` running, and is --admin its address? %w", err)
+	}
+	defer res.Body.Close()
+	if _, err := io.Copy(cmd.OutOrStdout(), res.Body); err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answered %s", target, res.Status)
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package up
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/rousehq/rouse/internal/localpods"
+	"github.com/rousehq/rouse/internal/statstream"
+)
+
+// admin is the private listener: metrics, explanations, health, and the stats stream of sidecar processes.
+type admin struct {
+	ln     net.Listener
+	server *http.Server
+	token  string
+}
+
+func (s *stack) buildAdmin() error {
+	ln, err := net.Listen("tcp", s.o.Admin)
+	if err != nil {
+		return fmt.Errorf("--admin: %w", err)
+	}
+	a := &admin{ln: ln, token: rand.Text()}
+	stats, err := statstream.NewServer(statstream.ServerConfig{Token: a.token}, s.loop, s.log)
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/stats", stats)
+	mux.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
+	mux.Handle("/explain", s.loop.ExplainHandler())
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	s.admin = a
+	return nil
+}
+
+func (a *admin) run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = a.server.Close() }) //nolint:errcheck // every part has ended
+	defer stop()
+	if err := a.server.Serve(a.ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// sidecarEnv tells a queue-proxy process where it listens and pushes. Its drain has no minimum: the activator of this
+// process is told at once.
+func (a *admin) sidecarEnv(_ localpods.SidecarPod, p localpods.SidecarPorts) []string {
+	port := func(n uint16) string { return strconv.Itoa(int(n)) }
+	return []string{
+		"ROUSE_BIND_ADDRESS=127.0.0.1",
+		"ROUSE_ADMIN_PORT=" + port(p.Admin),
+		"ROUSE_STATS_PORT=0",
+		"ROUSE_METRICS_PORT=" + port(p.Metrics),
+		"ROUSE_STATS_URL=ws://" + a.ln.Addr().String() + "/stats",
+		"ROUSE_STATS_TOKEN=" + a.token,
+		"ROUSE_DRAIN_MINIMUM=0s",
+		"ROUSE_DRAIN_QUIET=0s",
+	}
+}

@@ -1,0 +1,116 @@
+package up
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/rousehq/rouse/internal/localpods"
+)
+
+// Options are what `rouse up` was asked for. Begin with Default.
+type Options struct {
+	// Files are manifests, directories of them, or "-" for standard input.
+	Files []string
+	// Listen is the public address. Trusted, when not empty, is an address where Knative's revision headers are
+	// honoured: no public client may reach it. Admin serves metrics, explanations and health.
+	Listen  string
+	Trusted string
+	Admin   string
+	// Sidecars is none, inprocess or process.
+	Sidecars string
+	// Sidecar is the queue-proxy binary of --sidecars=process; empty looks beside this program and in PATH.
+	Sidecar string
+	// Exec maps images to programs (IMAGE=PATH), Images is a folder of programs by image name.
+	Exec   []string
+	Images string
+	// Set overrides settings of every revision (KEY=VALUE, keys as in annotations).
+	Set []string
+	// Strict refuses what is not built instead of warning.
+	Strict bool
+	// QueueTotal bounds the parked requests of all revisions.
+	QueueTotal int
+	// Domain is the public domain of service hosts.
+	Domain string
+	// Grace bounds how long requests in flight may take at the end.
+	Grace time.Duration
+	// Verbose shows what the applications write.
+	Verbose bool
+	// Environ is the environment; Self is this program, which runs the built-in samples.
+	Environ []string
+	Self    string
+
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+	// OnReady is called once requests are accepted; nil for nobody.
+	OnReady func(Handle)
+}
+
+// Handle is what a program that runs this package in itself can see of it.
+type Handle struct {
+	// Addr is the public address.
+	Addr net.Addr
+	// Pods tells what starting and probing has cost so far.
+	Pods func() localpods.Stats
+	// Health tells how many processes a service has, by the service's name.
+	Health func(service string) (localpods.Health, error)
+	// InFlight tells how many requests of a service are with its processes.
+	InFlight func(service string) int
+}
+
+// Default returns the documented defaults.
+func Default() Options {
+	return Options{
+		Listen: ":8080", Admin: "127.0.0.1:8081", Sidecars: "inprocess", QueueTotal: 100_000, Domain: "example.com",
+		Grace: 30 * time.Second,
+	}
+}
+
+func (o *Options) mode() (localpods.SidecarMode, error) {
+	for _, m := range []localpods.SidecarMode{localpods.SidecarNone, localpods.SidecarInProcess, localpods.SidecarProcess} {
+		if o.Sidecars == m.String() {
+			return m, nil
+		}
+	}
+	return 0, fmt.Errorf("--sidecars %q: must be none, inprocess or process", o.Sidecars)
+}
+
+// settings reads --set.
+func (o *Options) settings() (map[string]string, error) {
+	m := make(map[string]string, len(o.Set))
+	for _, kv := range o.Set {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok || k == "" {
+			return nil, fmt.Errorf("--set %q: must be KEY=VALUE, such as max-scale=5", kv)
+		}
+		m[k] = v
+	}
+	return m, nil
+}
+
+// validate names every fault of the options at once.
+func (o *Options) validate() error {
+	var errs []error
+	if len(o.Files) == 0 {
+		errs = append(errs, errors.New("no manifest: give one with -f FILE"))
+	}
+	if _, err := o.mode(); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := o.settings(); err != nil {
+		errs = append(errs, err)
+	}
+	for name, addr := range map[string]string{"--listen": o.Listen, "--trusted-listen": o.Trusted, "--admin": o.Admin} {
+		if _, _, err := net.SplitHostPort(addr); addr != "" && err != nil {
+			errs = append(errs, fmt.Errorf("%s %q: must be HOST:PORT or :PORT", name, addr))
+		}
+	}
+	if o.Grace <= 0 {
+		errs = append(errs, fmt.Errorf("--grace %s: must be above 0", o.Grace))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,270 @@
+// Package up is `rouse up`: every part of Rouse in one process, with local processes as pods.
+//
+// It reads manifests, wires activator, control loop and local pods together, narrates, and drains when it is told to
+// stop: requests in flight finish, and no process is left behind.
+package up
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rousehq/rouse/activator"
+	"github.com/rousehq/rouse/control"
+	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/forward"
+	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/localpods"
+	"github.com/rousehq/rouse/metrics"
+)
+
+// stack is every component of one `rouse up`.
+type stack struct {
+	o         *Options
+	plans     []planned
+	log       *slog.Logger
+	narrator  *narrator
+	registry  *prometheus.Registry
+	book      *endpoint.Book
+	runner    *localpods.Runner
+	loop      *control.Loop
+	activator *activator.Activator
+	public    *forward.Server
+	trusted   *forward.Server
+	admin     *admin
+}
+
+// Run starts everything and blocks until ctx ends and the drain is over. A context that ends while draining is the
+// caller's second wish: see cut.
+func Run(ctx context.Context, o Options, cut <-chan struct{}) error {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	plans, err := plan(&o)
+	if err != nil {
+		return err
+	}
+	s, err := build(&o, plans)
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, cut)
+}
+
+// build makes every component; nothing runs yet.
+func build(o *Options, plans []planned) (*stack, error) {
+	s := &stack{
+		o: o, plans: plans, book: &endpoint.Book{}, registry: prometheus.NewRegistry(),
+		log:      slog.New(slog.NewTextHandler(o.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		narrator: &narrator{out: o.Stdout, services: map[identity.Revision]string{}},
+	}
+	for i := range plans {
+		s.narrator.services[plans[i].config.ID] = plans[i].service.Name
+	}
+	for _, step := range []func() error{s.buildLoop, s.buildAdmin, s.buildRunner, s.buildActivator} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *stack) buildLoop() (err error) {
+	s.loop, err = control.New(control.Config{}, control.Deps{
+		Pods: s.book, Observer: s.narrator.scaling, Log: s.log, Registerer: s.registry,
+	})
+	return err
+}
+
+func (s *stack) buildRunner() (err error) {
+	cfg := localpods.Default()
+	cfg.BaseEnv = s.o.Environ
+	cfg.MaxGrace = s.o.Grace
+	mode, err := s.o.mode()
+	if err != nil {
+		return err
+	}
+	if mode == localpods.SidecarProcess {
+		path, err := findSidecar(s.o)
+		if err != nil {
+			return err
+		}
+		cfg.SidecarArgv = []string{path}
+	}
+	deps := localpods.Deps{
+		Book: s.book, InProcess: &sidecars{stats: s.loop}, SidecarEnv: s.admin.sidecarEnv, Observer: s.observePods,
+	}
+	if s.o.Verbose {
+		deps.Output = localpods.PrefixWriter(s.o.Stdout)
+	}
+	s.runner, err = localpods.New(cfg, deps)
+	return err
+}
+
+func (s *stack) buildActivator() (err error) {
+	s.activator, err = activator.New(activator.Config{QueueTotal: s.o.QueueTotal}, activator.Deps{
+		Router: newRouter(s.o, s.plans), NewPool: newPool, Stats: s.loop,
+	})
+	if err != nil {
+		return err
+	}
+	cfg := forward.Config{Forwarding: forward.Forwarding{XForwarded: true}}
+	if s.public, err = forward.NewServer(cfg, s.activator.Handler(false)); err != nil {
+		return err
+	}
+	s.trusted, err = forward.NewServer(cfg, s.activator.Handler(true))
+	return err
+}
+
+// newPool leads to a local pod: on loopback a connection takes no second.
+func newPool(e endpoint.Endpoint) *forward.Pool {
+	return forward.NewPool(forward.PoolConfig{Addr: e.Pod.Addr, Protocol: e.Protocol, NotAdmitted: e.Sidecar})
+}
+
+// observePods narrates, and lets waiters fail when a revision cannot start.
+func (s *stack) observePods(e localpods.Event) {
+	s.narrator.pod(e)
+	switch e.Kind {
+	case localpods.Failing:
+		s.activator.Fail(e.Revision, e.Reason)
+	case localpods.Ready:
+		s.activator.Fail(e.Revision, "")
+	default:
+	}
+}
+
+// run opens the listeners, starts every part, and stops them in reverse order.
+func (s *stack) run(ctx context.Context, cut <-chan struct{}) error {
+	public, err := net.Listen("tcp", s.o.Listen)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	listeners := map[*forward.Server]net.Listener{s.public: public}
+	if s.o.Trusted != "" {
+		ln, err := net.Listen("tcp", s.o.Trusted)
+		if err != nil {
+			return errors.Join(fmt.Errorf("--trusted-listen: %w", err), public.Close())
+		}
+		listeners[s.trusted] = ln
+	}
+	inner, end := context.WithCancel(context.Background())
+	var parts sync.WaitGroup
+	failed := make(chan error, 8)
+	start := func(name string, run func(context.Context) error) {
+		parts.Go(func() {
+			if err := run(inner); err != nil && inner.Err() == nil {
+				failed <- fmt.Errorf("%s: %w", name, err)
+			}
+		})
+	}
+	start("admin", s.admin.run)
+	start("pods", s.runner.Run)
+	<-s.runner.Started()
+	if err := s.register(); err != nil {
+		failed <- err
+	}
+	start("control", s.loop.Run)
+	start("activator", s.activator.Run)
+	for server, ln := range listeners {
+		start("listener "+ln.Addr().String(), func(ctx context.Context) error { return server.Serve(ctx, ln) })
+	}
+	s.narrator.welcome(s.o, public.Addr(), s.plans)
+	if s.o.OnReady != nil {
+		s.o.OnReady(Handle{Addr: public.Addr(), Pods: s.runner.Stats, Health: s.health, InFlight: s.inFlight})
+	}
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	err = errors.Join(err, s.drain(cut))
+	end()
+	parts.Wait()
+	return err
+}
+
+// register makes the services known to every part.
+func (s *stack) register() error {
+	var errs []error
+	for i := range s.plans {
+		p := &s.plans[i]
+		s.activator.Put(p.config.ID, activator.Settings{
+			ContainerConcurrency: p.config.ContainerConcurrency.V,
+			QueueLimit:           p.config.QueueLimit.V,
+			QueueDeadline:        p.config.QueueDeadline.V,
+			Timeouts: forward.Timeouts{
+				Total: p.config.Timeout.V, FirstByte: p.config.ResponseStartTimeout.V, Idle: p.config.IdleTimeout.V,
+			},
+		})
+		s.book.Subscribe(p.config.ID, s.activator.Update)
+		errs = append(errs, s.runner.Add(p.spec), s.loop.Add(p.config, control.Target{Scale: scaleTarget{s.runner}}))
+	}
+	return errors.Join(errs...)
+}
+
+// find returns a service by its name, nil when there is none.
+func (s *stack) find(service string) *planned {
+	for i := range s.plans {
+		if s.plans[i].service.Name == service {
+			return &s.plans[i]
+		}
+	}
+	return nil
+}
+
+func (s *stack) health(service string) (localpods.Health, error) {
+	p := s.find(service)
+	if p == nil {
+		return localpods.Health{}, fmt.Errorf("there is no service %q", service)
+	}
+	return s.runner.Health(p.config.ID)
+}
+
+func (s *stack) inFlight(service string) int {
+	p := s.find(service)
+	if p == nil {
+		return 0
+	}
+	_, n, _ := s.activator.Counts(p.config.ID)
+	return n
+}
+
+// drain lets requests in flight finish: the listeners close, parked and running requests go on until the grace ends or
+// cut is closed.
+func (s *stack) drain(cut <-chan struct{}) error {
+	fmt.Fprintln(s.o.Stdout, "stopping: requests in flight finish first; a second signal ends everything at once")
+	ctx, cancel := context.WithTimeout(context.Background(), s.o.Grace)
+	defer cancel()
+	stopWatch := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-cut:
+			cancel()
+			s.runner.Kill()
+		case <-stopWatch:
+		}
+	}()
+	err := errors.Join(s.public.Shutdown(ctx), s.trusted.Shutdown(ctx))
+	close(stopWatch)
+	<-watched
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return fmt.Errorf("requests were cut: %w", err)
+	}
+	return err
+}
+
+// scaleTarget lets the control loop scale local processes.
+type scaleTarget struct{ runner *localpods.Runner }
+
+// Apply implements control.ScaleTarget.
+func (t scaleTarget) Apply(ctx context.Context, r control.Request) error {
+	return t.runner.Apply(ctx, r.Revision, r.Desired, r.Victims)
+}
+
+var _ interface{ Report(metrics.Message) } = (*control.Loop)(nil)
