@@ -1,0 +1,60 @@
+package kafkadispatch
+
+import (
+	"github.com/rousehq/rouse/kafkadispatch/event"
+	"github.com/rousehq/rouse/kafkadispatch/order"
+)
+
+// sendBatch sends records as one JSON array. A batch fails as a whole; when no try is left, or the sink refuses it,
+// its records go one by one, so that one poison record takes no other with it.
+func (d *Dispatcher) sendBatch(w *worker, batch []*order.Record) verdict {
+	w.x.Head = append(w.x.Head[:0], "content-type: "+event.Batched+"\r\n"...)
+	body := append(w.body[:0], '[')
+	for i, r := range batch {
+		t := r.Payload.(*task)
+		if t.part.fenced.Load() {
+			return verdict{park: true}
+		}
+		if i > 0 {
+			body = append(body, ',')
+		}
+		d.mapTask(w, t)
+		body = w.ev.AppendJSON(body)
+	}
+	w.body = append(body, ']')
+	w.x.Body = w.body
+	d.counters.tries.Add(1)
+	err := d.sink.Do(&w.x)
+	if d.judge(w, err) {
+		d.counters.delivered.Add(int64(len(batch)))
+		return verdict{}
+	}
+	if len(batch) == 1 {
+		return d.failedAlone(w, batch[0].Payload.(*task), err)
+	}
+	tries := 0
+	for _, r := range batch {
+		r.Attempts++
+		tries = max(tries, r.Attempts)
+	}
+	if d.retryable(w, err) && tries <= d.cfg.Policy.Retries {
+		return verdict{park: true, wait: d.wait(w, tries, err)}
+	}
+	for _, r := range batch {
+		r.Solo, r.Attempts = true, min(r.Attempts-1, max(0, d.cfg.Policy.Retries-1))
+	}
+	return verdict{park: true}
+}
+
+// failedAlone goes on with the next stage of a record that was sent alone.
+func (d *Dispatcher) failedAlone(w *worker, t *task, err error) verdict {
+	t.Solo = true // what follows concerns this record only
+	v := d.failed(w, t, d.sink.URL(), err)
+	for v.again {
+		if t.part.fenced.Load() {
+			return verdict{park: true}
+		}
+		v = d.step(w, t)
+	}
+	return v
+}

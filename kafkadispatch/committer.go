@@ -1,0 +1,68 @@
+package kafkadispatch
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+)
+
+// commitLoop is the only regular committer: CommitOffsets blocks without a time limit, so nobody else may wait on it.
+func (d *Dispatcher) commitLoop(ctx context.Context) {
+	tick := time.NewTicker(d.cfg.CommitEvery)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-d.commitNow:
+		}
+		err := d.commit()
+		if err != nil && !failing {
+			d.log.Warn("commit failed; trying on", "error", err)
+		}
+		failing = err != nil
+	}
+}
+
+// commit commits, in one request, every partition whose progress has changed. Commits never overlap, and what is
+// collected after the lock is had is newer than what was committed before it.
+func (d *Dispatcher) commit() error {
+	d.committing.Lock()
+	defer d.committing.Unlock()
+	var offsets []kafka.TopicPartition
+	var ps []*partition
+	d.mu.Lock()
+	for _, p := range d.parts {
+		offset, metadata, changed := p.Commit()
+		if !changed {
+			continue
+		}
+		tp := p.tp
+		tp.Offset, tp.Metadata = kafka.Offset(offset), &metadata
+		offsets, ps = append(offsets, tp), append(ps, p)
+	}
+	d.mu.Unlock()
+	if len(offsets) == 0 {
+		return nil
+	}
+	d.counters.commits.Add(1)
+	got, err := d.consumer.CommitOffsets(offsets)
+	for _, tp := range got {
+		if err == nil && tp.Error != nil {
+			err = fmt.Errorf("%s/%d: %w", *tp.Topic, tp.Partition, tp.Error)
+		}
+	}
+	if err != nil {
+		d.counters.commitFailures.Add(1)
+		d.mu.Lock()
+		for _, p := range ps {
+			p.Uncommitted()
+		}
+		d.mu.Unlock()
+	}
+	return err
+}

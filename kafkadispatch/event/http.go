@@ -1,0 +1,131 @@
+package event
+
+import (
+	"bytes"
+	"strings"
+	"unicode/utf8"
+)
+
+// Media types of the structured and batched modes.
+const (
+	Structured = "application/cloudevents+json"
+	Batched    = "application/cloudevents-batch+json"
+)
+
+const hexDigits = "0123456789ABCDEF"
+
+// AppendBinary appends the event's attributes as HTTP/1.1 header lines, each ended by CRLF. Data is not part of it.
+func (e *Event) AppendBinary(dst []byte) []byte {
+	for i := range e.attrs {
+		a := &e.attrs[i]
+		if a.name == "datacontenttype" {
+			dst = append(dst, "content-type: "...)
+			dst = appendLine(dst, e.value(a))
+		} else {
+			dst = append(append(append(dst, "ce-"...), a.name...), ": "...)
+			dst = AppendEscaped(dst, e.value(a))
+		}
+		dst = append(dst, "\r\n"...)
+	}
+	return dst
+}
+
+// appendLine keeps a header value on its line.
+func appendLine(dst, value []byte) []byte {
+	for _, c := range value {
+		if c >= ' ' && c != 0x7f {
+			dst = append(dst, c)
+		}
+	}
+	return dst
+}
+
+// AppendEscaped appends a header value in the form that the CloudEvents HTTP binding (3.1.3.2) asks for: space, double
+// quote, percent and what is outside printable ASCII become percent-encoded UTF-8.
+func AppendEscaped(dst, value []byte) []byte {
+	for i := 0; i < len(value); {
+		c := value[i]
+		switch {
+		case c > ' ' && c < 0x7f && c != '"' && c != '%':
+			dst = append(dst, c)
+			i++
+		case c < utf8.RuneSelf:
+			dst = append(dst, '%', hexDigits[c>>4], hexDigits[c&15])
+			i++
+		default:
+			r, n := utf8.DecodeRune(value[i:])
+			var enc [utf8.UTFMax]byte
+			for _, b := range enc[:utf8.EncodeRune(enc[:], r)] {
+				dst = append(dst, '%', hexDigits[b>>4], hexDigits[b&15])
+			}
+			i += n
+		}
+	}
+	return dst
+}
+
+// Unescape undoes AppendEscaped; a percent sign that begins no code stays.
+func Unescape(value []byte) []byte {
+	if bytes.IndexByte(value, '%') < 0 {
+		return value
+	}
+	out := make([]byte, 0, len(value))
+	for i := 0; i < len(value); i++ {
+		if value[i] == '%' && i+2 < len(value) {
+			hi, lo := unhex(value[i+1]), unhex(value[i+2])
+			if hi >= 0 && lo >= 0 {
+				out = append(out, byte(hi<<4|lo))
+				i += 2
+				continue
+			}
+		}
+		out = append(out, value[i])
+	}
+	return out
+}
+
+func unhex(c byte) int {
+	switch {
+	case c >= '0' && c <= '9':
+		return int(c - '0')
+	case c >= 'a' && c <= 'f':
+		return int(c-'a') + 10
+	case c >= 'A' && c <= 'F':
+		return int(c-'A') + 10
+	}
+	return -1
+}
+
+func isStructured(contentType []byte) bool {
+	kind, _, _ := strings.Cut(strings.ToLower(string(contentType)), ";")
+	return strings.TrimSpace(kind) == Structured
+}
+
+// ParseHTTP reads an event from an HTTP message in binary or structured mode. headers calls its function for each
+// header line. A message that is no CloudEvent is ErrNotEvent. The event keeps body.
+func (e *Event) ParseHTTP(headers func(func(name, value []byte)), body []byte) error {
+	e.Reset()
+	structured := false
+	headers(func(name, value []byte) {
+		lower := strings.ToLower(string(name))
+		switch {
+		case lower == "content-type" && isStructured(value):
+			structured = true
+		case lower == "content-type":
+			e.SetBytes("datacontenttype", value)
+		case strings.HasPrefix(lower, "ce-") && validName(lower[3:]):
+			e.SetBytes(lower[3:], Unescape(value))
+		}
+	})
+	if structured {
+		e.Reset()
+		return e.ParseJSON(body)
+	}
+	if !e.valid() {
+		return ErrNotEvent
+	}
+	if len(body) > 0 {
+		e.Data = body
+	}
+	return nil
+}

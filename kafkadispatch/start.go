@@ -1,0 +1,79 @@
+package kafkadispatch
+
+import (
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"github.com/rousehq/rouse/kafkadispatch/order"
+)
+
+// start is where a newly assigned partition begins.
+type start struct {
+	read   kafka.Offset // for the client
+	from   int64        // for the scheduler: at or before the first record
+	done   order.Map
+	commit bool // commit the position at once, so that a restart begins at the same place
+}
+
+// askBroker bounds each question at assignment. It runs inside Poll, where the partitions that stay wait too.
+const askBroker = 5 * time.Second
+
+// starts finds where each partition begins: at its commit, else at the initial offset.
+func (d *Dispatcher) starts(tps []kafka.TopicPartition) []start {
+	out := make([]start, len(tps))
+	committed, err := d.committed(tps)
+	if err != nil {
+		d.log.Error("commits cannot be read: the client's own position is used, finished records may be sent again", "error", err)
+		for i := range out {
+			out[i].read = kafka.OffsetStored
+		}
+		return out
+	}
+	for i, tp := range committed {
+		if tp.Offset < 0 {
+			out[i] = d.initial(tps[i])
+			continue
+		}
+		out[i] = start{read: tp.Offset, from: int64(tp.Offset)}
+		if tp.Metadata == nil || *tp.Metadata == "" {
+			continue
+		}
+		m, err := order.DecodeMap(*tp.Metadata, int64(tp.Offset))
+		if err != nil {
+			d.log.Warn("commit metadata is not ours: records after the commit will be sent again", "partition", tp.Partition, "error", err)
+			continue
+		}
+		out[i].done = m
+	}
+	return out
+}
+
+func (d *Dispatcher) committed(tps []kafka.TopicPartition) (out []kafka.TopicPartition, err error) {
+	for range 3 {
+		if out, err = d.consumer.Committed(tps, int(askBroker.Milliseconds())); err == nil && len(out) == len(tps) {
+			return out, nil
+		}
+	}
+	return nil, err
+}
+
+// initial is the start of a partition that nobody of the group has committed.
+func (d *Dispatcher) initial(tp kafka.TopicPartition) start {
+	if d.cfg.Kafka.InitialOffset == Earliest {
+		return start{read: kafka.OffsetBeginning}
+	}
+	if at, err := time.Parse(time.RFC3339, string(d.cfg.Kafka.InitialOffset)); err == nil {
+		tp.Offset = kafka.Offset(at.UnixMilli())
+		found, err := d.consumer.OffsetsForTimes([]kafka.TopicPartition{tp}, int(askBroker.Milliseconds()))
+		if err == nil && len(found) == 1 && found[0].Offset >= 0 {
+			return start{read: found[0].Offset, from: int64(found[0].Offset), commit: true}
+		}
+	}
+	_, end, err := d.consumer.QueryWatermarkOffsets(*tp.Topic, tp.Partition, int(askBroker.Milliseconds()))
+	if err != nil {
+		d.log.Warn("the end of a partition cannot be read; starting at what is its end a little later", "partition", tp.Partition, "error", err)
+		return start{read: kafka.OffsetEnd}
+	}
+	return start{read: kafka.Offset(end), from: end, commit: true}
+}

@@ -1,0 +1,86 @@
+package kafkadispatch
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"github.com/rousehq/rouse/kafkadispatch/event"
+	"github.com/rousehq/rouse/kafkadispatch/order"
+)
+
+// stage is where a record is on its way.
+type stage uint8
+
+const (
+	toSink stage = iota
+	toReply
+	toDeadLetter
+)
+
+// partition is an assigned partition. Its order.Partition is guarded by Dispatcher.mu.
+type partition struct {
+	*order.Partition
+	tp     kafka.TopicPartition
+	fenced atomic.Bool // set when the partition is taken away: no try may begin
+	paused bool        // poll loop only
+	reason order.Reason
+}
+
+// task is one record with its state. Between Take and Finish or Park it belongs to the worker.
+type task struct {
+	order.Record
+	msg     *kafka.Message
+	part    *partition
+	stage   stage
+	tries   int // at the reply or dead letter destination
+	failure failure
+	reply   *event.Event
+}
+
+// failure is what a dead letter tells about the last try.
+type failure struct {
+	code  string // status, or empty when there was no answer
+	data  []byte // the beginning of the answer's body
+	extra [][2]string
+	dest  string
+}
+
+// recordOverhead is what a record costs in memory beside its key and value: a floor, from the sizes of the structs.
+const recordOverhead = 400
+
+func (d *Dispatcher) newTask(p *partition, m *kafka.Message) *task {
+	var t *task
+	if n := len(d.spare); n > 0 {
+		t = d.spare[n-1]
+		d.spare = d.spare[:n-1]
+	} else {
+		t = &task{}
+	}
+	t.msg, t.part = m, p
+	t.Offset, t.Key = int64(m.TopicPartition.Offset), m.Key
+	t.Size = len(m.Key) + len(m.Value) + recordOverhead
+	for _, h := range m.Headers {
+		t.Size += len(h.Key) + len(h.Value)
+	}
+	t.Payload = t
+	return t
+}
+
+// maxSpareTasks is how many used tasks are kept for the next records.
+const maxSpareTasks = 1024
+
+func (d *Dispatcher) freeTask(t *task) {
+	*t = task{}
+	if len(d.spare) < maxSpareTasks {
+		d.spare = append(d.spare, t)
+	}
+}
+
+// verdict is what follows from a step of a task, or of a batch of them.
+type verdict struct {
+	again bool // the next stage follows at once
+	park  bool
+	wait  time.Duration
+}

@@ -1,0 +1,166 @@
+package kafkadispatch
+
+import (
+	"time"
+
+	"github.com/rousehq/rouse/kafkadispatch/event"
+	"github.com/rousehq/rouse/kafkadispatch/order"
+	"github.com/rousehq/rouse/kafkadispatch/sink"
+)
+
+// worker sends one request at a time. What it holds is used again for every request.
+type worker struct {
+	wake  chan []*order.Record // one batch, or nil to end
+	since time.Time            // idle since; guarded by Dispatcher.mu
+	batch []*order.Record
+	x     sink.Exchange
+	body  []byte
+	ev    event.Event
+	rec   event.Record
+}
+
+// startLocked gives ready records to workers until a bound is met. It is called with mu held.
+func (d *Dispatcher) startLocked(now time.Time) {
+	for d.sched.Ready() > 0 && !d.stopped {
+		var w *worker
+		if n := len(d.idle); n > 0 {
+			w = d.idle[n-1]
+		} else {
+			w = &worker{wake: make(chan []*order.Record, 1)}
+		}
+		w.batch = d.takeLocked(w.batch[:0], now)
+		if len(w.batch) == 0 {
+			return
+		}
+		if n := len(d.idle); n > 0 {
+			d.idle = d.idle[:n-1]
+			w.wake <- w.batch
+			continue
+		}
+		d.workers++
+		d.wg.Go(func() { d.work(w) })
+	}
+}
+
+// takeLocked takes the records of one request, unless a batch should still grow.
+func (d *Dispatcher) takeLocked(dst []*order.Record, now time.Time) []*order.Record {
+	d.sched.SetLimit(d.health.allowed(now))
+	if at := d.health.reopens(); !at.IsZero() && at.After(now) {
+		d.reopenLocked(at.Sub(now))
+		return dst
+	}
+	if d.cfg.Mode != Batched {
+		return d.sched.Take(dst, 1, 1<<62)
+	}
+	b := &d.cfg.Batch
+	if wait := b.Linger - now.Sub(d.readySince); wait > 0 && d.sched.Ready() < b.Records {
+		d.lingerLocked(wait)
+		return dst
+	}
+	dst = d.sched.Take(dst, b.Records, b.Bytes)
+	if len(dst) > 0 {
+		d.readySince = now
+	}
+	return dst
+}
+
+// reopenLocked looks again when the circuit breaker lets a probe through.
+func (d *Dispatcher) reopenLocked(wait time.Duration) {
+	if d.reopening {
+		return
+	}
+	d.reopening = true
+	time.AfterFunc(wait, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.reopening = false
+		d.startLocked(time.Now())
+	})
+}
+
+// lingerLocked looks again when a batch has waited long enough.
+func (d *Dispatcher) lingerLocked(wait time.Duration) {
+	if d.lingering {
+		return
+	}
+	d.lingering = true
+	time.AfterFunc(wait, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.lingering = false
+		d.startLocked(time.Now())
+	})
+}
+
+// work sends batches until there is none for long, or the dispatcher stops.
+func (d *Dispatcher) work(w *worker) {
+	batch := w.batch
+	for batch != nil {
+		v := d.send(w, batch)
+		now := time.Now()
+		d.mu.Lock()
+		d.endLocked(batch, v, now)
+		w.batch = d.takeLocked(batch[:0], now)
+		if len(w.batch) > 0 {
+			batch = w.batch
+			d.mu.Unlock()
+			continue
+		}
+		if d.stopped {
+			d.mu.Unlock()
+			return
+		}
+		w.since = now
+		d.idle = append(d.idle, w)
+		d.mu.Unlock()
+		batch = <-w.wake
+	}
+}
+
+// endLocked gives the records of a request back.
+func (d *Dispatcher) endLocked(batch []*order.Record, v verdict, now time.Time) {
+	if v.park {
+		d.parkLocked(batch, v.wait)
+	} else {
+		d.sched.Finish(batch, now)
+		for _, r := range batch {
+			d.freeTask(r.Payload.(*task))
+		}
+		d.uncommit += len(batch)
+		if d.uncommit >= d.cfg.CommitRecords && d.cfg.CommitRecords > 0 {
+			d.uncommit = 0
+			signal(d.commitNow)
+		}
+	}
+	if d.wantRoom && d.hasRoomLocked() {
+		d.wantRoom = false
+		signal(d.room)
+	}
+	signal(d.landed)
+	if d.sched.Ready() > 1 {
+		d.startLocked(now) // the end of one request may let more than one begin
+	}
+}
+
+func (d *Dispatcher) parkLocked(batch []*order.Record, wait time.Duration) {
+	d.sched.Park(batch)
+	d.counters.retries.Add(int64(len(batch)))
+	if wait <= 0 {
+		d.sched.Unpark(batch)
+		return
+	}
+	parked := append([]*order.Record(nil), batch...)
+	time.AfterFunc(wait, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.sched.Unpark(parked)
+		d.startLocked(time.Now())
+	})
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
