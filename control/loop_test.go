@@ -1,0 +1,361 @@
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rousehq/rouse/control/kpa"
+	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/identity"
+)
+
+func diff(t *testing.T, what string, want, got any) {
+	t.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("%s (-want +got):\n%s", what, d)
+	}
+}
+
+func TestFirstDemandWakesAtOnce(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		id := w.add(revisionOf(t, "hello-1"))
+		time.Sleep(3500 * time.Millisecond)
+		w.report(id, "activator", 1, 0)
+		diff(t, "applied", []string{"3.5s hello-1 0→1"}, w.story())
+		diff(t, "events", []string{"waking 0→1"}, w.kinds())
+	})
+}
+
+func TestNewRevisionWakesBeforeItsFirstTurn(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		id := w.add(revisionOf(t, "hello-1"))
+		w.report(id, "activator", 1, 0)
+		diff(t, "applied", []string{"0s hello-1 0→1"}, w.story())
+	})
+}
+
+func TestWakeAfterSleep(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		id := w.add(revisionOf(t, "hello-1", "window", "6s"))
+		w.load(id, 3, 4*time.Second)
+		w.load(id, 0, 40*time.Second)
+		story := w.story()
+		if len(story) != 2 || !strings.HasSuffix(story[1], "1→0") {
+			t.Fatalf("applied %q, want one wake and one sleep", story)
+		}
+		time.Sleep(time.Minute)
+		w.report(id, "activator", 1, 0)
+		story = w.story()
+		if got, want := story[len(story)-1], time.Since(w.began).String()+" hello-1 0→1"; got != want {
+			t.Errorf("last applied %q, want %q", got, want)
+		}
+		diff(t, "events", []string{"waking 0→1", "asleep 1→0", "waking 0→1"}, w.kinds())
+	})
+}
+
+func TestProxiedShareCountsOnce(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		id := w.add(revisionOf(t, "hello-1", "target", "10", "target-utilization-percentage", "100"))
+		w.load(id, 10, 20*time.Second) // the activator and the pod both report the same 10
+		if e := w.explain(id); e.Observed[0].Stable != 10 || e.Pods.Ready != 1 {
+			t.Errorf("stable = %g with %d pods, want 10 with 1", e.Observed[0].Stable, e.Pods.Ready)
+		}
+	})
+}
+
+func TestScaleUpAndPanic(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		id := w.add(revisionOf(t, "hello-1", "target", "10", "target-utilization-percentage", "100"))
+		w.load(id, 10, 70*time.Second)
+		w.load(id, 40, 10*time.Second)
+		w.load(id, 10, 90*time.Second)
+		ks := w.kinds()
+		for _, want := range []string{"waking 0→1", "panic begins 0→0", "panic ends 0→0"} {
+			if !slices.Contains(ks, want) {
+				t.Errorf("events %q lack %q", ks, want)
+			}
+		}
+		if n := len(w.pods(id)); n != 1 {
+			t.Errorf("%d pods in the end, want 1", n)
+		}
+	})
+}
+
+func TestDecisionsAreSpreadOverThePeriod(t *testing.T) {
+	inWorld(t, Config{Slots: 4}, nil, func(w *world) {
+		for _, name := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+			w.add(revisionOf(t, name))
+		}
+		synctest.Wait()
+		before := w.loop.counts.decisions.Load()
+		for step := 1; step <= 8; step++ {
+			time.Sleep(500*time.Millisecond + 1)
+			synctest.Wait()
+			if got := w.loop.counts.decisions.Load() - before; got != uint64(2*step) {
+				t.Fatalf("%d decisions after step %d, want %d", got, step, 2*step)
+			}
+		}
+	})
+}
+
+func TestSlowTargetHoldsUpNobodyElse(t *testing.T) {
+	inWorld(t, Config{Workers: 2}, nil, func(w *world) {
+		slow := w.add(revisionOf(t, "slow", "target", "1", "target-utilization-percentage", "100"))
+		other := w.add(revisionOf(t, "other"))
+		w.mu.Lock()
+		w.block = make(chan struct{})
+		block := w.block
+		w.mu.Unlock()
+		w.report(slow, "activator", 1, 0)
+		synctest.Wait()
+		w.mu.Lock()
+		w.block = nil
+		w.mu.Unlock()
+		w.report(other, "activator", 1, 0)
+		w.report(slow, "activator", 7, 0)
+		time.Sleep(2 * time.Second)
+		w.report(slow, "activator", 11, 0)
+		time.Sleep(2 * time.Second)
+		diff(t, "before", []string{"0s slow 0→1", "0s other 0→1"}, w.story())
+		close(block)
+		story := w.story()
+		if len(story) != 3 || !strings.HasPrefix(story[2], "4s slow 1→") {
+			t.Errorf("applied %q, want one newest request after the first was through", story)
+		}
+	})
+}
+
+func TestFailedRequestIsAskedForAgain(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		id := w.add(revisionOf(t, "hello-1"))
+		w.failing = errRefused
+		time.Sleep(time.Second)
+		w.report(id, "activator", 1, 0)
+		time.Sleep(3 * time.Second)
+		w.mu.Lock()
+		w.failing = nil
+		w.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		story := w.story()
+		if len(story) != 3 || len(w.pods(id)) != 1 {
+			t.Errorf("applied %q with %d pods, want three attempts and one pod", story, len(w.pods(id)))
+		}
+		diff(t, "events", []string{"waking 0→1", "apply failed 0→1", "apply failed 0→1"}, w.kinds())
+		if !errors.Is(w.events[1].Err, errRefused) {
+			t.Errorf("error %v, want that of the target", w.events[1].Err)
+		}
+	})
+}
+
+func TestBoundsChangeLive(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		id := w.add(revisionOf(t, "hello-1"))
+		w.load(id, 1, 4*time.Second)
+		w.add(revisionOf(t, "hello-1", "min-scale", "3"))
+		w.load(id, 1, 3*time.Second)
+		if n := len(w.pods(id)); n != 3 {
+			t.Errorf("%d pods after min-scale was raised to 3", n)
+		}
+		if e := w.explain(id); e.Limit != "min-scale raises it" || e.Observed[0].Stable != 1 {
+			t.Errorf("limit %q, stable %g: want min-scale with the window kept at 1", e.Limit, e.Observed[0].Stable)
+		}
+	})
+}
+
+func TestVictimsAreTheIdlest(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		id := w.add(revisionOf(t, "hello-1", "min-scale", "4"))
+		time.Sleep(time.Second)
+		for i, uid := range w.pods(id) { // pod-1 … pod-4
+			w.report(id, uid, []float64{3, 0, 5, 1}[i], 0)
+		}
+		w.add(revisionOf(t, "hello-1", "min-scale", "1"))
+		for range 80 {
+			for i, uid := range []string{"pod-1", "pod-2", "pod-3", "pod-4"} {
+				w.report(id, uid, []float64{3, 0, 5, 1}[i], 0)
+			}
+			time.Sleep(time.Second)
+		}
+		diff(t, "left", []string{"pod-3"}, w.pods(id))
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		var victims []string
+		for _, r := range w.applied {
+			victims = append(victims, r.Victims...)
+		}
+		diff(t, "victims", []string{"pod-2", "pod-4", "pod-1"}, victims)
+	})
+}
+
+func TestUIDsGuardAgainstReuse(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		id := w.add(revisionOf(t, "hello-1"))
+		stale := id
+		stale.UID = "an older one"
+		w.report(stale, "activator", 1, 0)
+		diff(t, "applied", []string(nil), w.story())
+		noUID := id
+		noUID.UID = "" // Knative's producers know none
+		w.report(noUID, "activator", 1, 0)
+		diff(t, "applied", []string{"0s hello-1 0→1"}, w.story())
+		if err := w.loop.SetReplicas(stale, 1); !errors.Is(err, ErrUnknownRevision) {
+			t.Errorf("SetReplicas of another UID = %v", err)
+		}
+	})
+}
+
+func TestRemovedRevisionIsLeftAlone(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		id := w.add(revisionOf(t, "hello-1"))
+		w.loop.Remove(id)
+		w.loop.Remove(id)
+		w.report(id, "activator", 1, 0)
+		w.book.Publish(id, []endpoint.Endpoint{{Pod: identity.Pod{UID: "late"}}})
+		time.Sleep(10 * time.Second)
+		diff(t, "applied", []string(nil), w.story())
+		if _, err := w.loop.Explain(id.Key()); !errors.Is(err, ErrUnknownRevision) {
+			t.Errorf("Explain = %v", err)
+		}
+	})
+}
+
+func TestModeFollowsBurstCapacity(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		rt := &routes{took: 300 * time.Millisecond, answer: true}
+		rev := revisionOf(t, "hello-1", "target-burst-capacity", "50", "window", "6s")
+		if err := w.loop.Add(rev, Target{Scale: w, Mode: rt}); err != nil {
+			t.Fatal(err)
+		}
+		w.load(rev.ID, 1, 10*time.Second)
+		e := w.explain(rev.ID)
+		if e.Mode != "serve" || e.Excess != 49 {
+			t.Errorf("mode %s with excess %d, want serve with 49", e.Mode, e.Excess)
+		}
+		w.load(rev.ID, 0, 60*time.Second)
+		if n := len(w.pods(rev.ID)); n != 0 || rt.asked == 0 {
+			t.Errorf("%d pods, %d probes: want none left, and the address probed before", n, rt.asked)
+		}
+		rt.mu.Lock()
+		defer rt.mu.Unlock()
+		diff(t, "modes", []kpa.Mode{kpa.Proxy, kpa.Serve, kpa.Proxy}, slices.Compact(rt.modes))
+	})
+}
+
+func TestLastPodStaysUntilAnActivatorAnswers(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		rt := &routes{answer: false}
+		rev := revisionOf(t, "hello-1", "window", "6s")
+		if err := w.loop.Add(rev, Target{Scale: w, Mode: rt}); err != nil {
+			t.Fatal(err)
+		}
+		w.load(rev.ID, 1, 10*time.Second)
+		w.load(rev.ID, 0, 2*time.Minute)
+		if n := len(w.pods(rev.ID)); n != 1 {
+			t.Errorf("%d pods while no activator answers, want 1", n)
+		}
+		rt.mu.Lock()
+		rt.answer = true
+		rt.mu.Unlock()
+		w.load(rev.ID, 0, 10*time.Second)
+		if n := len(w.pods(rev.ID)); n != 0 {
+			t.Errorf("%d pods after an activator answered, want 0", n)
+		}
+	})
+}
+
+type owner struct{ owns bool }
+
+func (o *owner) Owns(identity.Revision) bool { return o.owns }
+
+func TestNewOwnerAsksAgain(t *testing.T) {
+	own := &owner{}
+	inWorld(t, Config{}, func(d *Deps) { d.Ownership = own }, func(w *world) {
+		id := w.add(revisionOf(t, "hello-1"))
+		w.load(id, 1, 10*time.Second)
+		diff(t, "applied before", []string(nil), w.story())
+		if e := w.explain(id); e.Raw != 1 || e.Owner {
+			t.Errorf("raw = %d, owner %v: want 1 decided but not applied", e.Raw, e.Owner)
+		}
+		own.owns = true
+		w.load(id, 1, 3*time.Second)
+		if story := w.story(); len(story) != 1 {
+			t.Errorf("applied %q, want one request of the new owner", story)
+		}
+	})
+}
+
+func TestBucketsCoverEveryRevisionOnce(t *testing.T) {
+	for _, name := range []string{"a", "b", "c", "hello-00001"} {
+		owners := 0
+		for i := range 5 {
+			b := Buckets{Count: 5, Holds: func(n int) bool { return n == i }}
+			if b.Owns(identity.Revision{Namespace: "default", Name: name}) {
+				owners++
+			}
+		}
+		if owners != 1 {
+			t.Errorf("%s has %d owners", name, owners)
+		}
+	}
+}
+
+// TestRestartMovesNoDecision: a successor with the snapshot decides as the loop would have that never stopped.
+func TestRestartMovesNoDecision(t *testing.T) {
+	settings := []string{"target", "10", "target-utilization-percentage", "100"}
+	curve := func(second int) float64 { return float64(5 + 40*(second/15%2)) }
+	run := func(restartAt int) (pods []int) {
+		inWorld(t, Config{}, nil, func(w *world) {
+			id := w.add(revisionOf(t, "hello-1", settings...))
+			for s := range 150 {
+				if s == restartAt {
+					w.restart(t, id, settings)
+				}
+				w.load(id, curve(s), time.Second)
+				pods = append(pods, len(w.pods(id)))
+			}
+		})
+		return pods
+	}
+	unbroken := run(-1)
+	for _, at := range []int{20, 37, 64, 91} {
+		for s, n := range run(at) {
+			if d := n - unbroken[s]; d < -1 || d > 1 {
+				t.Errorf("restart at %d s: %d pods at %d s, want %d ± 1", at, n, s, unbroken[s])
+			}
+		}
+	}
+}
+
+// restart replaces the loop by one that knows its snapshot, as it comes out of JSON.
+func (w *world) restart(t *testing.T, id identity.Revision, settings []string) {
+	t.Helper()
+	raw, err := json.Marshal(w.loop.Snapshot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.loop.Remove(id)
+	var s Snapshot
+	if err := json.Unmarshal(raw, &s); err != nil {
+		t.Fatal(err)
+	}
+	w.loop.Restore(s)
+	if err := w.loop.Add(revisionOf(t, id.Name, settings...), Target{Scale: w, Replicas: len(w.pods(id))}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestConfigNamesItsFaults(t *testing.T) {
+	_, err := New(Config{Period: time.Microsecond, Workers: -1, Events: -1}, Deps{})
+	for _, field := range []string{"Period", "Workers", "Events"} {
+		if err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("error %v does not name %s", err, field)
+		}
+	}
+}
