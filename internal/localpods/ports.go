@@ -28,10 +28,12 @@ type portPool struct {
 	lo   int                 // lo == 0: the ephemeral range begins too low, let the kernel choose
 	n    int
 	next int // guarded by mu
+	// probe returns the port when nobody listens on it, and any free port when asked for port 0.
+	probe func(port int) (uint16, error)
 }
 
 func newPortPool() *portPool {
-	p := &portPool{held: make(map[uint16]struct{})}
+	p := &portPool{held: make(map[uint16]struct{}), probe: probePort}
 	low := 32768
 	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
 		_, _ = fmt.Sscan(string(b), &low) // an unreadable file leaves the kernel's default
@@ -46,18 +48,22 @@ func newPortPool() *portPool {
 // take returns a port that was free a moment ago, and holds it until release.
 func (p *portPool) take() (uint16, error) {
 	for range portAttempts {
-		port := p.candidate()
-		ln, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-		if err != nil {
-			continue
-		}
-		got := uint16(ln.Addr().(*net.TCPAddr).Port)
-		ln.Close()
-		if p.hold(got) {
+		got, err := p.probe(p.candidate())
+		if err == nil && p.hold(got) {
 			return got, nil
 		}
 	}
 	return 0, errNoPort
+}
+
+// probePort listens on all addresses, as most programs do, and stops at once. Nothing was accepted, so nothing lingers.
+func probePort(port int) (uint16, error) {
+	ln, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+	if err != nil {
+		return 0, err
+	}
+	defer ln.Close()
+	return uint16(ln.Addr().(*net.TCPAddr).Port), nil
 }
 
 // candidate goes round the range, so that a port rests as long as possible before it is used again.

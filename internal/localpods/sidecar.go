@@ -83,7 +83,7 @@ func (p *pod) startQueueProxy(info SidecarPod) (sidecar, error) {
 		got[i] = port
 	}
 	ports := SidecarPorts{Serving: got[0], Admin: got[1], Metrics: got[2]}
-	marker := markerName + "=" + p.uid
+	marker := markerName + "=" + p.uid + "/" + containerProxy // not the application's: each ends its own tree only
 	env := newEnviron(p.g.r.cfg.BaseEnv).entries()
 	env = append(env, marker)
 	env = append(env, knativeEnv(info, ports)...)

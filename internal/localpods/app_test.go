@@ -1,0 +1,153 @@
+package localpods_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// roleEnv makes the test binary play a user program instead of running tests.
+const roleEnv = "LOCALPODS_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleEnv); role != "" {
+		os.Exit(play(role))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// story is what a program of the role "serve" tells about itself.
+type story struct {
+	PID    int
+	Args   []string
+	Env    map[string]string
+	Listen int64 // Unix ns
+}
+
+func play(role string) int {
+	var err error
+	switch role {
+	case "serve":
+		err = serve(os.Getenv("PORT"))
+	case "wrong-port":
+		err = serve("0")
+	case "stubborn":
+		signal.Ignore(syscall.SIGTERM)
+		err = http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil)
+	case "crash":
+		fmt.Fprintln(os.Stdout, "not the reason")
+		for i := range 30 {
+			fmt.Fprintf(os.Stderr, "line %d\n", i)
+		}
+		return 3
+	case "parent": // its child listens
+		err = respawn("serve", &syscall.SysProcAttr{}).Run()
+	case "daemon": // leaves a process behind that left its session, and serves
+		if err = respawn("hang", &syscall.SysProcAttr{Setsid: true}).Start(); err == nil {
+			err = serve(os.Getenv("PORT"))
+		}
+	case "hang":
+		signal.Ignore(syscall.SIGTERM)
+		select {}
+	case "mute": // runs, listens nowhere
+		awaitTerm()
+	case "queue-proxy":
+		err = queueProxy()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func respawn(role string, attr *syscall.SysProcAttr) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), roleEnv+"="+role)
+	cmd.SysProcAttr = attr
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd
+}
+
+func awaitTerm() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	<-ctx.Done()
+}
+
+// serve answers on the port until SIGTERM: / tells its story, /hold answers once a /release came, /exit crashes, and
+// /health answers what /health?set=N last set.
+func serve(port string) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		return err
+	}
+	me := story{PID: os.Getpid(), Args: os.Args[1:], Env: map[string]string{}, Listen: time.Now().UnixNano()}
+	for _, name := range []string{"PORT", "K_SERVICE", "K_REVISION", "K_CONFIGURATION", "HTTP_PORT", "GREETING"} {
+		me.Env[name] = os.Getenv(name)
+	}
+	var health atomic.Int64
+	health.Store(200)
+	if s := os.Getenv("HEALTH"); s != "" {
+		_, _ = fmt.Sscan(s, &me.PID) // any integer
+		health.Store(int64(me.PID))
+		me.PID = os.Getpid()
+	}
+	release := make(chan struct{})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(me) })
+	mux.HandleFunc("/hold", func(w http.ResponseWriter, _ *http.Request) { <-release; fmt.Fprint(w, "held") })
+	mux.HandleFunc("/release", func(http.ResponseWriter, *http.Request) { close(release) })
+	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { fmt.Fprintln(os.Stderr, "asked to exit"); os.Exit(7) })
+	mux.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) {
+		if s := r.URL.Query().Get("set"); s != "" {
+			var n int64
+			_, _ = fmt.Sscan(s, &n)
+			health.Store(n)
+			return
+		}
+		w.WriteHeader(int(health.Load()))
+	})
+	fmt.Println("listening")
+	return serveUntilTerm(ln, mux)
+}
+
+func serveUntilTerm(ln net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h}
+	done := make(chan error, 1)
+	go func() {
+		awaitTerm()
+		done <- srv.Shutdown(context.Background())
+	}()
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return <-done
+}
+
+// queueProxy stands in for the sidecar binary: it takes its ports from the environment that Knative defines.
+func queueProxy() error {
+	ln, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("QUEUE_SERVING_PORT"))
+	if err != nil {
+		return err
+	}
+	return serveUntilTerm(ln, proxyTo("127.0.0.1:"+os.Getenv("USER_PORT")))
+}
+
+func proxyTo(addr string) http.Handler {
+	return httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr})
+}

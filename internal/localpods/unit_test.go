@@ -1,0 +1,196 @@
+package localpods
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/identity"
+)
+
+func TestReadLinesAgainstSplit(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		text := rapid.StringOfN(rapid.SampledFrom([]rune("ab\n")), 0, 200, -1).Draw(rt, "text")
+		most := rapid.IntRange(16, 64).Draw(rt, "max") // bufio's least is 16
+		var got []string
+		readLines(strings.NewReader(text), most, func(s string) { got = append(got, s) })
+		var want []string
+		for line := range strings.Lines(text) {
+			for len(line) > most {
+				want = append(want, line[:most])
+				line = line[most:]
+			}
+			want = append(want, strings.TrimSuffix(line, "\n"))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			rt.Fatalf("readLines(%q, %d) (-want +got):\n%s", text, most, diff)
+		}
+	})
+}
+
+func TestRingAgainstSlice(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		r := newRing[int](rapid.IntRange(1, 8).Draw(rt, "max"))
+		var all []int
+		for i := range rapid.IntRange(0, 30).Draw(rt, "adds") {
+			r.add(i)
+			all = append(all, i)
+			n := rapid.IntRange(-1, 10).Draw(rt, "n")
+			want := all[max(0, len(all)-r.max):]
+			if n >= 0 {
+				want = want[max(0, len(want)-n):]
+			}
+			if got := r.last(n); !slices.Equal(got, want) {
+				rt.Fatalf("last(%d) = %v, want %v", n, got, want)
+			}
+		}
+	})
+}
+
+func TestBackoff(t *testing.T) {
+	for _, tc := range []struct {
+		crash int
+		want  time.Duration
+	}{{1, 100}, {2, 200}, {3, 400}, {4, 800}, {5, 1000}, {6, 1000}, {1 << 30, 1000}} {
+		if got := backoff(100, 1000, tc.crash); got != tc.want {
+			t.Errorf("backoff(100, 1000, %d) = %d, want %d", tc.crash, got, tc.want)
+		}
+	}
+}
+
+func TestProbePause(t *testing.T) {
+	cfg := Default()
+	for _, tc := range []struct {
+		name     string
+		age      time.Duration
+		starting int64
+		want     time.Duration
+	}{
+		{"at once", 0, 1, time.Millisecond},
+		{"young", 32 * time.Millisecond, 1, time.Millisecond},
+		{"a part of the age", 320 * time.Millisecond, 1, 10 * time.Millisecond},
+		{"bounded", time.Hour, 1, 25 * time.Millisecond},
+		{"among twenty", 0, 20, 5 * time.Millisecond},
+		{"among a thousand", 0, 1000, 25 * time.Millisecond},
+	} {
+		var pr prober
+		pr.starting.Store(tc.starting)
+		if got := pr.pause(&cfg, tc.age); got != tc.want {
+			t.Errorf("%s: pause(%v) = %v, want %v", tc.name, tc.age, got, tc.want)
+		}
+	}
+}
+
+func TestExpand(t *testing.T) {
+	e := newEnviron([]string{"A=1", "EMPTY=", "PORT=9", "K_SERVICE=x", "broken"})
+	e.set("B", "$(A)")
+	for in, want := range map[string]string{
+		"": "", "plain": "plain", "$(A)": "1", "-p=$(A)$(A).": "-p=11.", "$$(A)": "$(A)", "$$$(A)": "$1", "$(EMPTY)": "",
+		"$(NONE)": "$(NONE)", "$(A": "$(A", "$A": "$A", "a$": "a$", "$$": "$", "$(B)": "$(A)", "$(PORT)": "$(PORT)", "$(K_SERVICE)": "$(K_SERVICE)",
+	} {
+		if got := e.expand(in); got != want {
+			t.Errorf("expand(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func FuzzExpand(f *testing.F) {
+	for _, s := range []string{"$(A)", "$$(A", "$($(A))", "x$"} {
+		f.Add(s)
+	}
+	e := newEnviron([]string{"A=1"})
+	f.Fuzz(func(t *testing.T, s string) {
+		got := e.expand(s)
+		if !strings.Contains(s, "$") && got != s {
+			t.Errorf("expand(%q) = %q, want it unchanged", s, got)
+		}
+		if len(got) > len(s) {
+			t.Errorf("expand(%q) = %q, longer than it was: the only value is shorter than its name", s, got)
+		}
+	})
+}
+
+func TestKnativeEnvironmentOfTheSidecar(t *testing.T) {
+	spec := &Spec{
+		Revision: identity.Revision{Namespace: "default", Name: "app-00001"}, Service: "app", Configuration: "app-config",
+		ContainerConcurrency: 3, Timeout: 1500 * time.Millisecond, IdleTimeout: time.Minute,
+		Readiness: Probe{HTTP: true, Path: "/ok", Host: "h", Headers: map[string][]string{"A": {"b"}}},
+	}
+	got := knativeEnv(SidecarPod{Spec: spec, UID: "uid", App: loopback(7)}, SidecarPorts{Serving: 8})
+	want := []string{
+		"CONTAINER_CONCURRENCY=3", "QUEUE_SERVING_PORT=8", "USER_PORT=7", "REVISION_TIMEOUT_SECONDS=2",
+		"REVISION_RESPONSE_START_TIMEOUT_SECONDS=0", "REVISION_IDLE_TIMEOUT_SECONDS=60", "SERVING_NAMESPACE=default",
+		"SERVING_SERVICE=app", "SERVING_CONFIGURATION=app-config", "SERVING_REVISION=app-00001", "SERVING_POD=uid",
+		"SERVING_POD_IP=127.0.0.1",
+		`SERVING_READINESS_PROBE={"httpGet":{"path":"/ok","port":7,"host":"127.0.0.1","scheme":"HTTP",` +
+			`"httpHeaders":[{"name":"A","value":"b"},{"name":"Host","value":"h"}]},"successThreshold":1}`,
+		"SERVING_LOGGING_CONFIG=", "SERVING_LOGGING_LEVEL=", "OBSERVABILITY_CONFIG={}",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("knativeEnv (-want +got):\n%s", diff)
+	}
+	if got, want := probeJSON(&Probe{}, 7), `{"tcpSocket":{"port":7,"host":"127.0.0.1"},"successThreshold":1}`; got != want {
+		t.Errorf("probeJSON = %s, want %s", got, want)
+	}
+}
+
+func TestPortPool(t *testing.T) {
+	p := newPortPool()
+	seen := make(map[uint16]bool)
+	for range 50 {
+		port, err := p.take()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[port] {
+			t.Fatalf("take() gave %d twice", port)
+		}
+		seen[port] = true
+	}
+	full := &portPool{held: map[uint16]struct{}{}, lo: 100, n: 2, probe: func(port int) (uint16, error) { return uint16(port), nil }}
+	for _, want := range []uint16{100, 101} {
+		if got, err := full.take(); got != want || err != nil {
+			t.Errorf("take() = %d, %v, want %d", got, err, want)
+		}
+	}
+	full.release(100)
+	if got, err := full.take(); got != 100 || err != nil {
+		t.Errorf("take() after release = %d, %v, want 100", got, err)
+	}
+}
+
+func TestFaultsAreReportedAtOnce(t *testing.T) {
+	if cfg := Default(); cfg.Validate() != nil {
+		t.Errorf("Default().Validate() = %v, want nil", cfg.Validate())
+	}
+	cfg := Config{BackoffMax: -1, ProbeMax: -1}
+	for _, want := range []string{"MaxGrace", "ExitGrace", "BackoffMin", "BackoffMax", "CrashLimit", "ProbeMin", "ProbeMax", "TailLines", "LogLines", "MaxLine"} {
+		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Validate() = %v, want %s in it", err, want)
+		}
+	}
+	spec := Spec{Sidecar: 9, ContainerConcurrency: -1, Timeout: -1, Readiness: Probe{Period: -1}}
+	for _, want := range []string{"revision", "argv", "sidecar", "containerConcurrency", "timeout", "readiness.period"} {
+		if err := spec.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Validate() = %v, want %s in it", err, want)
+		}
+	}
+	if _, err := New(Default(), Deps{}); err == nil || !strings.Contains(err.Error(), "Book") {
+		t.Errorf("New without a book = %v, want it named", err)
+	}
+	r, err := New(Default(), Deps{Book: new(endpoint.Book)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[SidecarMode]string{SidecarInProcess: "Deps.InProcess", SidecarProcess: "Config.SidecarArgv"} {
+		err := r.Add(Spec{Revision: identity.Revision{Name: "a"}, Argv: []string{"x"}, Sidecar: mode})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Add with %v = %v, want %s named", mode, err, want)
+		}
+	}
+}
