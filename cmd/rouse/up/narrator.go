@@ -11,6 +11,7 @@ import (
 	"github.com/rousehq/rouse/control"
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/localpods"
+	"github.com/rousehq/rouse/internal/route"
 )
 
 // narrator writes one line per event that a person cares about. It is safe for concurrent use.
@@ -41,7 +42,9 @@ func (n *narrator) welcome(o *Options, public net.Addr, plans []planned) {
 		fmt.Fprintf(n.out, "  %s  limit %d per pod, %s\n", p.service.Name, p.config.ContainerConcurrency.V, describeSettings(p.config))
 	}
 	if len(plans) > 0 {
-		fmt.Fprintf(n.out, "try it: curl -H 'Host: %s' http://%s/\n", hosts(plans[0].service, o.Domain)[0], reachable(public))
+		s := plans[0].service
+		host := route.Domains{Public: o.Domain}.Hosts(s.Namespace, s.Name, false)[0]
+		fmt.Fprintf(n.out, "try it: curl -H 'Host: %s' http://%s/\n", host, reachable(public))
 	}
 }
 

@@ -123,12 +123,6 @@ func probe(p *manifest.Probe) localpods.Probe {
 
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
 
-// hosts are the names under which a service is reached.
-func hosts(s *manifest.Service, domain string) []string {
-	base := s.Name + "." + s.Namespace
-	return []string{base + "." + domain, base, base + ".svc", base + ".svc.cluster.local"}
-}
-
 // describeSettings lists what somebody chose, with its origin.
 func describeSettings(rev *config.Revision) string {
 	chosen := map[string]string{}

@@ -1,36 +1,38 @@
 package up
 
 import (
-	"bytes"
+	"sync/atomic"
 
 	"github.com/rousehq/rouse/internal/forward"
 	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/route"
 )
 
-// router finds a service's revision by the request's host.
+// router finds a service's revision in the present routing table.
 type router struct {
-	byHost map[string]identity.Key // lower case, without port
+	table atomic.Pointer[route.Table]
 }
 
-func newRouter(o *Options, plans []planned) *router {
-	r := &router{byHost: make(map[string]identity.Key)}
+// newRouter gives every service all the traffic of its hosts.
+func newRouter(domain string, plans []planned) (*router, error) {
+	domains := route.Domains{Public: domain}
+	var cfg route.Config
 	for i := range plans {
-		for _, h := range hosts(plans[i].service, o.Domain) {
-			r.byHost[h] = plans[i].config.ID.Key()
-		}
+		s := plans[i].service
+		all := []route.Share{{Revision: plans[i].config.ID, Percent: 100}}
+		cfg.Routes = append(cfg.Routes, domains.Routes(s.Namespace, s.Name, false, all)...)
 	}
-	return r
+	table, err := route.Build(cfg, nil)
+	if err != nil {
+		return nil, err
+	}
+	r := &router{}
+	r.table.Store(table)
+	return r, nil
 }
 
 // Route implements activator.Router.
 func (r *router) Route(x forward.Exchange) (identity.Key, bool) {
-	host := x.Host()
-	if i := bytes.LastIndexByte(host, ':'); i >= 0 {
-		host = host[:i]
-	}
-	if key, ok := r.byHost[string(host)]; ok {
-		return key, true
-	}
-	key, ok := r.byHost[string(bytes.ToLower(host))]
-	return key, ok
+	t, ok := r.table.Load().Next(x.Host(), x.Path(), x.Header)
+	return t.Revision.Key(), ok
 }

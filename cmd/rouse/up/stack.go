@@ -107,8 +107,12 @@ func (s *stack) buildRunner() (err error) {
 }
 
 func (s *stack) buildActivator() (err error) {
+	router, err := newRouter(s.o.Domain, s.plans)
+	if err != nil {
+		return err
+	}
 	s.activator, err = activator.New(activator.Config{QueueTotal: s.o.QueueTotal}, activator.Deps{
-		Router: newRouter(s.o, s.plans), NewPool: newPool, Stats: s.loop,
+		Router: router, NewPool: newPool, Stats: s.loop,
 	})
 	if err != nil {
 		return err

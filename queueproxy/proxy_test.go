@@ -1,0 +1,247 @@
+package queueproxy
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/rousehq/rouse/internal/fault"
+	"github.com/rousehq/rouse/internal/forward"
+	"github.com/rousehq/rouse/internal/forward/forwardtest"
+	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/metrics"
+)
+
+func newProxy(t *testing.T, limit, queue int, stats StatSink) *Proxy {
+	t.Helper()
+	app := netip.MustParseAddrPort("127.0.0.1:1")
+	pool := forward.NewPool(forward.PoolConfig{Addr: app})
+	t.Cleanup(pool.Close)
+	p, err := New(Config{
+		Revision: identity.Revision{Namespace: "default", Name: "hello-00001", UID: "u"}, Pod: "pod-a",
+		ContainerConcurrency: limit, QueueLimit: queue, App: app, Timeouts: forward.Timeouts{Total: time.Minute},
+	}, Deps{Pool: pool, Stats: stats})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			name    string
+			headers map[string]string
+			drain   bool
+			ready   bool
+			want    int
+			body    string
+		}{
+			{"activator's probe", map[string]string{"user-agent": "Knative-Activator-Probe", "k-network-probe": "queue"}, false, true, 200, "queue"},
+			{"kubelet's probe", map[string]string{"user-agent": "kube-probe/1.36"}, false, true, 200, "queue"},
+			{"kubelet's header", map[string]string{"k-kubelet-probe": "queue"}, false, true, 200, "queue"},
+			{"not ready", map[string]string{"user-agent": "kube-probe/1.36"}, false, false, 503, "queue not ready"},
+			{"draining", map[string]string{"user-agent": "kube-probe/1.36"}, true, true, 503, "draining"},
+			{"another proxy's probe", map[string]string{"user-agent": "kube-probe/1.36", "k-network-probe": "activator"}, false, true, 400, "activator"},
+		} {
+			p := newProxy(t, 1, 0, nil)
+			p.deps.Ready = func() bool { return c.ready }
+			if c.drain {
+				p.Drain()
+			}
+			x := forwardtest.New("hello")
+			x.Headers = c.headers
+			p.ServeExchange(x)
+			if x.Status != c.want || !strings.Contains(x.Body, c.body) || x.Forwards != 0 {
+				t.Errorf("%s: %d %q, %d forwards; want %d %q and none", c.name, x.Status, x.Body, x.Forwards, c.want, c.body)
+			}
+		}
+	})
+}
+
+// TestProbeHeaderAloneGoesToTheApplication: a request is a probe by its sender, not by what it asks.
+func TestProbeHeaderAloneGoesToTheApplication(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProxy(t, 1, 0, nil)
+		x := forwardtest.New("hello")
+		x.Headers["k-network-probe"] = "queue"
+		p.ServeExchange(x)
+		if x.Forwards != 1 {
+			t.Errorf("%d forwards, want 1", x.Forwards)
+		}
+	})
+}
+
+// TestLimitAndQueue holds the application at its limit, lets ten times as many wait, and refuses the rest with the
+// private header that lets an activator try another pod.
+func TestLimitAndQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 2
+		p := newProxy(t, limit, 0, nil)
+		var mu sync.Mutex
+		now, most := 0, 0
+		one := func() *forwardtest.Exchange {
+			x := forwardtest.New("hello")
+			x.OnForward = func(*forward.Pool) forward.Result {
+				mu.Lock()
+				now++
+				most = max(most, now)
+				mu.Unlock()
+				time.Sleep(time.Second)
+				mu.Lock()
+				now--
+				mu.Unlock()
+				return forward.Result{Status: 200}
+			}
+			return x
+		}
+		var all sync.WaitGroup
+		for range 11 * limit {
+			all.Go(func() { p.ServeExchange(one()) })
+		}
+		synctest.Wait()
+		if inside, pending := p.Depth(); inside != 11*limit || pending != 10*limit {
+			t.Errorf("depth = %d, %d; want %d of which %d wait", inside, pending, 11*limit, 10*limit)
+		}
+		refused := one()
+		p.ServeExchange(refused)
+		if refused.Cause != fault.QueueFull || refused.ResponseEdits[forward.NotAdmittedHeader] == "" {
+			t.Errorf("the request beyond the queue: %v, header %q; want queue_full and the private header",
+				refused.Cause, refused.ResponseEdits[forward.NotAdmittedHeader])
+		}
+		all.Wait()
+		if most != limit {
+			t.Errorf("the application saw %d at once, want %d", most, limit)
+		}
+	})
+}
+
+func TestClientThatLeavesTheQueueFreesItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProxy(t, 1, 1, nil)
+		release := make(chan struct{})
+		first, second := forwardtest.New("hello"), forwardtest.New("hello")
+		first.OnForward = func(*forward.Pool) forward.Result {
+			<-release
+			return forward.Result{Status: 200}
+		}
+		var all sync.WaitGroup
+		all.Go(func() { p.ServeExchange(first) })
+		synctest.Wait()
+		all.Go(func() { p.ServeExchange(second) })
+		synctest.Wait()
+		second.Leave()
+		synctest.Wait()
+		if _, pending := p.Depth(); pending != 0 || second.Cause != fault.ClientGone {
+			t.Errorf("pending = %d, cause %v; want the place free and client_gone", pending, second.Cause)
+		}
+		close(release)
+		all.Wait()
+	})
+}
+
+func TestHostIsRestored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProxy(t, 0, 0, nil)
+		x := forwardtest.New("10.0.0.1:8012")
+		x.Headers["k-original-host"] = "hello.default.example.com"
+		p.ServeExchange(x)
+		if x.HostEdit != "hello.default.example.com" || x.TimeoutsV.Total != time.Minute {
+			t.Errorf("host %q, timeouts %v; want the original host and the revision's timeout", x.HostEdit, x.TimeoutsV)
+		}
+	})
+}
+
+func TestApplicationThatTakesNoConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProxy(t, 1, 0, nil)
+		x := forwardtest.New("hello")
+		x.OnForward = func(*forward.Pool) forward.Result {
+			return forward.Result{Cause: fault.ConnectFailed, Retryable: true}
+		}
+		p.ServeExchange(x)
+		if x.Status != 502 || x.ResponseEdits[forward.NotAdmittedHeader] != "connect_failed" {
+			t.Errorf("status %d, header %q; want 502 that says the application saw nothing", x.Status, x.ResponseEdits[forward.NotAdmittedHeader])
+		}
+	})
+}
+
+type reports struct {
+	mu  sync.Mutex
+	all []metrics.Message
+}
+
+func (r *reports) Report(m metrics.Message) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, m)
+}
+
+// TestReports keeps one request in flight for a whole period: concurrency 1, and its proxied share.
+func TestReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &reports{}
+		p := newProxy(t, 5, 0, sink)
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() { p.Run(ctx) })
+		x := forwardtest.New("hello")
+		x.Headers["k-proxy-request"] = "activator"
+		x.OnForward = func(*forward.Pool) forward.Result {
+			time.Sleep(2500 * time.Millisecond)
+			return forward.Result{Status: 200}
+		}
+		all.Go(func() { p.ServeExchange(x) })
+		time.Sleep(2100 * time.Millisecond)
+		cancel()
+		all.Wait()
+		if len(sink.all) != 2 {
+			t.Fatalf("%d reports in 2.1 s, want 2", len(sink.all))
+		}
+		s := sink.all[1].Stat
+		if s.AverageConcurrency != 1 || s.AverageProxiedConcurrency != 1 || s.PodName != "pod-a" || s.Extension.Sequence != 2 {
+			t.Errorf("second report = %+v, want concurrency 1, all of it proxied, sequence 2", s)
+		}
+		if p.Last().AverageConcurrency != 1 {
+			t.Errorf("Last = %+v, want the newest period", p.Last())
+		}
+	})
+}
+
+func TestTelemetryCountsByStatusAndOutcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProxy(t, 0, 0, nil)
+		reg := prometheus.NewRegistry()
+		tel, err := NewTelemetry(reg, Labels{Namespace: "default", Revision: "hello-00001"}, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tel.Done(forward.Result{Status: 200}, time.Millisecond, time.Millisecond)
+		tel.Done(forward.Result{Cause: fault.ClientGone}, time.Millisecond, 0)
+		if got := testutil.ToFloat64(tel.requests.WithLabelValues("499", "4xx")); got != 1 {
+			t.Errorf("requests with 499 = %v, want 1", got)
+		}
+		if got := testutil.ToFloat64(tel.appRequests.WithLabelValues("200", "2xx")); got != 1 {
+			t.Errorf("application requests with 200 = %v, want 1", got)
+		}
+		if got := testutil.ToFloat64(tel.outcomes[fault.ClientGone]); got != 1 {
+			t.Errorf("outcomes of client_gone = %v, want 1", got)
+		}
+	})
+}
+
+func TestConfigNamesEveryFault(t *testing.T) {
+	err := Config{ContainerConcurrency: -1, QueueLimit: -1, StatPeriod: time.Nanosecond}.Validate()
+	for _, want := range []string{"ContainerConcurrency", "QueueLimit", "App", "StatPeriod"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Validate = %v, want it to name %s", err, want)
+		}
+	}
+}
