@@ -57,7 +57,7 @@ func Listen(addr netip.AddrPort) (*Server, error) {
 		err = p.Add(fd, listenerKey)
 	}
 	if err != nil {
-		unix.Close(fd)
+		poll.CloseFD(fd)
 		return nil, err
 	}
 	return &Server{
@@ -90,9 +90,9 @@ func (s *Server) Run(ctx context.Context) error {
 
 func (s *Server) close() {
 	for _, c := range s.conns {
-		unix.Close(c.fd)
+		poll.CloseFD(c.fd)
 	}
-	unix.Close(s.fd)
+	poll.CloseFD(s.fd)
 	s.poller.Close()
 }
 
@@ -103,7 +103,7 @@ func (s *Server) accept() {
 			return // EAGAIN, or a client that is gone already
 		}
 		if err := s.poller.Add(fd, int32(fd)); err != nil {
-			unix.Close(fd)
+			poll.CloseFD(fd)
 			continue
 		}
 		s.conns[int32(fd)] = &conn{fd: fd}
@@ -220,7 +220,7 @@ func (s *Server) drop(c *conn) {
 		return
 	}
 	delete(s.conns, int32(c.fd))
-	unix.Close(c.fd)
+	poll.CloseFD(c.fd)
 }
 
 func answer(body []byte) []byte {

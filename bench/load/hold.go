@@ -21,12 +21,11 @@ type Held struct {
 func (h *Held) Len() int { return len(h.fds) }
 
 // Close closes every connection.
-func (h *Held) Close() error {
+func (h *Held) Close() {
 	for _, fd := range h.fds {
-		unix.Close(fd)
+		poll.CloseFD(fd)
 	}
 	h.fds = nil
-	return nil
 }
 
 // Park opens n connections and sends one request on each, whose answers nobody waits for: the target must be one that

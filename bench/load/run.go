@@ -100,7 +100,7 @@ func (g *generator) dial(i int) error {
 func (g *generator) close() {
 	for i := range g.conns {
 		if g.conns[i].fd >= 0 {
-			unix.Close(g.conns[i].fd)
+			poll.CloseFD(g.conns[i].fd)
 		}
 	}
 	if g.pacer != nil {
@@ -235,7 +235,7 @@ func (g *generator) broken(i int, cause error) error {
 	if g.result.FirstError == "" {
 		g.result.FirstError = cause.Error()
 	}
-	unix.Close(c.fd)
+	poll.CloseFD(c.fd)
 	c.fd = -1
 	c.reply.reset()
 	if g.redials++; g.redials > 10*g.cfg.Conns+100 {

@@ -4,6 +4,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -103,7 +104,7 @@ func TestRunStopsWithItsContext(t *testing.T) {
 	addr := serve(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cfg := Config{Addr: addr, Request: Get("/"), Conns: 1, Duration: maxDuration, Mark: cancel}
-	if _, err := Run(ctx, cfg); err != context.Canceled {
+	if _, err := Run(ctx, cfg); !errors.Is(err, context.Canceled) {
 		t.Errorf("Run = %v, want %v", err, context.Canceled)
 	}
 }

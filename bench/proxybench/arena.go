@@ -54,10 +54,7 @@ func (a *arena) do(f func() error) error {
 }
 
 // Close ends the thread; the kernel kills processes started on it.
-func (a *arena) Close() error {
-	close(a.work)
-	return nil
-}
+func (a *arena) Close() { close(a.work) }
 
 // dial is a [load.Config] Dial.
 func (a *arena) dial(addr netip.AddrPort) (fd int, err error) {
@@ -106,7 +103,7 @@ func loopbackUp() error {
 	if err != nil {
 		return fmt.Errorf("loopback: %w", err)
 	}
-	defer unix.Close(fd)
+	defer poll.CloseFD(fd)
 	lo, err := unix.NewIfreq("lo")
 	if err != nil {
 		return fmt.Errorf("loopback: %w", err)

@@ -20,7 +20,6 @@ import (
 
 	"github.com/rousehq/rouse/bench/backend"
 	"github.com/rousehq/rouse/bench/internal/poll"
-	"golang.org/x/sys/unix"
 )
 
 // inProcess is a target without a process: its CPU time is the test's.
@@ -108,7 +107,7 @@ func TestRunSaysWhoFailed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unix.Close(fd)
+	poll.CloseFD(fd)
 	wanted, err := chosenScenarios([]string{"c1"})
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +196,7 @@ func freePort(t *testing.T) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unix.Close(fd)
+	poll.CloseFD(fd)
 	return addr
 }
 

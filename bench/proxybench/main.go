@@ -153,7 +153,7 @@ func compete(ctx context.Context, o options, wanted []scenario, contenders []con
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // temporary, whatever is left
 
 	var contests []*contest
 	defer func() {

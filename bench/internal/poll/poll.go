@@ -70,7 +70,7 @@ func (p *Poller) Wait(limit time.Duration) ([]unix.EpollEvent, error) {
 }
 
 // Close gives the descriptor back.
-func (p *Poller) Close() error { return unix.Close(p.fd) }
+func (p *Poller) Close() { CloseFD(p.fd) }
 
 // Timer is a descriptor that becomes readable at a chosen moment, to a few microseconds: timer slack, which delays
 // epoll's own limit, does not touch it.
@@ -100,7 +100,7 @@ func (t *Timer) Clear() {
 }
 
 // Close gives the descriptor back.
-func (t *Timer) Close() error { return unix.Close(t.FD) }
+func (t *Timer) Close() { CloseFD(t.FD) }
 
 // Dial opens a non-blocking TCP connection to a loopback address with Nagle's algorithm off.
 func Dial(addr netip.AddrPort) (int, error) {
@@ -113,7 +113,7 @@ func Dial(addr netip.AddrPort) (int, error) {
 		return 0, fmt.Errorf("socket: %w", err)
 	}
 	if err := connect(fd, sa); err != nil {
-		unix.Close(fd)
+		CloseFD(fd)
 		return 0, fmt.Errorf("connect to %s: %w", addr, err)
 	}
 	return fd, nil
@@ -143,7 +143,7 @@ func Listen(addr netip.AddrPort) (int, netip.AddrPort, error) {
 	}
 	bound, err := bind(fd, sa)
 	if err != nil {
-		unix.Close(fd)
+		CloseFD(fd)
 		return 0, addr, fmt.Errorf("listen on %s: %w", addr, err)
 	}
 	return fd, netip.AddrPortFrom(addr.Addr(), bound), nil
@@ -164,6 +164,11 @@ func bind(fd int, sa unix.Sockaddr) (uint16, error) {
 		return 0, err
 	}
 	return uint16(got.(*unix.SockaddrInet4).Port), nil
+}
+
+// CloseFD closes a descriptor whose end is all that matters: nothing is lost when that fails.
+func CloseFD(fd int) {
+	_ = unix.Close(fd)
 }
 
 // Accept takes one connection; unix.EAGAIN says that none waits.
