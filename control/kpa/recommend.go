@@ -33,10 +33,12 @@ func Recommend(p *Policy, s *State, o *Observation, now time.Time) Recommendatio
 	}
 	stable, panicking := p.limitRates(w, o, &rec.Reasons)
 	p.movePanic(s, float64(w.panic)/float64(rec.Reasons.Ready) >= p.PanicThreshold, now)
-	pods := stable
-	if !s.PanicSince.IsZero() {
-		pods = max(stable, panicking)
+	wish := stable
+	if !s.PanicSince.IsZero() && panicking.pods > stable.pods {
+		wish = panicking
 	}
+	pods := wish.pods
+	rec.Reasons.Limit = wish.limit
 	if p.Burst == BurstDrainAware {
 		pods = p.holdBack(s, o, pods, &rec.Reasons, now)
 	}
@@ -115,31 +117,34 @@ func (r *Reasons) add(w Want) {
 	r.Count++
 }
 
+// rated is a wish after the rates, and the rule that changed it.
+type rated struct {
+	pods  int
+	limit Limit
+}
+
 // limitRates bounds the wishes by how fast a number of pods may change, and lifts them to the activation scale.
-func (p *Policy) limitRates(w wishes, o *Observation, r *Reasons) (stable, panicking int) {
+func (p *Policy) limitRates(w wishes, o *Observation, r *Reasons) (stable, panicking rated) {
 	r.Ready = max(1, o.Ready)
 	r.RateHigh = pods(math.Ceil(p.MaxScaleUpRate * float64(r.Ready)))
 	if o.Reachability != Unreachable {
 		r.RateLow = pods(math.Floor(float64(r.Ready) / p.MaxScaleDownRate))
 	}
-	stable = min(max(w.stable, r.RateLow), r.RateHigh)
-	panicking = min(max(w.panic, r.RateLow), r.RateHigh)
+	return p.limitRate(w.stable, r), p.limitRate(w.panic, r)
+}
+
+func (p *Policy) limitRate(raw int, r *Reasons) rated {
+	n := rated{pods: min(max(raw, r.RateLow), r.RateHigh)}
 	switch {
-	case stable < w.stable:
-		r.Limit = LimitScaleUp
-	case stable > w.stable:
-		r.Limit = LimitScaleDown
+	case n.pods < raw:
+		n.limit = LimitScaleUp
+	case n.pods > raw:
+		n.limit = LimitScaleDown
 	}
-	if p.ActivationScale > 1 {
-		if w.stable > 0 && p.ActivationScale > stable {
-			stable = p.ActivationScale
-			r.Limit = LimitActivation
-		}
-		if w.panic > 0 && p.ActivationScale > panicking {
-			panicking = p.ActivationScale
-		}
+	if p.ActivationScale > 1 && raw > 0 && p.ActivationScale > n.pods {
+		return rated{pods: p.ActivationScale, limit: LimitActivation}
 	}
-	return stable, panicking
+	return n
 }
 
 // movePanic enters, prolongs or leaves panic. It is left only when more than a stable window has passed since the load
