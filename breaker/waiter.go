@@ -8,8 +8,11 @@ import "sync/atomic"
 // The zero value is not usable: see [NewWaiter].
 type Waiter struct {
 	ready chan error // capacity 1: nil for a grant, else the cause
-	owner atomic.Pointer[ownerBox]
-	box   ownerBox
+
+	// place says in which queue the waiter stands, nil for none. It changes only under the lock of that queue's
+	// owner, so whoever holds the lock and reads the queue's own place there knows that it stays.
+	place      atomic.Pointer[place]
+	prev, next *Waiter // guarded by the owner's lock
 
 	// Grant is set by the owner of the queue before it wakes the waiter, and read after Wait returned nil: what was
 	// granted, where a slot alone does not say it (the activator puts the pod here).
@@ -18,9 +21,6 @@ type Waiter struct {
 	// Parking, when set, is called by Wait when it is about to block. It runs on the waiting goroutine and may call
 	// Cancel. It is set before the first wait.
 	Parking func()
-
-	queued     bool // guarded by the owner's lock
-	prev, next *Waiter
 }
 
 // Owner is a queue that waiters stand in.
@@ -29,19 +29,23 @@ type Owner interface {
 	Abandon(w *Waiter) bool
 }
 
-type ownerBox struct{ Owner }
+// place ties a queue to its owner. It never changes once made: a canceller may still look at it when the waiter
+// has long gone on.
+type place struct{ owner Owner }
 
 // NewWaiter returns a waiter for repeated use.
 func NewWaiter() *Waiter { return &Waiter{ready: make(chan error, 1)} }
 
-// Cancel takes the waiter out of its queue: its Wait returns cause. It has no effect when the waiter is not waiting
-// or was granted already.
+// Cancel takes the waiter out of the queue that it stands in: its Wait returns cause. It has no effect when the
+// waiter is not waiting or was granted already. A Cancel that comes late, when the waiter has moved on to another
+// owner's queue, has no effect there; to keep a late one from meeting the next wait in the same queue, the caller
+// orders it before that wait.
 func (w *Waiter) Cancel(cause error) {
-	o := w.owner.Load()
-	if o == nil || !o.Abandon(w) {
+	p := w.place.Load()
+	if p == nil || !p.owner.Abandon(w) {
 		return
 	}
-	w.wake(cause)
+	w.ready <- cause
 }
 
 // Wait blocks until the waiter is granted (nil) or cancelled (the cause). It is called once after each enqueue.
@@ -49,18 +53,15 @@ func (w *Waiter) Wait() error {
 	if w.Parking != nil && len(w.ready) == 0 {
 		w.Parking()
 	}
-	err := <-w.ready
-	w.owner.Store(nil)
-	return err
+	return <-w.ready
 }
 
-func (w *Waiter) wake(err error) { w.ready <- err }
-
-// Queue is a FIFO of waiters with O(1) removal. It has no lock of its own: its owner guards it. The zero value is
-// an empty queue.
+// Queue is a FIFO of waiters with O(1) removal. It has no lock of its own: its owner guards it, and it has one owner
+// for life. The zero value is an empty queue.
 type Queue struct {
 	head, tail *Waiter
 	n          int
+	place      *place
 }
 
 // Len returns how many waiters stand in the queue.
@@ -68,10 +69,10 @@ func (q *Queue) Len() int { return q.n }
 
 // Push appends w; owner is whom Cancel will ask to abandon it.
 func (q *Queue) Push(w *Waiter, owner Owner) {
-	w.box.Owner = owner
-	w.owner.Store(&w.box)
+	if q.place == nil {
+		q.place = &place{owner}
+	}
 	w.Grant = nil
-	w.queued = true
 	w.prev, w.next = q.tail, nil
 	if q.tail != nil {
 		q.tail.next = w
@@ -80,14 +81,16 @@ func (q *Queue) Push(w *Waiter, owner Owner) {
 	}
 	q.tail = w
 	q.n++
+	w.place.Store(q.place)
 }
 
-// PushFront puts w at the head: for one that was granted before, and came back through no fault of its own.
+// PushFront puts w at the head, under the rules of Push: for one that was granted before, and came back through no
+// fault of its own. The activator needs it; a retried request must not wait behind those that came later.
 func (q *Queue) PushFront(w *Waiter, owner Owner) {
-	w.box.Owner = owner
-	w.owner.Store(&w.box)
+	if q.place == nil {
+		q.place = &place{owner}
+	}
 	w.Grant = nil
-	w.queued = true
 	w.prev, w.next = nil, q.head
 	if q.head != nil {
 		q.head.prev = w
@@ -96,14 +99,15 @@ func (q *Queue) PushFront(w *Waiter, owner Owner) {
 	}
 	q.head = w
 	q.n++
+	w.place.Store(q.place)
 }
 
-// Remove takes w out and reports whether it stood in the queue.
+// Remove takes w out and reports whether it stood in this queue.
 func (q *Queue) Remove(w *Waiter) bool {
-	if !w.queued {
+	if q.place == nil || w.place.Load() != q.place {
 		return false
 	}
-	w.queued = false
+	w.place.Store(nil)
 	if w.prev != nil {
 		w.prev.next = w.next
 	} else {
@@ -129,4 +133,5 @@ func (q *Queue) Pop() *Waiter {
 }
 
 // Wake ends the wait of a waiter that was popped: nil grants, an error refuses. Each popped waiter is woken once.
-func (w *Waiter) Wake(err error) { w.wake(err) }
+// It never blocks.
+func (w *Waiter) Wake(err error) { w.ready <- err }
