@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/forward"
+	"github.com/rousehq/rouse/internal/lifecycle"
 )
 
 // How often a draining sidecar looks whether it is idle.
@@ -19,10 +21,13 @@ type SidecarConfig struct {
 	Server forward.Config
 	// Protocol is what the application speaks, H1 or H2C.
 	Protocol endpoint.Protocol
-	// DrainMinimum is how long a stopping sidecar serves at least, so that its callers learn of it; DrainQuiet how
-	// long no connection may have come before it ends. 0 for callers that are told at once.
-	DrainMinimum time.Duration
-	DrainQuiet   time.Duration
+	// Drain says when a stopping sidecar may end. Callers that are told at once need no minimum: NoDrainDelay.
+	Drain lifecycle.DrainConfig
+}
+
+// NoDrainDelay is the drain of a sidecar whose callers are told at once: over as soon as nothing is in flight.
+func NoDrainDelay(grace time.Duration) lifecycle.DrainConfig {
+	return lifecycle.DrainConfig{Minimum: time.Nanosecond, Quiet: time.Nanosecond, Grace: grace}
 }
 
 // Sidecar is a proxy with the server in front of it and the connections behind it: what stands in a pod.
@@ -31,6 +36,9 @@ type Sidecar struct {
 	proxy  *Proxy
 	server *forward.Server
 	pool   *forward.Pool
+
+	mu    sync.Mutex // guards the following
+	drain *lifecycle.Drain
 }
 
 // NewSidecar checks cfg and returns a sidecar that serves nothing yet. deps.Pool is made here.
@@ -38,6 +46,13 @@ func NewSidecar(cfg SidecarConfig, deps Deps) (*Sidecar, error) {
 	idle := cfg.Proxy.ContainerConcurrency
 	pool := forward.NewPool(forward.PoolConfig{Addr: cfg.Proxy.App, Protocol: cfg.Protocol, MaxIdle: idle})
 	deps.Pool = pool
+	if cfg.Drain.Grace == 0 {
+		cfg.Drain.Grace = max(cfg.Drain.Default().Grace, cfg.Proxy.Timeouts.Total)
+	}
+	if err := cfg.Drain.Validate(); err != nil {
+		pool.Close()
+		return nil, err
+	}
 	proxy, err := New(cfg.Proxy, deps)
 	if err != nil {
 		pool.Close()
@@ -69,30 +84,37 @@ func (s *Sidecar) Run(ctx context.Context, ln net.Listener) error {
 
 // Drain makes probes fail and connections close after their next response, and returns when the minimum has passed,
 // nothing is in flight and no new connection came for the quiet time, or when ctx ends. Requests are served
-// throughout. Calling it again waits for the same end.
+// throughout. Calling it again, from any goroutine, waits for the same end.
 func (s *Sidecar) Drain(ctx context.Context) error {
-	began := time.Now()
-	s.proxy.Drain()
-	s.server.Drain()
+	s.mu.Lock()
+	if s.drain == nil {
+		s.drain = lifecycle.NewDrain(s.cfg.Drain)
+		s.drain.Begin(time.Now())
+		s.proxy.Drain()
+		s.server.Drain()
+	}
+	s.mu.Unlock()
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
-	for {
-		if s.drained(began, time.Now()) {
-			return nil
-		}
+	for !s.drained(time.Now()) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+	return nil
 }
 
-func (s *Sidecar) drained(began, now time.Time) bool {
+func (s *Sidecar) drained(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	st := s.server.Stats()
 	inside, _ := s.proxy.Depth()
-	return now.Sub(began) >= s.cfg.DrainMinimum && inside == 0 && st.Active == 0 && st.Tunnels == 0 &&
-		now.Sub(st.LastAccept) >= s.cfg.DrainQuiet
+	s.drain.Load(max(inside, st.Active) + st.Tunnels)
+	s.drain.Came(st.LastAccept)
+	state, _ := s.drain.State(now)
+	return state == lifecycle.Drained
 }
 
 // Stop drains and then ends every connection. When ctx ends first, what is left is cut.

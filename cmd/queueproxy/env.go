@@ -10,6 +10,7 @@ import (
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/forward"
 	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/lifecycle"
 	"github.com/rousehq/rouse/queueproxy"
 )
 
@@ -104,9 +105,12 @@ func (s *settings) sidecar() queueproxy.SidecarConfig {
 			},
 			App: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), s.UserPort),
 		},
-		Protocol:     protocol,
-		DrainMinimum: s.DrainMinimum,
-		DrainQuiet:   s.DrainQuiet,
+		Protocol: protocol,
+		Drain: lifecycle.DrainConfig{
+			Minimum: max(s.DrainMinimum, time.Nanosecond), // 0 asks for none, the zero value for the default
+			Quiet:   max(s.DrainQuiet, time.Nanosecond),
+			Grace:   max(s.grace(), s.DrainMinimum),
+		},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -62,6 +63,7 @@ func sidecarConfig(pod localpods.SidecarPod) queueproxy.SidecarConfig {
 			Timeouts:             forward.Timeouts{Total: s.Timeout, FirstByte: s.ResponseStartTimeout, Idle: s.IdleTimeout},
 		},
 		Protocol: s.Protocol,
+		Drain:    queueproxy.NoDrainDelay(s.Timeout + time.Minute),
 	}
 }
 
