@@ -57,7 +57,10 @@ func (b *builder) route(r *Route) {
 			b.refuse("route", r.Name, "host %q %v", host, err)
 			continue
 		}
-		key := fmt.Sprintf("%s %s %q", h, path, sorted(headers))
+		key := h + path
+		if len(headers) > 0 {
+			key = fmt.Sprintf("%s %q", key, sorted(headers))
+		}
 		if other, twice := b.owner[key]; twice {
 			b.refuse("route", r.Name, "host %s with path /%s is already taken by route %s", h, strings.TrimPrefix(path, "/"), other)
 			continue

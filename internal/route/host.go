@@ -72,7 +72,11 @@ func pattern(host string) (string, error) {
 	case len(name) > maxHost:
 		return "", errLongHost
 	}
-	if addr, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil && !wild {
+	if strings.IndexByte(name, ':') >= 0 && !wild {
+		addr, err := netip.ParseAddr(strings.Trim(name, "[]"))
+		if err != nil {
+			return "", errHost
+		}
 		return addr.String(), nil
 	}
 	for label := range strings.SplitSeq(name, ".") {
