@@ -64,7 +64,7 @@ func play(role string) int {
 		signal.Ignore(syscall.SIGTERM)
 		select {}
 	case "mute": // runs, listens nowhere
-		awaitTerm()
+		<-onTerm()
 	case "queue-proxy":
 		err = queueProxy()
 	}
@@ -83,15 +83,20 @@ func respawn(role string, attr *syscall.SysProcAttr) *exec.Cmd {
 	return cmd
 }
 
-func awaitTerm() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	<-ctx.Done()
+// onTerm returns a channel that receives SIGTERM. It is taken before a program listens: from then on it may be stopped.
+func onTerm() <-chan os.Signal {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM)
+	return c
 }
 
 // serve answers on the port until SIGTERM: / tells its story, /hold answers once a /release came, /exit crashes, and
 // /health answers what /health?set=N last set.
 func serve(port string) error {
+	if ms, err := time.ParseDuration(os.Getenv("DELAY_MS") + "ms"); err == nil {
+		<-time.After(ms)
+	}
+	term := onTerm()
 	ln, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
 		return err
@@ -123,14 +128,14 @@ func serve(port string) error {
 		w.WriteHeader(int(health.Load()))
 	})
 	fmt.Println("listening")
-	return serveUntilTerm(ln, mux)
+	return serveUntil(term, ln, mux)
 }
 
-func serveUntilTerm(ln net.Listener, h http.Handler) error {
+func serveUntil(term <-chan os.Signal, ln net.Listener, h http.Handler) error {
 	srv := &http.Server{Handler: h}
 	done := make(chan error, 1)
 	go func() {
-		awaitTerm()
+		<-term
 		done <- srv.Shutdown(context.Background())
 	}()
 	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
@@ -141,11 +146,12 @@ func serveUntilTerm(ln net.Listener, h http.Handler) error {
 
 // queueProxy stands in for the sidecar binary: it takes its ports from the environment that Knative defines.
 func queueProxy() error {
+	term := onTerm()
 	ln, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("QUEUE_SERVING_PORT"))
 	if err != nil {
 		return err
 	}
-	return serveUntilTerm(ln, proxyTo("127.0.0.1:"+os.Getenv("USER_PORT")))
+	return serveUntil(term, ln, proxyTo("127.0.0.1:"+os.Getenv("USER_PORT")))
 }
 
 func proxyTo(addr string) http.Handler {

@@ -39,7 +39,7 @@ type Config struct {
 	WrongPortAfter time.Duration
 
 	// ProbeMin and ProbeMax bound the pause between two tries of a starting pod. It begins at the minimum and grows
-	// with the pod's age. Defaults 1 ms and 25 ms.
+	// with the pod's age. Defaults 1 ms and 10 ms.
 	ProbeMin time.Duration
 	ProbeMax time.Duration
 
@@ -63,7 +63,7 @@ func Default() Config {
 		ProgressDeadline: 10 * time.Minute,
 		WrongPortAfter:   500 * time.Millisecond,
 		ProbeMin:         time.Millisecond,
-		ProbeMax:         25 * time.Millisecond,
+		ProbeMax:         10 * time.Millisecond,
 		TailLines:        20,
 		LogLines:         2000,
 		MaxLine:          16 << 10,

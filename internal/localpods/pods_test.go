@@ -275,7 +275,7 @@ func TestProgramThatCannotStart(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			h := start(t, "", func(s *setup) {
 				s.spec.Argv = []string{tc.path}
-				s.spec.ProgressDeadline = 50 * time.Millisecond
+				s.cfg.CrashLimit = 2
 			})
 			h.apply(1)
 			failing := h.event(localpods.Failing, 1)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/localpods/sockdiag"
 )
 
 // What callers of a Runner branch on.
@@ -101,6 +102,7 @@ func (r *Runner) begin(l *loops) error {
 		return errors.New("localpods: Run was called twice")
 	}
 	r.state, r.loops = stateRunning, l
+	r.prober.diag = sockdiag.Supported()
 	close(r.running)
 	go r.spawner.run()
 	for _, g := range r.groups {

@@ -73,10 +73,10 @@ func TestProbePause(t *testing.T) {
 	}{
 		{"at once", 0, 1, time.Millisecond},
 		{"young", 32 * time.Millisecond, 1, time.Millisecond},
-		{"a part of the age", 320 * time.Millisecond, 1, 10 * time.Millisecond},
-		{"bounded", time.Hour, 1, 25 * time.Millisecond},
+		{"a part of the age", 160 * time.Millisecond, 1, 5 * time.Millisecond},
+		{"bounded", time.Hour, 1, 10 * time.Millisecond},
 		{"among twenty", 0, 20, 5 * time.Millisecond},
-		{"among a thousand", 0, 1000, 25 * time.Millisecond},
+		{"among a thousand", 0, 1000, 10 * time.Millisecond},
 	} {
 		var pr prober
 		pr.starting.Store(tc.starting)

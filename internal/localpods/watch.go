@@ -1,6 +1,8 @@
 package localpods
 
 import (
+	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/rousehq/rouse/internal/endpoint"
@@ -12,6 +14,9 @@ const (
 	// wrongPortFails times Config.WrongPortAfter is how long a revision may listen elsewhere before it is failing.
 	wrongPortFails   = 10
 	failureThreshold = 3
+	// strangerTries is how many tries in a row must find a stranger: the first may have met a program that closes one
+	// listener to open another.
+	strangerTries = 2
 )
 
 // watch holds what is known of a pod's readiness. It belongs to the pod's goroutine.
@@ -24,20 +29,29 @@ type watch struct {
 	counted   bool // in prober.starting
 	successes int
 	failures  int
+	strangers int
 
 	saidWrongPort bool
 	look          time.Duration // pause before the next look for listeners elsewhere
 	nextLook      time.Time
+	looks         sync.WaitGroup        // at most one at a time
+	found         chan []netip.AddrPort // what a look found, nil for nothing; holds one
 }
 
 func newWatch(p *pod) *watch {
-	w := &watch{p: p, pr: &p.g.r.prober, counted: true, look: p.g.r.cfg.WrongPortAfter}
+	w := &watch{p: p, pr: &p.g.r.prober, counted: true, look: p.g.r.cfg.WrongPortAfter, found: make(chan []netip.AddrPort, 1)}
 	w.nextLook = p.app.started.Add(p.spec.Readiness.InitialDelay + w.look)
 	w.pr.starting.Add(1)
 	return w
 }
 
 func (w *watch) close() {
+	w.uncount()
+	w.looks.Wait()
+}
+
+// uncount ends the pod's part in the starting pods.
+func (w *watch) uncount() {
 	if w.counted {
 		w.counted = false
 		w.pr.starting.Add(-1)
@@ -53,12 +67,14 @@ func (w *watch) step() (next time.Duration, foreign bool) {
 	next = w.pr.pause(&w.p.g.r.cfg, age)
 	switch w.pr.listener(w.p.app, w.p.port) {
 	case listenerForeign:
-		return 0, w.p.app.alive() // else the program's end tells the story
+		w.strangers++
+		return next, w.strangers >= strangerTries && w.p.app.alive() // else the program's end tells the story
 	case listenerNone:
 		w.lookElsewhere()
 		return next, false
 	case listenerOwn:
 	}
+	w.strangers = 0
 	if !w.answers() {
 		return max(next, httpPause), false
 	}
@@ -86,7 +102,7 @@ func (w *watch) answers() bool {
 }
 
 func (w *watch) becomeReady() {
-	w.close()
+	w.uncount()
 	w.ready, w.failures = true, 0
 	w.everReady = true
 	if !w.p.g.becameReady(w.p) {
@@ -131,18 +147,28 @@ func (w *watch) probeAgain(probe *Probe) error {
 	return nil
 }
 
-// lookElsewhere reports, once per pod, that the program listens on other ports than its own.
+// lookElsewhere reports, once per pod, that the program listens on other ports than its own. The look takes
+// milliseconds, so it is taken aside, and the next try of the pod reads what it found.
 func (w *watch) lookElsewhere() {
 	now := time.Now()
-	if now.Before(w.nextLook) {
+	select {
+	case at := <-w.found:
+		w.look = min(2*w.look, elsewhereMax)
+		w.nextLook = now.Add(w.look)
+		if len(at) > 0 {
+			w.wrongPort(now, at)
+		}
+		return
+	default:
+	}
+	if w.nextLook.IsZero() || now.Before(w.nextLook) {
 		return
 	}
-	w.look = min(2*w.look, elsewhereMax)
-	w.nextLook = now.Add(w.look)
-	at := w.pr.elsewhere(w.p.app, w.p.port)
-	if len(at) == 0 {
-		return
-	}
+	w.nextLook = time.Time{} // until this look's answer is read
+	w.looks.Go(func() { w.found <- w.pr.elsewhere(w.p.app, w.p.port) })
+}
+
+func (w *watch) wrongPort(now time.Time, at []netip.AddrPort) {
 	reason := wrongPortReason(w.p.port, at)
 	w.p.g.note(reason)
 	if !w.saidWrongPort {
