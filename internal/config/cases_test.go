@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// caseFolder is where the decisions recorded from the original are: ROUSE_CASES, else this package's copy.
+// caseFolder is where the cases recorded from the original are: ROUSE_CASES, else the repository's copy.
 func caseFolder() string {
 	if dir := os.Getenv("ROUSE_CASES"); dir != "" {
 		return dir
 	}
-	return filepath.Join("testdata", "cases")
+	return filepath.Join("..", "..", "testdata", "cases")
 }
 
 func loadCases(t *testing.T, into any) {
