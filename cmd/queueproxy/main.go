@@ -54,12 +54,14 @@ func serve(s settings, signals <-chan os.Signal, log *slog.Logger) error {
 
 	deps := queueproxy.Deps{}
 	if s.StatsURL != "" {
-		push, err := statstream.NewClient(statstream.ClientConfig{URL: s.StatsURL, Token: s.StatsToken}, log)
+		push, err := statstream.NewClient(statstream.ClientConfig{
+			URL: s.StatsURL, Producer: s.Pod, Log: log, Token: func() (string, error) { return s.StatsToken, nil },
+		})
 		if err != nil {
 			return fmt.Errorf("ROUSE_STATS_URL: %w", err)
 		}
 		deps.Stats = push
-		owned.Go(func() { _ = push.Run(ctx) }) //nolint:errcheck // it only ends with ctx, and reconnects until then
+		owned.Go(func() { _ = push.Run(ctx) }) // it only ends with ctx, and reconnects until then
 	}
 	sidecar, err := queueproxy.NewSidecar(s.sidecar(), deps)
 	if err != nil {
@@ -129,7 +131,7 @@ func (a *admin) listen(owned *sync.WaitGroup) (stop func(), err error) {
 	var servers []*fasthttp.Server
 	stop = func() {
 		for _, srv := range servers {
-			_ = srv.Shutdown() //nolint:errcheck // the process ends next
+			_ = srv.Shutdown() // the process ends next
 		}
 	}
 	for _, e := range []struct {
@@ -148,7 +150,7 @@ func (a *admin) listen(owned *sync.WaitGroup) (stop func(), err error) {
 		}
 		srv := &fasthttp.Server{Handler: e.h, NoDefaultServerHeader: true, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 		servers = append(servers, srv)
-		owned.Go(func() { _ = srv.Serve(ln) }) //nolint:errcheck // ends with Shutdown
+		owned.Go(func() { _ = srv.Serve(ln) }) // ends with Shutdown
 	}
 	return stop, nil
 }

@@ -20,6 +20,7 @@ import (
 type admin struct {
 	ln     net.Listener
 	server *http.Server
+	stats  *statstream.Handler
 	token  string
 }
 
@@ -29,10 +30,11 @@ func (s *stack) buildAdmin() error {
 		return fmt.Errorf("--admin: %w", err)
 	}
 	a := &admin{ln: ln, token: rand.Text()}
-	stats, err := statstream.NewServer(statstream.ServerConfig{Token: a.token}, s.loop, s.log)
+	stats, err := statstream.NewHandler(statstream.HandlerConfig{Sink: s.loop, Authorize: statstream.StaticToken(a.token), Log: s.log})
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
+	a.stats = stats
 	mux := http.NewServeMux()
 	mux.Handle("/stats", stats)
 	mux.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
@@ -44,12 +46,21 @@ func (s *stack) buildAdmin() error {
 }
 
 func (a *admin) run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = a.server.Close() }) //nolint:errcheck // every part has ended
-	defer stop()
-	if err := a.server.Serve(a.ln); !errors.Is(err, http.ErrServerClosed) {
+	served := make(chan error, 1)
+	go func() { served <- a.server.Serve(a.ln) }()
+	select {
+	case err := <-served:
 		return err
+	case <-ctx.Done():
 	}
-	return nil
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	err := errors.Join(a.stats.Close(closing), a.server.Close())
+	<-served
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil // the streams that are left were cut
+	}
+	return err
 }
 
 // sidecarEnv tells a queue-proxy process where it listens and pushes. Its drain has no minimum: the activator of this

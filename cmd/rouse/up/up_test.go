@@ -83,7 +83,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func start(t *testing.T, manifest string, change func(*Options)) *house {
+func start(t *testing.T, yaml string, change func(*Options)) *house {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -91,7 +91,7 @@ func start(t *testing.T, manifest string, change func(*Options)) *house {
 	}
 	h := &house{t: t, out: &lockedBuffer{}, ended: make(chan error, 1)}
 	o := Default()
-	o.Files, o.Stdin = []string{"-"}, strings.NewReader(manifest)
+	o.Files, o.Stdin = []string{"-"}, strings.NewReader(yaml)
 	o.Listen, o.Admin = "127.0.0.1:0", "127.0.0.1:0"
 	o.Self, o.Environ, o.Sidecar = self, os.Environ(), sidecarBinary
 	o.Stdout, o.Stderr = h.out, h.out
@@ -122,12 +122,12 @@ func (h *house) close() {
 	}
 }
 
-func (h *house) get(service, query string) (status int, header http.Header, body string, err error) {
+func (h *house) get(name, query string) (status int, header http.Header, body string, err error) {
 	req, err := http.NewRequest(http.MethodGet, "http://"+h.Addr.String()+"/"+query, nil)
 	if err != nil {
 		return 0, nil, "", err
 	}
-	req.Host = service + ".default.example.com"
+	req.Host = name + ".default.example.com"
 	res, err := h.client.Do(req)
 	if err != nil {
 		return 0, nil, "", err
@@ -152,15 +152,15 @@ func (h *house) await(what string, holds func() bool) {
 	}
 }
 
-func (h *house) pods(service string) (ready, all int) {
-	health, err := h.Health(service)
+func (h *house) pods(name string) (ready, all int) {
+	health, err := h.Health(name)
 	if err != nil {
 		h.t.Error(err)
 	}
 	return health.Ready, health.Ready + health.Starting + health.Draining
 }
 
-func manifest(name, image string, limit, most int, env string) string {
+func service(name, image string, limit, most int, env string) string {
 	return fmt.Sprintf(`
 apiVersion: serving.knative.dev/v1
 kind: Service
@@ -183,9 +183,11 @@ spec:
 // TestFromZeroToManyAndBack is the product's promise, with real processes: 500 requests at once meet a sleeping
 // service whose processes take one request at a time.
 func TestFromZeroToManyAndBack(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"inprocess", "process"} {
 		t.Run(mode, func(t *testing.T) {
-			h := start(t, manifest("burst", "autoscale", 1, 20, ""), func(o *Options) { o.Sidecars = mode })
+			t.Parallel()
+			h := start(t, service("burst", "autoscale", 1, 20, ""), func(o *Options) { o.Sidecars = mode })
 			defer h.close()
 			if _, all := h.pods("burst"); all != 0 {
 				t.Fatalf("%d processes before the first request, want 0", all)
@@ -229,9 +231,11 @@ func (h *house) burst(n int) {
 }
 
 func TestStopLetsRequestsFinish(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"none", "inprocess", "process"} {
 		t.Run(mode, func(t *testing.T) {
-			h := start(t, manifest("slow", "autoscale", 0, 1, ""), func(o *Options) { o.Sidecars = mode })
+			t.Parallel()
+			h := start(t, service("slow", "autoscale", 0, 1, ""), func(o *Options) { o.Sidecars = mode })
 			_, header, _, err := h.get("slow", "")
 			if err != nil {
 				t.Fatal(err)
@@ -258,7 +262,8 @@ func TestStopLetsRequestsFinish(t *testing.T) {
 }
 
 func TestACommandThatCannotStartFailsItsWaiters(t *testing.T) {
-	m := manifest("broken", "none", 0, 1, "") + "          command: [/no/such/program]\n"
+	t.Parallel()
+	m := service("broken", "none", 0, 1, "") + "          command: [/no/such/program]\n"
 	h := start(t, m, nil)
 	defer h.close()
 	status, _, body, err := h.get("broken", "")
@@ -271,7 +276,8 @@ func TestACommandThatCannotStartFailsItsWaiters(t *testing.T) {
 }
 
 func TestUnknownHost(t *testing.T) {
-	h := start(t, manifest("hello", "hello", 0, 1, ""), nil)
+	t.Parallel()
+	h := start(t, service("hello", "hello", 0, 1, ""), nil)
 	defer h.close()
 	if status, _, _, err := h.get("nobody", ""); err != nil || status != http.StatusNotFound {
 		t.Errorf("got %d, %v, want 404", status, err)
