@@ -12,11 +12,17 @@ func (l *loader) containers(spec *object) []Container {
 		return nil
 	}
 	var out []Container
+	start := len(l.bulks)
 	c.each(func(_ int, item cursor) {
 		if o, ok := item.object(); ok {
+			l.envFrom(o, len(out))
 			out = append(out, l.container(o))
 		}
 	})
+	for i := range l.bulks[start:] {
+		b := &l.bulks[start+i]
+		b.target = &out[b.index]
+	}
 	if len(out) == 0 && c.node.Content == nil {
 		c.errorf("write at least one, with an image", "is empty")
 	}

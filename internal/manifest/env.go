@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"encoding/base64"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -22,7 +23,6 @@ type reference struct {
 
 // env reads a container's environment; references are resolved when all documents are read.
 func (l *loader) env(o *object) []EnvVar {
-	o.unbuilt("is not read yet; write the variables under env", "envFrom")
 	c, ok := o.take("env")
 	if !ok {
 		return nil
@@ -85,7 +85,48 @@ func (l *loader) valueFrom(o *object, index int) {
 	}
 }
 
-// resolveReferences fills in what valueFrom names.
+// bulk is one item of envFrom: every key of an object becomes a variable.
+type bulk struct {
+	at       cursor
+	index    int // of its container
+	target   *Container
+	kind     string
+	name     string
+	prefix   string
+	optional bool
+}
+
+// envFrom notes the objects whose keys a container takes as variables.
+func (l *loader) envFrom(o *object, index int) {
+	c, ok := o.take("envFrom")
+	if !ok {
+		return
+	}
+	c.each(func(_ int, item cursor) {
+		from, ok := item.object()
+		if !ok {
+			return
+		}
+		defer from.done()
+		prefix := from.text("prefix")
+		for _, f := range [][2]string{{"configMapRef", "ConfigMap"}, {"secretRef", "Secret"}} {
+			at, ok := from.take(f[0])
+			if !ok {
+				continue
+			}
+			if ref, ok := at.object(); ok {
+				b := bulk{at: at, index: index, kind: f[1], name: ref.text("name"), prefix: prefix}
+				if opt, ok := ref.take("optional"); ok {
+					b.optional, _ = opt.boolean()
+				}
+				ref.done()
+				l.bulks = append(l.bulks, b)
+			}
+		}
+	})
+}
+
+// resolveReferences fills in what valueFrom and envFrom name.
 func (l *loader) resolveReferences() {
 	for _, r := range l.refs {
 		data, ok := l.data(r.kind, r.at.obj.Namespace, r.name)
@@ -96,19 +137,47 @@ func (l *loader) resolveReferences() {
 		case r.optional:
 			r.target.unset = true
 		case !ok:
-			r.at.errorf("add it to the files, or write the value itself", "%s %s/%s is not in the manifests", r.kind, r.at.obj.Namespace, clip(r.name))
+			r.at.notThere(r.kind, r.name)
 		default:
 			r.at.errorf("add it there, or write the value itself", "%s %s/%s has no key %q", r.kind, r.at.obj.Namespace, clip(r.name), clip(r.key))
 		}
 	}
+	bulks := make(map[*Container][]EnvVar)
+	for _, b := range l.bulks {
+		data, ok := l.data(b.kind, b.at.obj.Namespace, b.name)
+		if !ok && !b.optional {
+			b.at.notThere(b.kind, b.name)
+		}
+		for _, key := range slices.Sorted(maps.Keys(data)) {
+			bulks[b.target] = append(bulks[b.target], EnvVar{Name: b.prefix + key, Value: data[key]})
+		}
+	}
+	for c, vars := range bulks {
+		c.Env = slices.Concat(vars, c.Env)
+	}
 }
 
-// dropUnset takes optional variables out whose key nobody defines: they are not set, rather than empty.
-func (l *loader) dropUnset() {
+func (c cursor) notThere(kind, name string) {
+	c.errorf("add it to the files, or write the value itself", "%s %s/%s is not in the manifests", kind, c.obj.Namespace, clip(name))
+}
+
+// tidyEnv takes out optional variables whose key nobody defines, which are not set rather than empty, and all but
+// the last of those with the same name, as Kubernetes does.
+func (l *loader) tidyEnv() {
 	for i := range l.set.Services {
 		cs := l.set.Services[i].Template.Containers
 		for j := range cs {
-			cs[j].Env = slices.DeleteFunc(cs[j].Env, func(e EnvVar) bool { return e.unset })
+			last := map[string]int{}
+			for k, e := range cs[j].Env {
+				last[e.Name] = k
+			}
+			var env []EnvVar
+			for k, e := range cs[j].Env {
+				if !e.unset && last[e.Name] == k {
+					env = append(env, e)
+				}
+			}
+			cs[j].Env = env
 		}
 	}
 }

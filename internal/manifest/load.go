@@ -112,7 +112,7 @@ func Load(sources []Source, opts Options) (*Set, Diagnostics) {
 		l.source(s)
 	}
 	l.resolveReferences()
-	l.dropUnset()
+	l.tidyEnv()
 	l.checkSettings()
 	l.checkImages()
 	l.checkRunnable(sources)
@@ -128,6 +128,7 @@ type loader struct {
 	budget int
 	seen   map[string]string // object title → where it was first
 	refs   []reference
+	bulks  []bulk
 	// secrets are kept for references only: a Set hands no secrets out.
 	secrets []ConfigMap
 }

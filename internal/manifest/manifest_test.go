@@ -179,16 +179,6 @@ func TestResolveTraffic(t *testing.T) {
 	}
 }
 
-func TestExpand(t *testing.T) {
-	c := Container{Env: []EnvVar{{Name: "A", Value: "1"}, {Name: "B", Value: "$(A)2$(LATER)"}, {Name: "LATER", Value: "x"}, {Name: "PORT", Value: "no"}}}
-	argv, env := c.Expand([]string{"run", "-p=$(PORT)", "$(B)", "$$(A)", "$(NONE)", "$", "a$", "$(open", "$x$(A)"}, EnvVar{Name: "PORT", Value: "4000"})
-	wantArgv := []string{"run", "-p=4000", "12$(LATER)", "$(A)", "$(NONE)", "$", "a$", "$(open", "$x1"}
-	wantEnv := []string{"PORT=4000", "A=1", "B=12$(LATER)", "LATER=x"}
-	if !slices.Equal(argv, wantArgv) || !slices.Equal(env, wantEnv) {
-		t.Errorf("Expand = %q, %q, want %q, %q", argv, env, wantArgv, wantEnv)
-	}
-}
-
 func TestNearest(t *testing.T) {
 	known := []string{"containerConcurrency", "timeoutSeconds", "containers", "env", "name", "image"}
 	for name, want := range map[string]string{
@@ -225,6 +215,17 @@ func TestOpen(t *testing.T) {
 		if _, err := Open(nil, bad); err == nil {
 			t.Errorf("Open(%q) succeeded, want an error", bad)
 		}
+	}
+}
+
+// TestExamplesAreStrict holds the project's own examples to having no field without effect.
+func TestExamplesAreStrict(t *testing.T) {
+	sources, err := Open(nil, "../../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, diags := Load(sources, Options{Strict: true, Images: &Images{}}); len(diags) > 0 {
+		t.Errorf("examples:\n%s", diags)
 	}
 }
 

@@ -27,6 +27,10 @@ func (o *object) probe(name string, ports []Port) *Probe {
 		c.warnf("", "is not run for local processes yet; a process that exits is replaced")
 	case p.Kind == ExecProbe || p.Kind == GRPCProbe:
 		c.warnf("use httpGet or tcpSocket", "%s probes are not run for local processes yet; a TCP connect stands in", p.Kind)
+	case p.Port != 0:
+		c.warnf("", "port %d is not asked: many processes share this machine, so each is probed at its own PORT", p.Port)
+	case p.HTTPS:
+		c.warnf("", "scheme HTTPS is not built for local processes: plain HTTP is asked")
 	}
 	f.unbuilt("is not used for local processes yet", "terminationGracePeriodSeconds")
 	return p
