@@ -206,3 +206,6 @@ func (t *Target) drop(c *conn) {
 	defer t.mu.Unlock()
 	delete(t.all, c)
 }
+
+// Timeout is how long one exchange may take.
+func (t *Target) Timeout() time.Duration { return t.cfg.Timeout }
