@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -187,6 +189,26 @@ func TestSharesSurviveSwaps(t *testing.T) {
 		if d := got[name] - want; d < -10 || d > 10 {
 			t.Errorf("%s got %d of 10,000, want %d", name, got[name], want)
 		}
+	}
+}
+
+// TestSharesHoldForManyCallers asks from many goroutines at once: together they get what one would get.
+func TestSharesHoldForManyCallers(t *testing.T) {
+	table := build(t, Config{Routes: []Route{{Name: "s", Hosts: []string{"s.test"}, Backends: split2(80, 20)}}})
+	var second atomic.Int64
+	var callers sync.WaitGroup
+	for range 8 {
+		callers.Go(func() {
+			for range 1250 {
+				if target, _ := table.Next([]byte("s.test"), []byte("/"), headers{}.get); target.Revision.Name == "r1" {
+					second.Add(1)
+				}
+			}
+		})
+	}
+	callers.Wait()
+	if n := second.Load(); n < 1990 || n > 2010 {
+		t.Errorf("the 20 %% side got %d of 10,000, want 1,990 to 2,010", n)
 	}
 }
 

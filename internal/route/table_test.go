@@ -125,6 +125,7 @@ func TestAnswers(t *testing.T) {
 		{"shop.default", "/cart", headers{"User-Agent": "curl"}, "shop", ""},
 		{"unknown.host", "/cart", headers{"User-Agent": "Googlebot/2.1"}, "", ""}, // has no revision that could be cold
 		{"shop.default", "/healthz/live", nil, "shop", "health"},
+		{"shop.default", "/healthzz", nil, "shop", ""},
 		{"unknown.host", "/any/healthz", nil, "any", ""},
 		{"two.wild.test", "/healthz", nil, "wild", "wild-health"},
 		{"one.wild.test", "/healthz", nil, "wild", "wild-health"},
