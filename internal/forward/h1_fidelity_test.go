@@ -124,7 +124,7 @@ func TestFidelityHTTP1(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := newApp(t)
-			p := newProxy(t, a.addr(), proxyOptions{})
+			p := newProxy(t, a, proxyOptions{})
 			client := p.dial()
 			client.send(crlf(tc.send))
 			pod := a.accept()
@@ -184,7 +184,7 @@ func readResponse(p *peer, method string) (*http.Response, string) {
 
 func TestFidelityChunkedRequest(t *testing.T) {
 	a := newApp(t)
-	p := newProxy(t, a.addr(), proxyOptions{})
+	p := newProxy(t, a, proxyOptions{})
 	client := p.dial()
 	client.send(crlf("POST / HTTP/1.1\nHost: a\nX-b: 1\nTransfer-Encoding: chunked\nTrailer: x-Sum\nx-A: 2\n\n" +
 		"5;ext=1;q=\"a;b\"\nhello\n06 ; y\n world\n0;last\nx-Sum: abc\nX-Extra: 1\n\n"))
@@ -205,7 +205,7 @@ func TestFidelityChunkedRequest(t *testing.T) {
 
 func TestFidelityChunkedResponse(t *testing.T) {
 	a := newApp(t)
-	p := newProxy(t, a.addr(), proxyOptions{})
+	p := newProxy(t, a, proxyOptions{})
 	client := p.dial()
 	client.send(crlf("GET / HTTP/1.1\nHost: a\nTE: trailers\nConnection: TE\n\n"))
 	pod := a.accept()
@@ -232,7 +232,7 @@ func TestFidelityTE(t *testing.T) {
 		want bool
 	}{{"trailers", true}, {"gzip, trailers", true}, {"gzip;q=0.5", false}} {
 		a := newApp(t)
-		p := newProxy(t, a.addr(), proxyOptions{})
+		p := newProxy(t, a, proxyOptions{})
 		client := p.dial()
 		client.send(crlf("GET / HTTP/1.1\nHost: a\nTE: " + tc.te + "\nConnection: TE\n\n"))
 		pod := a.accept()
@@ -249,7 +249,7 @@ func TestFidelityContinueIsThePods(t *testing.T) {
 	const head = "POST / HTTP/1.1\nHost: a\nExpect: 100-continue\nContent-Length: 5\n\n"
 	t.Run("granted", func(t *testing.T) {
 		a := newApp(t)
-		p := newProxy(t, a.addr(), proxyOptions{})
+		p := newProxy(t, a, proxyOptions{})
 		client := p.dial()
 		client.send(crlf(head))
 		pod := a.accept()
@@ -263,7 +263,7 @@ func TestFidelityContinueIsThePods(t *testing.T) {
 	})
 	t.Run("refused", func(t *testing.T) {
 		a := newApp(t)
-		p := newProxy(t, a.addr(), proxyOptions{})
+		p := newProxy(t, a, proxyOptions{})
 		client := p.dial()
 		client.send(crlf(head))
 		pod := a.accept()
@@ -278,7 +278,7 @@ func TestFidelityContinueIsThePods(t *testing.T) {
 func TestFidelityHTTP10(t *testing.T) {
 	t.Run("closes after the response", func(t *testing.T) {
 		a := newApp(t)
-		p := newProxy(t, a.addr(), proxyOptions{})
+		p := newProxy(t, a, proxyOptions{})
 		client := p.dial()
 		client.send(crlf("GET / HTTP/1.0\nX-a: 1\n\n"))
 		pod := a.accept()
@@ -296,7 +296,7 @@ func TestFidelityHTTP10(t *testing.T) {
 	})
 	t.Run("a chunked response is sent unchunked, its end is the connection's", func(t *testing.T) {
 		a := newApp(t)
-		p := newProxy(t, a.addr(), proxyOptions{})
+		p := newProxy(t, a, proxyOptions{})
 		client := p.dial()
 		client.send(crlf("GET / HTTP/1.0\nHost: a\nConnection: keep-alive\n\n"))
 		pod := a.accept()
@@ -312,7 +312,7 @@ func TestFidelityHTTP10(t *testing.T) {
 	})
 	t.Run("keep-alive", func(t *testing.T) {
 		a := newApp(t)
-		p := newProxy(t, a.addr(), proxyOptions{})
+		p := newProxy(t, a, proxyOptions{})
 		client := p.dial()
 		var pod *peer
 		for range 2 {
@@ -330,7 +330,7 @@ func TestFidelityHTTP10(t *testing.T) {
 	})
 	t.Run("a pod that speaks HTTP/1.0", func(t *testing.T) {
 		a := newApp(t)
-		p := newProxy(t, a.addr(), proxyOptions{})
+		p := newProxy(t, a, proxyOptions{})
 		client := p.dial()
 		client.send(crlf("GET / HTTP/1.1\nHost: a\n\n"))
 		pod := a.accept()
@@ -347,7 +347,7 @@ func TestFidelityHTTP10(t *testing.T) {
 
 func TestFidelityPipelining(t *testing.T) {
 	a := newApp(t)
-	p := newProxy(t, a.addr(), proxyOptions{})
+	p := newProxy(t, a, proxyOptions{})
 	client := p.dial()
 	client.send(crlf("GET /1 HTTP/1.1\nHost: a\n\nPOST /2 HTTP/1.1\nHost: a\nContent-Length: 3\n\nabcPOST /3 HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n3\nxyz\n0\n\nGET /4 HTTP/1.1\nHost: a\n\n"))
 	pod := a.accept()
@@ -365,7 +365,7 @@ func TestFidelityPipelining(t *testing.T) {
 func TestFidelityStreams(t *testing.T) {
 	t.Run("server-sent events arrive at once", func(t *testing.T) {
 		a := newApp(t)
-		p := newProxy(t, a.addr(), proxyOptions{})
+		p := newProxy(t, a, proxyOptions{})
 		client := p.dial()
 		client.send(crlf("GET /events HTTP/1.1\nHost: a\nAccept: text/event-stream\n\n"))
 		pod := a.accept()
@@ -387,7 +387,7 @@ func TestFidelityStreams(t *testing.T) {
 	})
 	t.Run("known length arrives at once too", func(t *testing.T) {
 		a := newApp(t)
-		p := newProxy(t, a.addr(), proxyOptions{})
+		p := newProxy(t, a, proxyOptions{})
 		client := p.dial()
 		client.send(crlf("GET / HTTP/1.1\nHost: a\n\n"))
 		pod := a.accept()
@@ -401,7 +401,7 @@ func TestFidelityStreams(t *testing.T) {
 	})
 	t.Run("request and response at the same time", func(t *testing.T) {
 		a := newApp(t)
-		p := newProxy(t, a.addr(), proxyOptions{})
+		p := newProxy(t, a, proxyOptions{})
 		client := p.dial()
 		client.send(crlf("POST /duplex HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n"))
 		pod := a.accept()
@@ -428,7 +428,7 @@ func TestFidelityStreams(t *testing.T) {
 	})
 	t.Run("an answer before the request's end", func(t *testing.T) {
 		a := newApp(t)
-		p := newProxy(t, a.addr(), proxyOptions{})
+		p := newProxy(t, a, proxyOptions{})
 		client := p.dial()
 		client.send(crlf("POST / HTTP/1.1\nHost: a\nContent-Length: 1000000\n\nabc"))
 		pod := a.accept()
@@ -475,7 +475,7 @@ func TestFidelityForwardingHeaders(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := newApp(t)
-			p := newProxy(t, a.addr(), proxyOptions{server: Config{Forwarding: tc.rules}})
+			p := newProxy(t, a, proxyOptions{server: Config{Forwarding: tc.rules}})
 			client := p.dial()
 			client.send(crlf("GET / HTTP/1.1\nHost: app.test\n" + tc.send + "\n"))
 			pod := a.accept()
@@ -494,7 +494,7 @@ func TestFidelityForwardingHeaders(t *testing.T) {
 // TestFidelityEdits checks what handlers change, and that nothing else moves.
 func TestFidelityEdits(t *testing.T) {
 	a := newApp(t)
-	p := newProxy(t, a.addr(), proxyOptions{before: func(x Exchange) {
+	p := newProxy(t, a, proxyOptions{before: func(x Exchange) {
 		x.Set("K-Proxy-Request", "activator")
 		x.Set("X-Replaced", "new")
 		x.Remove("X-Dropped")
@@ -530,7 +530,7 @@ func TestFidelityEdits(t *testing.T) {
 // TestFidelityKeepAliveAfterReply checks that answers of the proxy's own do not cost the connection.
 func TestFidelityKeepAliveAfterReply(t *testing.T) {
 	a := newApp(t)
-	p := newProxy(t, a.addr(), proxyOptions{handler: func(p *proxy, x Exchange) {
+	p := newProxy(t, a, proxyOptions{handler: func(p *proxy, x Exchange) {
 		if string(x.Path()) == "/own" {
 			x.Reply(200, "text/plain", "own")
 			return

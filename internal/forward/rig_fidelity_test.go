@@ -97,7 +97,7 @@ func (p *peer) wantEnd() string {
 
 func (p *peer) fin() {
 	p.t.Helper()
-	if err := p.c.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := p.c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -116,16 +116,18 @@ func (p *peer) close() { p.c.Close() }
 type app struct {
 	t     testing.TB
 	ln    net.Listener
+	mem   *memListener // nil on real sockets
 	conns chan net.Conn
 }
 
-func newApp(t testing.TB) *app {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+func newApp(t testing.TB) *app { return startApp(t, listen(t, false)) }
+
+// newMemApp is for tests that run in virtual time: it, and the proxies in front of it, have no sockets.
+func newMemApp(t testing.TB) *app { return startApp(t, listen(t, true)) }
+
+func startApp(t testing.TB, ln net.Listener) *app {
 	a := &app{t: t, ln: ln, conns: make(chan net.Conn, 1024)}
+	a.mem, _ = ln.(*memListener)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -162,12 +164,26 @@ func (a *app) accept() *peer {
 	}
 }
 
+// listen opens a listener on the loopback or in memory.
+func listen(t testing.TB, memory bool) net.Listener {
+	t.Helper()
+	if memory {
+		return newMemListener()
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ln
+}
+
 // proxy is a server of this package in front of one pool.
 type proxy struct {
 	t       testing.TB
 	srv     *Server
 	pool    *Pool
 	addr    string
+	mem     *memListener // nil on real sockets
 	results chan Result
 }
 
@@ -178,9 +194,13 @@ type proxyOptions struct {
 	handler func(p *proxy, x Exchange)
 }
 
-func newProxy(t testing.TB, to netip.AddrPort, o proxyOptions) *proxy {
+func newProxy(t testing.TB, a *app, o proxyOptions) *proxy {
 	t.Helper()
-	o.pool.Addr = to
+	o.pool.Addr = a.addr()
+	ln := listen(t, a.mem != nil)
+	if a.mem != nil {
+		o.pool.Dial = a.mem.dial
+	}
 	p := &proxy{t: t, pool: NewPool(o.pool), results: make(chan Result, 4096)}
 	if o.handler == nil {
 		o.handler = func(p *proxy, x Exchange) {
@@ -194,11 +214,8 @@ func newProxy(t testing.TB, to netip.AddrPort, o proxyOptions) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	p.srv, p.addr = srv, ln.Addr().String()
+	p.mem, _ = ln.(*memListener)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ctx, ln) }()
@@ -226,7 +243,14 @@ func (p *proxy) forward(x Exchange) {
 
 func (p *proxy) dial() *peer {
 	p.t.Helper()
-	return dialPeer(p.t, p.addr)
+	if p.mem == nil {
+		return dialPeer(p.t, p.addr)
+	}
+	c, err := p.mem.dial(context.Background(), "", "")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return newPeer(p.t, c)
 }
 
 func (p *proxy) result() Result {
