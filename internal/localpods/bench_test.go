@@ -49,10 +49,11 @@ func benchmarkReady(b *testing.B, delay string) {
 	ctx, cancel := context.WithCancel(b.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
+	<-r.Started()
 	var gaps []time.Duration
 	for b.Loop() {
-		for r.Apply(ctx, rev, 1, nil) != nil { // until Run has begun
-			continue
+		if err := r.Apply(ctx, rev, 1, nil); err != nil {
+			b.Fatal(err)
 		}
 		e := <-ready
 		var s story

@@ -44,6 +44,7 @@ type setup struct {
 	cfg  localpods.Config
 	deps localpods.Deps
 	spec localpods.Spec
+	with func(*localpods.Runner) // called before Run
 }
 
 // start runs a runner with one revision of the given role. Its cleanup checks that no process is left.
@@ -68,6 +69,9 @@ func start(t *testing.T, role string, change ...func(*setup)) *harness {
 		t.Fatal(err)
 	}
 	h.r = r
+	if s.with != nil {
+		s.with(r)
+	}
 	if err := r.Add(s.spec); err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +87,7 @@ func start(t *testing.T, role string, change ...func(*setup)) *harness {
 		h.checkNobodyLeft()
 	})
 	t.Cleanup(h.stop)
-	h.await("the runner runs", func() bool { return !errors.Is(r.Apply(ctx, h.rev, 0, nil), localpods.ErrNotRunning) })
+	<-r.Started()
 	return h
 }
 

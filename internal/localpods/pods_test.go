@@ -126,10 +126,14 @@ func established(t *testing.T, port uint16) int {
 }
 
 func TestListenerOfAChildCounts(t *testing.T) {
-	h := start(t, "parent")
-	h.apply(1)
-	if s, e := h.story(h.ready(1)[0]), h.event(localpods.Ready, 1); s.PID == e.PID {
-		t.Errorf("process %d answers itself, want its child to", s.PID)
+	for name, with := range map[string]func(*localpods.Runner){"sock_diag": nil, "proc": (*localpods.Runner).WithoutSockDiag} {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, "parent", func(s *setup) { s.with = with })
+			h.apply(1)
+			if s, e := h.story(h.ready(1)[0]), h.event(localpods.Ready, 1); s.PID == e.PID {
+				t.Errorf("process %d answers itself, want its child to", s.PID)
+			}
+		})
 	}
 }
 

@@ -28,13 +28,18 @@ func squat(t *testing.T) uint16 {
 }
 
 func TestTakenPortIsRetriedWithAnother(t *testing.T) {
-	for _, tc := range []struct{ name, role string }{
-		{"the program exits", "serve"},
-		{"the program stays and a stranger answers", "mute"},
+	for _, tc := range []struct {
+		name, role string
+		with       func(*localpods.Runner)
+	}{
+		{"the program exits", "serve", nil},
+		{"the program stays and a stranger answers", "mute", nil},
+		{"without sock_diag the program exits", "serve", (*localpods.Runner).WithoutSockDiag},
+		{"without sock_diag a stranger answers", "mute", (*localpods.Runner).WithoutSockDiag},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			taken := []uint16{squat(t), squat(t)}
-			h := start(t, tc.role)
+			h := start(t, tc.role, func(s *setup) { s.with = tc.with })
 			h.r.OfferPorts(taken...)
 			h.apply(1)
 			h.await("both ports to be given up", func() bool { return h.r.Stats().PortRetries == 2 })

@@ -30,6 +30,7 @@ type Runner struct {
 	prober  prober
 	spawner *spawner
 	running chan struct{} // closed by Run
+	diagOK  func() bool   // sockdiag.Supported, or a test's answer
 
 	started     atomic.Uint64
 	portRetries atomic.Uint64
@@ -66,7 +67,10 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 	if deps.Book == nil {
 		return nil, errors.New("localpods: Deps.Book is missing")
 	}
-	r := &Runner{cfg: cfg, deps: deps, ports: newPortPool(), spawner: newSpawner(), groups: make(map[identity.Revision]*group), running: make(chan struct{})}
+	r := &Runner{
+		cfg: cfg, deps: deps, ports: newPortPool(), spawner: newSpawner(), diagOK: sockdiag.Supported,
+		groups: make(map[identity.Revision]*group), running: make(chan struct{}),
+	}
 	r.hard, r.kill = context.WithCancel(context.Background())
 	return r, nil
 }
@@ -102,7 +106,7 @@ func (r *Runner) begin(l *loops) error {
 		return errors.New("localpods: Run was called twice")
 	}
 	r.state, r.loops = stateRunning, l
-	r.prober.diag = sockdiag.Supported()
+	r.prober.diag = r.diagOK()
 	close(r.running)
 	go r.spawner.run()
 	for _, g := range r.groups {
