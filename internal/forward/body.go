@@ -200,7 +200,7 @@ func (c *conn) stopBodyCopy() (sent bool) {
 
 // startReader watches a client without descriptor by reading a byte ahead, while nothing else reads from it.
 func (c *conn) startReader() {
-	if c.client.raw != nil || c.tlsWatched() || c.readAhead != nil || c.client.stashed || !c.body.complete {
+	if c.client.raw != nil || c.tlsWatched() || c.readAhead != nil || c.client.stashed || c.sender.running || !c.body.complete {
 		return
 	}
 	done := make(chan struct{})

@@ -57,18 +57,19 @@ type conn struct {
 
 // request is what is reset for each request.
 type request struct {
-	received  time.Time
-	body      body
-	edits     edits
-	timeouts  Timeouts
-	host      []byte // effective host, when the target names one
-	spent     int64  // nanoseconds in earlier Forwards of this request
-	answered  bool   // a response head was written
-	aborted   bool   // given up without an answer
-	keep      bool   // the connection can serve a next request
-	continued bool   // 100 Continue was passed on
-	status    int
-	down      int64 // body bytes that went to the client
+	received   time.Time
+	body       body
+	edits      edits
+	timeouts   Timeouts
+	host       []byte // effective host, when the target names one
+	spent      int64  // nanoseconds in earlier Forwards of this request
+	answered   bool   // a response head was written
+	aborted    bool   // given up without an answer
+	keep       bool   // the connection can serve a next request
+	continued  bool   // 100 Continue was passed on
+	untilClose bool   // the response's body ends with the connection
+	status     int
+	down       int64 // body bytes that went to the client
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
@@ -110,6 +111,15 @@ func (c *conn) run() {
 	if !handedOver {
 		c.client.Close()
 	}
+}
+
+// closeClient closes without saying goodbye, which could block.
+func (c *conn) closeClient() {
+	if t, ok := c.client.Conn.(*tls.Conn); ok {
+		t.NetConn().Close()
+		return
+	}
+	c.client.Close()
 }
 
 // serve reads and answers requests. It returns true when the connection now belongs to somebody else.
@@ -193,7 +203,7 @@ func (c *conn) awaitRequest() bool {
 		defer c.disarm(dlKeepAlive)
 	}
 	c.stopReader()
-	b, n, err := c.client.readFresh(0, firstRead)
+	b, n, err := c.client.readFirst(firstRead)
 	if err != nil {
 		return false
 	}
@@ -249,6 +259,9 @@ func (c *conn) next() {
 		c.in, c.have, s.over = s.over, s.overLen, nil
 	}
 	c.phase.Store(int32(phaseIdle))
+	if c.srv.closing.Load() {
+		c.closeIdle() // Shutdown may have looked when this request was still active
+	}
 }
 
 // handle serves one request whose head is complete.
@@ -283,6 +296,6 @@ func (c *conn) endRequest() {
 // closeIdle closes the connection if it is between requests.
 func (c *conn) closeIdle() {
 	if c.phase.CompareAndSwap(int32(phaseIdle), int32(phaseClosed)) {
-		c.client.Close()
+		c.closeClient()
 	}
 }

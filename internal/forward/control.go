@@ -84,6 +84,9 @@ func (c *conn) stopTimer() {
 func (c *conn) onTimer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.ctl.stopped {
+		return
+	}
 	now := c.srv.now()
 	c.ctl.timerAt = 0
 	for d := range c.ctl.at {
@@ -156,20 +159,14 @@ func (c *conn) hangup() {
 
 // cut ends the connection whatever it is doing.
 func (c *conn) cut() {
-	c.gone.Store(true)
+	c.hangup()
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ctl.up != nil {
-		_ = c.ctl.up.SetDeadline(past())
-		c.ctl.up.Close()
+	up := c.ctl.up
+	c.mu.Unlock()
+	if up != nil {
+		up.Close()
 	}
-	if c.ctl.cancelDial != nil {
-		c.ctl.cancelDial()
-	}
-	if c.waiter != nil {
-		c.waiter.Cancel(fault.ClientGone)
-	}
-	c.client.Close()
+	c.closeClient()
 }
 
 // Waiter implements [Exchange].

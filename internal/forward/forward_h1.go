@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"time"
 
 	"github.com/rousehq/rouse/internal/fault"
@@ -64,6 +65,7 @@ func (c *conn) settle(r Result) Result {
 	case r.Cause == fault.None:
 	case c.answered:
 		c.abort()
+		c.resetOnClose()
 	case fault.Of(r.Cause).Retryable && !c.body.lost:
 		r.Retryable = true
 		r.Status = 0
@@ -73,6 +75,13 @@ func (c *conn) settle(r Result) Result {
 	}
 	r.Status = c.status
 	return r
+}
+
+// resetOnClose makes the client see a reset where an ordinary end would make an incomplete body look complete.
+func (c *conn) resetOnClose() {
+	if t, ok := c.client.Conn.(*net.TCPConn); ok && c.untilClose {
+		_ = t.SetLinger(0)
+	}
 }
 
 // connect returns an unused connection, or opens one.
@@ -115,20 +124,21 @@ func (c *conn) roundTrip(u *upConn, began int64, r *Result) bool {
 	if !c.stopBodyCopy() || err != nil {
 		reuse = false
 	}
-	c.detach()
-	if !reuse || r.Upgraded {
+	if c.detach() != fault.None || !reuse {
 		u.Close()
-		return true
+		return r.Cause != fault.ConnectFailed
 	}
 	u.served++
 	u.pool.put(u, time.Now())
 	return true
 }
 
-func (c *conn) detach() {
+// detach takes the pod's connection out of reach of interruptions, and returns the cause of the one that has met it.
+func (c *conn) detach() fault.Cause {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.ctl.up = nil
-	c.mu.Unlock()
+	return c.ctl.cause
 }
 
 // sendRequest writes the head and what there is of the body, and starts sending the rest. It returns how many bytes
@@ -139,7 +149,7 @@ func (c *conn) sendRequest(u *upConn) (int64, error) {
 	}
 	big := c.srv.bufs.getBig()
 	out := c.appendRequestHead(big.b[:0], u.pool)
-	u.wrote = 0
+	u.total, u.wrote = u.total+u.wrote, 0
 	var err error
 	if body := c.taken(); len(out)+len(body) <= len(big.b) && len(body) <= copyLimit {
 		err = u.write(append(out, body...))
@@ -164,6 +174,9 @@ func (c *conn) receive(u *upConn, began int64, r *Result) (reuse bool) {
 	big, n, err := u.readFresh(headRoom, bigSize-headRoom)
 	if err != nil {
 		*r = Result{Cause: fault.UpstreamReset, Err: err}
+		if err == io.EOF && u.served > 0 && !c.sender.running && u.unseen() {
+			r.Cause = fault.ConnectFailed
+		}
 		return false
 	}
 	r.FirstByte = time.Duration(c.srv.now() - began)
@@ -255,7 +268,7 @@ func (c *conn) passFinal(u *upConn, big *buffer, at, end int, r *Result) (reuse 
 	}
 	head := c.srv.bufs.getBig()
 	out := c.appendResponseHead(head.b[:0], big.b[at:at+int(c.resp.size)], framing)
-	c.answered, c.status = true, c.resp.status
+	c.answered, c.status, c.untilClose = true, c.resp.status, framing == frameClose || framing == frameBare
 	if framing == frameTunnel {
 		return c.startTunnel(u, out, head, big, at, end, r)
 	}
@@ -346,7 +359,7 @@ func (d *delivery) run(r *Result) (reuse bool) {
 	switch d.framing {
 	case frameHead, frameNone:
 		reuse = d.at == d.end
-		err = d.c.client.write(d.head)
+		err = d.write(nil)
 		d.release()
 		cause = fault.ClientGone
 	case frameLength:
@@ -356,11 +369,15 @@ func (d *delivery) run(r *Result) (reuse bool) {
 	default:
 		cause, err = d.untilClosed()
 	}
-	if err != nil {
-		*r = Result{Cause: cause, Err: err, FirstByte: r.FirstByte}
-		return false
+	if err == nil {
+		return reuse
 	}
-	return reuse
+	if len(d.head) > 0 { // nothing was written yet: the client can be told
+		d.c.answered, d.c.status = false, 0
+		d.c.begun.Store(false)
+	}
+	*r = Result{Cause: cause, Err: err, FirstByte: r.FirstByte}
+	return false
 }
 
 // write writes the head, if it was not, and b.

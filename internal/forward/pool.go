@@ -38,6 +38,7 @@ type upConn struct {
 	sock
 	pool      *Pool
 	served    int           // complete responses
+	total     int64         // bytes written before the present request
 	idleSince time.Duration // on the pool's clock
 }
 
@@ -158,6 +159,14 @@ func (p *Pool) dial(ctx context.Context, bufs *buffers) (*upConn, error) {
 	u := &upConn{pool: p}
 	u.init(c, bufs)
 	return u, nil
+}
+
+// unseen reports that the pod, which has closed this connection, did so before it had received anything of the
+// present request: its FIN acknowledged all that had arrived by then, and none of the request was acknowledged. What
+// came later met a closed socket.
+func (u *upConn) unseen() bool {
+	acked, ok := u.acked()
+	return ok && acked <= u.total
 }
 
 // h1 reports that the pod speaks HTTP/1.1 in clear text.

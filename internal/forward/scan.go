@@ -42,6 +42,13 @@ type field struct {
 	drop       bool // not forwarded
 }
 
+// maxFields bounds the index of a head, and maxTokens the names in its Connection fields, so that a hostile head
+// costs no more than its bytes.
+const (
+	maxFields = 1000
+	maxTokens = 64
+)
+
 // head is an indexed message head.
 type head struct {
 	fields []field
@@ -50,7 +57,7 @@ type head struct {
 	pos    uint32 // scan position: start of the line that is being looked at
 	from   uint32 // bytes before this one hold no line end
 
-	major1     bool // HTTP/1.1, not 1.0
+	major1     bool // not 1.0
 	chunked    bool
 	length     int64 // Content-Length; -1 when there is none
 	close      bool  // Connection: close
@@ -62,8 +69,9 @@ type head struct {
 	method     uint32 // request: length of the method
 	targetFrom uint32 // request: start and end of the target
 	targetTo   uint32
-	status     int // response
-	hosts      int
+	status     int  // response
+	twice      bool // Content-Length was repeated
+	tokens     int  // in Connection fields
 	host       field
 }
 
@@ -100,6 +108,8 @@ func (h *head) scanRequest(b []byte, maxHead, maxTarget int) (done bool, cause f
 				return false, fault.HeadTooLarge
 			}
 			return true, h.checkRequest(b)
+		case len(h.fields) == maxFields:
+			return false, fault.HeadTooLarge
 		case !h.field(b, line):
 			return false, fault.BadRequest
 		}
@@ -244,7 +254,7 @@ func (h *head) known(f *field, v []byte) bool {
 		}
 		f.drop = twice
 		if twice {
-			h.hosts++ // counted as a duplicate: requests refuse it
+			h.twice = true // responses may repeat it, requests may not
 		}
 		h.length = n
 		return ok
@@ -267,6 +277,9 @@ func (h *head) connection(v []byte) bool {
 		if t, v = nextToken(v); len(t) == 0 {
 			continue
 		}
+		if h.tokens++; h.tokens > maxTokens {
+			return false
+		}
 		switch {
 		case fold(t, "close"):
 			h.close = true
@@ -287,7 +300,7 @@ func (h *head) connection(v []byte) bool {
 func (h *head) checkRequest(b []byte) fault.Cause {
 	switch {
 	case h.chunked && (h.length >= 0 || !h.major1),
-		h.hosts > 0,
+		h.twice,
 		!h.has(kindHost) && h.major1,
 		h.has(kindHost) && !validHost(b[h.host.value:h.host.end]):
 		return fault.BadRequest
@@ -350,7 +363,7 @@ func (h *head) scanResponse(b []byte) (done, ok bool) {
 				h.dropNamed(b)
 			}
 			return true, true
-		case !h.field(b, line):
+		case len(h.fields) == maxFields, !h.field(b, line):
 			return false, false
 		}
 	}
@@ -519,7 +532,7 @@ func when(n []byte, lower string, k kind) kind {
 // tokens are the characters of an RFC 9110 token; hostBytes those of an authority.
 var (
 	tokens    = charset("!#$%&'*+-.^_`|~")
-	hostBytes = charset("-._~!$&'()*+,;=:[]%")
+	hostBytes = charset("-._~!$&'()*+;=:[]%")
 )
 
 func charset(punctuation string) (t [256]bool) {

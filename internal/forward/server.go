@@ -28,7 +28,7 @@ type Server struct {
 	h2      h2Server
 
 	draining atomic.Bool
-	cutting  atomic.Bool
+	closing  atomic.Bool // Shutdown was called
 
 	mu         sync.Mutex
 	conns      map[*conn]struct{}        // guarded by mu
@@ -168,21 +168,33 @@ func (s *Server) Drain() {
 // what is left and returns ctx.Err(). After it no goroutine of the server is left.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Drain()
+	s.closing.Store(true)
 	s.mu.Lock()
 	s.stopping = true
 	for ln := range s.listeners {
 		ln.Close()
 	}
-	for c := range s.conns {
+	s.mu.Unlock()
+	for _, c := range s.open() {
 		c.closeIdle()
 	}
-	s.mu.Unlock()
 	err := s.shutdownH2(ctx)
 	if werr := s.wait(ctx); werr != nil {
 		err = werr
 	}
 	s.watch.close()
 	return err
+}
+
+// open returns the connections of this moment.
+func (s *Server) open() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		all = append(all, c)
+	}
+	return all
 }
 
 // wait waits for the connection goroutines, and cuts them when ctx ends.
@@ -194,12 +206,9 @@ func (s *Server) wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	s.cutting.Store(true)
-	s.mu.Lock()
-	for c := range s.conns {
+	for _, c := range s.open() {
 		c.cut()
 	}
-	s.mu.Unlock()
 	<-done
 	return ctx.Err()
 }

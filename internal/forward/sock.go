@@ -107,7 +107,7 @@ func (s *sock) readPlain(b []byte) (int, error) {
 // start, at most limit bytes. The caller owns the buffer that is returned, which is nil on errors.
 func (s *sock) readFresh(skip, limit int) (*buffer, int, error) {
 	if s.raw == nil {
-		return s.readFreshPlain(skip)
+		return s.readFreshPlain(skip, limit)
 	}
 	s.rbuf, s.lazy, s.rskip, s.rlimit = nil, true, skip, limit
 	err := s.raw.Read(s.onRead)
@@ -126,23 +126,30 @@ func (s *sock) readFresh(skip, limit int) (*buffer, int, error) {
 	return b, s.rn, nil
 }
 
-// readFreshPlain waits with a buffer of one byte.
-func (s *sock) readFreshPlain(skip int) (*buffer, int, error) {
-	var one [1]byte
-	if !s.stashed {
-		n, err := io.ReadFull(s.Conn, one[:])
-		if n == 0 {
-			return nil, 0, err
-		}
-		s.stash, s.stashed = one, true
-	}
+// readFreshPlain holds its buffer while it waits: without a descriptor nothing says that there is something to read.
+func (s *sock) readFreshPlain(skip, limit int) (*buffer, int, error) {
 	b := s.bufs.getBig()
-	n, err := s.readPlain(b.b[skip:])
-	if err != nil {
+	n, err := s.readPlain(b.b[skip:min(len(b.b), skip+limit)])
+	if n == 0 && err != nil {
 		s.bufs.putBig(b)
 		return nil, 0, err
 	}
 	return b, n, nil
+}
+
+// readFirst is readFresh for the wait between requests, which is long and of which there are many: without a
+// descriptor it waits with a buffer of one byte.
+func (s *sock) readFirst(limit int) (*buffer, int, error) {
+	if s.raw == nil && !s.stashed {
+		if n, err := s.Conn.Read(s.stash[:]); n == 0 {
+			if err == nil {
+				err = io.ErrNoProgress
+			}
+			return nil, 0, err
+		}
+		s.stashed = true
+	}
+	return s.readFresh(0, limit)
 }
 
 // write writes all of b.

@@ -2,8 +2,11 @@ package forward
 
 import (
 	"io"
+	"net"
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 const rawIO = true
@@ -89,6 +92,20 @@ func (s *sock) sendSome(fd uintptr) (int, syscall.Errno) {
 		return sysSend(fd, s.wbuf)
 	}
 	return sysWritev(fd, s.wbuf, s.wbuf2)
+}
+
+// acked returns how many bytes the other side has acknowledged.
+func (s *sock) acked() (n int64, ok bool) {
+	if _, tcp := s.Conn.(*net.TCPConn); !tcp {
+		return 0, false
+	}
+	_ = s.raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil {
+			n, ok = int64(info.Bytes_acked)-1, true // the SYN counts as one
+		}
+	})
+	return n, ok
 }
 
 // tryPeek never waits.
