@@ -15,7 +15,7 @@ import (
 // Knative rounds each step to a whole per cent and can so take half as long again as asked; here the steps are
 // spread evenly and end with the duration.
 //
-// A Rollout is a plain value; its methods change nothing.
+// A Rollout is a plain value; its methods change nothing. The zero Rollout has no revisions and is done.
 type Rollout struct {
 	// Shares is what the revisions have right after the start, oldest first; the last is the new one.
 	Shares []Share
@@ -61,6 +61,9 @@ func (r Rollout) Observed(ready time.Time) Rollout {
 // At returns the shares at a time and when they change next; the zero time says that the rollout is done, or waits
 // for the new revision to become ready.
 func (r Rollout) At(now time.Time) (shares []Share, next time.Time) {
+	if len(r.Shares) == 0 {
+		return nil, time.Time{}
+	}
 	rest := r.total() - r.newest()
 	if rest == 0 || r.Ready.IsZero() {
 		return r.Shares, time.Time{}
@@ -77,7 +80,7 @@ func (r Rollout) At(now time.Time) (shares []Share, next time.Time) {
 // Done reports whether all traffic has moved.
 func (r Rollout) Done(now time.Time) bool {
 	shares, _ := r.At(now)
-	return len(shares) == 1
+	return len(shares) <= 1
 }
 
 // steps returns how many steps move the rest and the pause before each.

@@ -62,6 +62,9 @@ func TestRolloutThatIsNone(t *testing.T) {
 			t.Errorf("%s: %s, next %v, want all at once", name, show(shares), next)
 		}
 	}
+	if shares, next := (Rollout{}).At(epoch); len(shares) != 0 || !next.IsZero() || !(Rollout{}).Done(epoch) {
+		t.Errorf("the zero Rollout = %s, next %v, want nothing", show(shares), next)
+	}
 	back := Begin(epoch, []Share{{rev("a"), "", 30}, {rev("b"), "", 70}}, rev("a"), time.Minute)
 	if got := show(back.Shares); got != "b=70 a=30" {
 		t.Errorf("a way back begins with %s, want b=70 a=30", got)
