@@ -149,7 +149,10 @@ func (g *generator) phase(ctx context.Context) bool {
 		if !over && g.now-g.from-g.result.Elapsed < drainLimit && ctx.Err() == nil {
 			return false
 		}
-		g.result.Errors += g.pacer.pending()
+		if n := g.pacer.pending(); n > 0 {
+			g.result.Errors += n
+			g.blame(errors.New("due, but no connection was free"))
+		}
 		return true
 	}
 	if !g.count && g.now >= g.cfg.Warmup {
@@ -232,9 +235,7 @@ func (g *generator) broken(i int, cause error) error {
 	if g.count {
 		g.result.Errors++
 	}
-	if g.result.FirstError == "" {
-		g.result.FirstError = cause.Error()
-	}
+	g.blame(cause)
 	poll.CloseFD(c.fd)
 	c.fd = -1
 	c.reply.reset()
@@ -242,6 +243,12 @@ func (g *generator) broken(i int, cause error) error {
 		return fmt.Errorf("gave up after %d broken connections: %w", g.redials, cause)
 	}
 	return g.dial(i)
+}
+
+func (g *generator) blame(cause error) {
+	if g.result.FirstError == "" {
+		g.result.FirstError = cause.Error()
+	}
 }
 
 // sweep replaces connections whose answer is overdue.
