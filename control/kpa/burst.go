@@ -11,8 +11,9 @@ import (
 // work times are learnt (Startup).
 
 const (
-	// firstBatch is how many pods a burst may start beyond twice the ready ones while nothing is learnt about them.
-	firstBatch = 4
+	// firstBatch times the root of the queue is how many pods a burst may start while nothing is learnt about them: the
+	// number of useful pods grows with the root of the queue when each start delays the others.
+	firstBatch = 2
 	// drainPatience is by how much the drain may take longer than predicted before the default rule takes over.
 	drainPatience = 2
 	// drainSlack is added to it, so that the noise of short bursts does not count.
@@ -31,6 +32,12 @@ func (p *Policy) holdBack(s *State, o *Observation, pods int, r *Reasons, now ti
 	if useful >= pods {
 		return pods
 	}
+	if o.InFlight <= float64(o.Ready)*p.podConcurrency() {
+		// The queue has drained: only the windows still remember the burst.
+		s.DrainBy = time.Time{}
+		r.Limit = LimitDrain
+		return useful
+	}
 	if s.DrainBy.IsZero() {
 		s.DrainBy = now.Add(drainPatience*drained + drainSlack)
 	}
@@ -44,11 +51,10 @@ func (p *Policy) holdBack(s *State, o *Observation, pods int, r *Reasons, now ti
 // drain follows the queue until it is empty and counts the pods that are ready before that. It returns them and how
 // long it takes.
 func (p *Policy) drain(o *Observation) (useful int, drained time.Duration) {
-	st := &o.Startup
+	st, limit := &o.Startup, p.podConcurrency()
 	if st.Base <= 0 || st.Work <= 0 {
-		return 2*o.Ready + firstBatch, st.Base
+		return o.Ready + pods(math.Ceil(firstBatch*math.Sqrt(o.InFlight/limit))), st.Base
 	}
-	limit := p.podConcurrency()
 	most := int(math.Ceil(o.InFlight / limit))    // more pods than requests help nobody
 	work := o.InFlight / limit * float64(st.Work) // pod-nanoseconds to do
 	at, rate, done := 0.0, float64(o.Ready), 0.0  // now, pods at work, pod-nanoseconds done
@@ -69,11 +75,20 @@ func (p *Policy) drain(o *Observation) (useful int, drained time.Duration) {
 
 // readyAt is in how many nanoseconds pod i of those starting, and of those that would be started now, is ready.
 func (p *Policy) readyAt(o *Observation, i int) float64 {
-	at := o.Startup.Base + time.Duration(i)*o.Startup.PerPod
+	at := o.Startup.Base + time.Duration(i)*o.Startup.perPod()
 	if i < o.Starting {
 		at -= o.Startup.OldestStarting
 	}
 	return float64(at)
+}
+
+// perPod is by how much each further pod is later. Until that is known, pods are taken to share a machine on which eight
+// start in the time of two: too little is asked for only until the next decision.
+func (s *Startup) perPod() time.Duration {
+	if s.PerPod > 0 {
+		return s.PerPod
+	}
+	return s.Base / 8
 }
 
 // steadyPods is how many pods the arrivals of the stable window keep busy.

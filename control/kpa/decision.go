@@ -52,6 +52,17 @@ const (
 	LimitRetention               // the last pod stays for the retention period
 )
 
+// limitNames are the settings that the limits come from, as annotations write them where there is one.
+var limitNames = [...]string{
+	"none", "no-data", "max-scale-up-rate", "max-scale-down-rate", "activation-scale", "panic", "drain-aware",
+	"scale-down-delay", "min-scale", "initial-scale", "schedule", "max-scale", "enable-scale-to-zero",
+	"progress-deadline", "stable-window", "activator-probe", "scale-to-zero-grace-period",
+	"scale-to-zero-pod-retention-period",
+}
+
+// String returns the setting that the limit comes from.
+func (l Limit) String() string { return limitNames[l] }
+
 // Want is what one metric asked for.
 type Want struct {
 	// Metric and its Target and averages as they were used.

@@ -1,0 +1,199 @@
+package simulate
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// A recording is a CSV file of what happened to one revision, one line per event, the kind first; seconds count from
+// the start of the recording. Lines may be out of order, since requests are written when they end.
+//
+//	rouse-recording,1
+//	request,12.345678,0.050123    arrived at, worked on for
+//	start,12.350000,0.412000      pod asked for at, ready after
+//	decision,12.346100,3,0        decided at, pods wanted, pods ready then
+//
+// Readers skip kinds that they do not know; the number in the first line changes when known kinds change.
+const (
+	recordingMagic   = "rouse-recording"
+	recordingVersion = "1"
+)
+
+// Recording is a real run.
+type Recording struct {
+	Requests  []RecordedRequest  // by arrival
+	Starts    []RecordedStart    // by the time they were asked for
+	Decisions []RecordedDecision // by time
+}
+
+// RecordedRequest is one request.
+type RecordedRequest struct {
+	At, Work time.Duration
+}
+
+// RecordedStart is a pod that became ready.
+type RecordedStart struct {
+	At, Took time.Duration
+}
+
+// RecordedDecision is a number of pods that was asked for.
+type RecordedDecision struct {
+	At            time.Duration
+	Pods, ReadyAt int
+}
+
+func (r *Recording) length() time.Duration {
+	var end time.Duration
+	if n := len(r.Requests); n > 0 {
+		end = r.Requests[n-1].At + 1
+	}
+	if n := len(r.Decisions); n > 0 {
+		end = max(end, r.Decisions[n-1].At+1)
+	}
+	return end
+}
+
+// ReadRecording reads what a Recorder wrote. It names the line of the first fault.
+func ReadRecording(r io.Reader) (*Recording, error) {
+	in := csv.NewReader(bufio.NewReader(r))
+	in.FieldsPerRecord, in.ReuseRecord = -1, true
+	head, err := in.Read()
+	if err != nil || len(head) < 2 || head[0] != recordingMagic {
+		return nil, fmt.Errorf("recording: the first line is not %q", recordingMagic+","+recordingVersion)
+	}
+	if head[1] != recordingVersion {
+		return nil, fmt.Errorf("recording: version %q is not known, only %s is", head[1], recordingVersion)
+	}
+	rec := &Recording{}
+	for {
+		row, err := in.Read()
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			err = rec.add(row)
+		}
+		if err != nil {
+			line, _ := in.FieldPos(0)
+			return nil, fmt.Errorf("recording, line %d: %w", line, err)
+		}
+	}
+	slices.SortStableFunc(rec.Requests, func(a, b RecordedRequest) int { return cmp.Compare(a.At, b.At) })
+	slices.SortStableFunc(rec.Starts, func(a, b RecordedStart) int { return cmp.Compare(a.At, b.At) })
+	slices.SortStableFunc(rec.Decisions, func(a, b RecordedDecision) int { return cmp.Compare(a.At, b.At) })
+	return rec, nil
+}
+
+func (r *Recording) add(row []string) error {
+	f := fields{row: row[1:]}
+	switch row[0] {
+	case "request":
+		r.Requests = append(r.Requests, RecordedRequest{At: f.seconds(0), Work: f.seconds(1)})
+	case "start":
+		r.Starts = append(r.Starts, RecordedStart{At: f.seconds(0), Took: f.seconds(1)})
+	case "decision":
+		r.Decisions = append(r.Decisions, RecordedDecision{At: f.seconds(0), Pods: f.count(1), ReadyAt: f.count(2)})
+	}
+	return f.err
+}
+
+// fields reads the columns of a row and keeps the first error.
+type fields struct {
+	row []string
+	err error
+}
+
+func (f *fields) text(i int) string {
+	if i < len(f.row) {
+		return f.row[i]
+	}
+	f.fail(errors.New("a column is missing"))
+	return "0"
+}
+
+func (f *fields) seconds(i int) time.Duration {
+	v, err := strconv.ParseFloat(f.text(i), 64)
+	if err == nil && !(v >= 0 && v <= maxDuration.Seconds()) {
+		err = fmt.Errorf("%v is not in [0, %v] seconds", v, maxDuration.Seconds())
+	}
+	f.fail(err)
+	return time.Duration(v * float64(time.Second))
+}
+
+func (f *fields) count(i int) int {
+	v, err := strconv.Atoi(f.text(i))
+	if err == nil && (v < 0 || v > 1<<20) {
+		err = fmt.Errorf("%d is no number of pods", v)
+	}
+	f.fail(err)
+	return v
+}
+
+func (f *fields) fail(err error) {
+	if f.err == nil {
+		f.err = err
+	}
+}
+
+// Recorder writes a recording. It is safe for concurrent use. Close it, or the end is missing.
+type Recorder struct {
+	start time.Time
+
+	mu  sync.Mutex // guards the rest
+	out *bufio.Writer
+	buf []byte
+	err error
+}
+
+// NewRecorder begins a recording at start. It writes to w through a buffer.
+func NewRecorder(w io.Writer, start time.Time) *Recorder {
+	r := &Recorder{start: start, out: bufio.NewWriter(w)}
+	_, r.err = r.out.WriteString(recordingMagic + "," + recordingVersion + "\n")
+	return r
+}
+
+// Request notes a request that arrived then and was worked on for that long, without the time that it waited.
+func (r *Recorder) Request(arrived time.Time, work time.Duration) {
+	r.line("request", arrived, secondsOf(work))
+}
+
+// Start notes that a pod which was asked for then became ready after that long.
+func (r *Recorder) Start(asked time.Time, took time.Duration) {
+	r.line("start", asked, secondsOf(took))
+}
+
+// Decision notes a decision for so many pods, when so many were ready.
+func (r *Recorder) Decision(at time.Time, pods, ready int) {
+	r.line("decision", at, strconv.Itoa(pods)+","+strconv.Itoa(ready))
+}
+
+func (r *Recorder) line(kind string, at time.Time, rest string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.buf = append(append(r.buf[:0], kind...), ',')
+	r.buf = strconv.AppendFloat(r.buf, max(0, at.Sub(r.start).Seconds()), 'f', 6, 64)
+	r.buf = append(append(append(r.buf, ','), rest...), '\n')
+	if r.err == nil {
+		_, r.err = r.out.Write(r.buf)
+	}
+}
+
+// Close writes what is left and returns the first error of the recording. It does not close the writer.
+func (r *Recorder) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = r.out.Flush()
+	}
+	return r.err
+}
+
+func secondsOf(d time.Duration) string { return strconv.FormatFloat(max(0, d.Seconds()), 'f', 6, 64) }

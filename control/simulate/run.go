@@ -1,0 +1,304 @@
+package simulate
+
+import (
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/rousehq/rouse/control/kpa"
+	"github.com/rousehq/rouse/metrics"
+)
+
+// The periods of the real loop.
+const (
+	reportEvery = int64(time.Second)
+	decideEvery = int64(2 * time.Second)
+	never       = math.MaxInt64
+)
+
+// The independent sequences of random numbers.
+const (
+	streamShape = iota + 1
+	streamArrivals
+	streamWork
+	streamStartup
+)
+
+// epoch is when virtual time begins: a whole even second, so that decisions fall into Knative's slots.
+var epoch = time.Unix(1_600_000_000, 0)
+
+// Run simulates. It returns an error when the configuration makes no sense; the error names every fault.
+func Run(cfg Config) (Report, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return Report{}, err
+	}
+	s := newSim(&cfg)
+	s.run()
+	return s.tally.report(s), nil
+}
+
+// sim is one simulation under way. Times are nanoseconds since the epoch.
+type sim struct {
+	cfg     *Config
+	now     int64
+	end     int64
+	load    *arrivals
+	coming  arrival
+	more    bool
+	work    *rand.Rand
+	startup *rand.Rand
+	started int // pods asked for so far
+
+	queue  fifo
+	fleet  fleet
+	events events
+	report int64 // when the next report is due
+	tick   int64 // when the next decision is due
+	ticked int   // decisions of a recording that were made
+
+	stats    *metrics.RequestStats
+	pushed   bool // the first request of the period was reported at once
+	worked   int64
+	ended    int64 // requests behind worked
+	windows  [kpa.NumMetrics]*metrics.Window
+	state    kpa.State
+	learner  kpa.Learner
+	replicas int
+	path     kpa.Path
+	tally    *tally
+}
+
+func newSim(cfg *Config) *sim {
+	s := &sim{
+		cfg:     cfg,
+		end:     int64(cfg.Duration),
+		load:    newArrivals(&cfg.Load, cfg.Duration, cfg.Seed),
+		work:    stream(cfg.Seed, streamWork),
+		startup: stream(cfg.Seed, streamStartup),
+		stats:   metrics.NewRequestStats(epoch),
+		state:   kpa.NewState(&cfg.Policy, 0, epoch),
+		report:  reportEvery,
+		tick:    decideEvery,
+		path:    kpa.Path{ProxiedSince: epoch, Activators: 2, Probe: kpa.ProbeOK},
+		tally:   newTally(cfg),
+	}
+	size := metrics.WindowConfig{Stable: cfg.Policy.StableWindow, Panic: cfg.Policy.PanicWindow, Algorithm: cfg.Policy.Algorithm}
+	for _, m := range []kpa.Metric{kpa.Concurrency, kpa.RPS, kpa.QueueLength} {
+		s.windows[m] = metrics.NewWindow(size)
+	}
+	if rec := cfg.Load.Recording; rec != nil && len(rec.Decisions) > 0 {
+		s.tick = int64(rec.Decisions[0].At)
+	}
+	s.coming, s.more = s.load.next()
+	// A new revision has its initial pods before anything is measured.
+	s.scale(max(cfg.Policy.InitialScale, cfg.Policy.MinScale))
+	return s
+}
+
+// run goes from event to event: what ends before what begins, and load before its report, its report before the
+// decision. Past the end of the load it goes on until everyone is answered.
+func (s *sim) run() {
+	for s.now < s.end || s.queue.n > 0 || s.stillWorking() {
+		next := min(s.report, s.tick)
+		if len(s.events) > 0 {
+			next = min(next, s.events[0].at)
+		}
+		if s.more {
+			next = min(next, s.coming.at)
+		}
+		s.advance(next)
+		switch {
+		case len(s.events) > 0 && s.events[0].at == next:
+			s.happen(s.events.pop())
+		case s.more && s.coming.at == next:
+			s.arrive()
+		case s.report == next:
+			s.measure()
+		default:
+			s.scheduleTick()
+			s.decide()
+		}
+	}
+}
+
+func (s *sim) stillWorking() bool { return s.tally.inService > 0 }
+
+func (s *sim) advance(to int64) {
+	s.tally.advance(s, to)
+	s.now = to
+}
+
+func (s *sim) instant() time.Time { return epoch.Add(time.Duration(s.now)) }
+
+// arrive takes the next request.
+func (s *sim) arrive() {
+	w := waiter{s.coming.at, s.coming.work}
+	s.coming, s.more = s.load.next()
+	if w.work < 0 {
+		w.work = int64(s.cfg.Service.Work.Draw(s.work))
+	}
+	s.tally.arrived()
+	if s.queue.n >= s.cfg.Service.QueueLimit {
+		s.tally.rejected()
+		return
+	}
+	s.stats.In(s.instant(), true)
+	s.queue.push(w)
+	s.dispatch()
+	s.tally.queued(s.queue.n)
+	s.wake()
+}
+
+// wake reports the first request of a period at once, and decides at once when it meets no pod.
+func (s *sim) wake() {
+	if s.pushed {
+		return
+	}
+	s.pushed = true
+	if !kpa.WakesNow(s.state.Raw, s.replicas, 1) {
+		return
+	}
+	s.record(1, 1)
+	s.tally.coldStart()
+	s.decide()
+}
+
+// dispatch gives the queue's first requests to the idlest pods, and drops those that have waited too long.
+func (s *sim) dispatch() {
+	for s.queue.n > 0 {
+		if s.now-s.queue.first().arrived > int64(s.cfg.Service.QueueDeadline) {
+			s.queue.pop()
+			s.stats.Out(s.instant(), true)
+			s.tally.expired()
+			continue
+		}
+		id := s.fleet.idlest(s.cfg.Policy.ContainerConcurrency)
+		if id < 0 {
+			return
+		}
+		w := s.queue.pop()
+		if s.fleet.take(id) {
+			s.tally.firstAnswer()
+		}
+		s.events.push(event{at: s.now + w.work, pod: id})
+		s.worked += w.work
+		s.ended++
+		s.tally.began(s.now + w.work - w.arrived)
+	}
+}
+
+// happen lets a request end or a pod become ready.
+func (s *sim) happen(e event) {
+	if !e.ready {
+		s.stats.Out(s.instant(), true)
+		s.fleet.release(e.pod)
+		s.tally.ended()
+		s.dispatch()
+		return
+	}
+	p := &s.fleet.pods[e.pod]
+	if p.life != e.life || p.phase != starting {
+		return // it was sent away before it was ready
+	}
+	s.fleet.become(e.pod)
+	s.learner.Ready(1, s.instant())
+	s.dispatch()
+}
+
+// measure ends a reporting period: one sample for each window.
+func (s *sim) measure() {
+	s.report += reportEvery
+	s.dispatch() // drops what has waited too long
+	r := s.stats.Report(s.instant())
+	s.record(r.AverageConcurrency, r.RequestCount)
+	s.windows[kpa.QueueLength].Record(s.instant(), float64(s.queue.n))
+	if s.ended > 0 {
+		s.learner.Worked(time.Duration(s.worked / s.ended))
+	}
+	s.worked, s.ended, s.pushed = 0, 0, false
+}
+
+func (s *sim) record(concurrency, requests float64) {
+	s.windows[kpa.Concurrency].Record(s.instant(), concurrency)
+	s.windows[kpa.RPS].Record(s.instant(), requests)
+}
+
+// scheduleTick sets when to decide next: each two seconds, or when a recording did.
+func (s *sim) scheduleTick() {
+	rec := s.cfg.Load.Recording
+	if rec == nil || len(rec.Decisions) == 0 {
+		s.tick += decideEvery
+		return
+	}
+	if s.ticked++; s.ticked < len(rec.Decisions) {
+		s.tick = max(s.now, int64(rec.Decisions[s.ticked].At))
+		return
+	}
+	s.tick += decideEvery
+}
+
+func (s *sim) decide() {
+	o := s.observe()
+	d := kpa.Decide(&s.cfg.Policy, &s.state, &o, s.instant())
+	if s.cfg.DirectPath {
+		s.route(d.Mode)
+	}
+	if d.Desired >= 0 && d.Desired != s.replicas {
+		s.scale(d.Desired)
+	}
+	s.tally.decided(s, d)
+}
+
+func (s *sim) observe() kpa.Observation {
+	o := kpa.Observation{
+		Ready: s.fleet.ready, Starting: s.fleet.starting, Terminating: s.fleet.draining, Replicas: s.replicas,
+		Path: s.path, InFlight: float64(s.queue.n + s.tally.inService), Reachability: kpa.Reachable,
+		Startup: s.learner.Startup(s.fleet.starting > 0, s.instant()),
+	}
+	for m, w := range s.windows {
+		if w != nil {
+			stable, panicking, ok := w.Averages(s.instant())
+			o.Metrics[m] = kpa.Sample{Stable: stable, Panic: panicking, Present: ok}
+		}
+	}
+	return o
+}
+
+func (s *sim) route(m kpa.Mode) {
+	switch {
+	case m == kpa.Serve:
+		s.path.ProxiedSince = time.Time{}
+	case s.path.ProxiedSince.IsZero():
+		s.path.ProxiedSince = s.instant()
+	}
+}
+
+// scale asks for pods or sends some away.
+func (s *sim) scale(to int) {
+	if to > s.replicas && s.fleet.starting == 0 {
+		s.learner.Rise(s.instant())
+	}
+	s.fleet.shrink(s.replicas - to)
+	for ; s.replicas < to; s.replicas++ {
+		took := s.startupTime()
+		id, life := s.fleet.ask(s.now)
+		s.events.push(event{at: s.now + took, pod: id, life: life, ready: true})
+		s.tally.podAsked()
+	}
+	s.replicas = to
+}
+
+// startupTime is how long the next pod takes: what the recording says, or the model.
+func (s *sim) startupTime() int64 {
+	n := s.started
+	s.started++
+	if rec := s.cfg.Load.Recording; rec != nil && len(rec.Starts) > 0 {
+		return int64(rec.Starts[min(n, len(rec.Starts)-1)].Took)
+	}
+	took := int64(s.fleet.starting) * int64(s.cfg.Service.StartupPerPod)
+	if s.cfg.Service.Startup != nil {
+		took += int64(s.cfg.Service.Startup.Draw(s.startup))
+	}
+	return took
+}

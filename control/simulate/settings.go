@@ -1,0 +1,115 @@
+package simulate
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/rousehq/rouse/control/kpa"
+	"github.com/rousehq/rouse/internal/config"
+)
+
+// document is what is read of a YAML document: a Knative Service, or the ConfigMap config-autoscaler.
+type document struct {
+	Kind     string
+	Metadata struct{ Name string }
+	Data     map[string]string
+	Spec     struct {
+		Template struct {
+			Metadata struct{ Annotations map[string]string }
+			Spec     struct{ ContainerConcurrency *int64 }
+		}
+	}
+}
+
+// settings is what a policy is made from.
+type settings struct {
+	name        string
+	configMap   map[string]string
+	annotations map[string]string
+	limit       *int64
+}
+
+// readSettings takes the settings of the first Knative Service and of config-autoscaler from a file of YAML documents.
+// Other documents are left alone: they change nothing about the scaling.
+func readSettings(path string) (settings, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return settings{}, err
+	}
+	var s settings
+	for _, part := range bytes.Split(append([]byte("\n"), raw...), []byte("\n---")) {
+		var d document
+		if err := yaml.Unmarshal(part, &d); err != nil {
+			return settings{}, fmt.Errorf("%s: %w", path, err)
+		}
+		switch {
+		case d.Kind == "ConfigMap" && d.Metadata.Name == "config-autoscaler":
+			s.configMap = d.Data
+		case d.Kind == "Service" && s.name == "":
+			s.name = d.Metadata.Name
+			s.annotations = d.Spec.Template.Metadata.Annotations
+			s.limit = d.Spec.Template.Spec.ContainerConcurrency
+		}
+	}
+	if s.name == "" && s.configMap == nil {
+		return settings{}, fmt.Errorf("%s: neither a Knative Service nor the ConfigMap config-autoscaler is in it", path)
+	}
+	return s, nil
+}
+
+// set puts key=value over the settings: an annotation, with or without its prefix, or containerConcurrency.
+func (s *settings) set(pairs []string) error {
+	annotations := map[string]string{}
+	for k, v := range s.annotations {
+		annotations[k] = v
+	}
+	for _, pair := range pairs {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok {
+			return fmt.Errorf("--set %s: write key=value, such as target=10 or containerConcurrency=1", pair)
+		}
+		if key == "containerConcurrency" {
+			var n int64
+			if _, err := fmt.Sscan(value, &n); err != nil {
+				return fmt.Errorf("--set %s: %w", pair, err)
+			}
+			s.limit = &n
+			continue
+		}
+		if !strings.Contains(key, "/") {
+			key = prefixOf(key) + key
+		}
+		annotations[key] = value
+	}
+	s.annotations = annotations
+	return nil
+}
+
+func prefixOf(key string) string {
+	if key == "burst" {
+		return config.PrefixRouse
+	}
+	return config.PrefixAutoscaling
+}
+
+// policy resolves the settings, and reports all faults at once.
+func (s *settings) policy() (kpa.Policy, error) {
+	base, faults := config.ParseAutoscaler(s.configMap, nil)
+	if len(faults) > 0 {
+		return kpa.Policy{}, config.Join(faults)
+	}
+	rev, faults := config.Resolve(config.Input{Autoscaler: base, Annotations: s.annotations, ContainerConcurrency: s.limit})
+	if len(faults) > 0 {
+		return kpa.Policy{}, config.Join(faults)
+	}
+	p := rev.Policy()
+	if p.Targets[0].Metric == kpa.CPU || p.Targets[0].Metric == kpa.Memory {
+		return p, errors.New("a simulation knows concurrency, rps and the queue, not the CPU or memory of a pod")
+	}
+	return p, nil
+}
