@@ -15,6 +15,7 @@ func Build(cfg Config, prev *Table) (*Table, error) {
 		table: &Table{exact: map[string]*entry{}, wild: map[string]*entry{}, seqs: map[string]*sequence{}},
 		prev:  prev,
 		owner: map[string]string{},
+		hosts: map[string][]string{},
 	}
 	for i := range cfg.Routes {
 		b.route(&cfg.Routes[i])
@@ -33,6 +34,7 @@ type builder struct {
 	table   *Table
 	prev    *Table
 	owner   map[string]string // host, path and headers → name of the route that has them
+	hosts   map[string][]string
 	answers []*answer
 	faults  []error
 }
@@ -49,6 +51,7 @@ func (b *builder) route(r *Route) {
 	if len(r.Hosts) == 0 {
 		b.refuse("route", r.Name, "has no host; write * for every host")
 	}
+	b.hosts[r.Name] = append(b.hosts[r.Name], r.Hosts...)
 	headers := slices.Clone(r.Headers)
 	var seq *sequence // one for all hosts of the route, so that the share holds over them together
 	for _, host := range r.Hosts {
@@ -140,12 +143,18 @@ func (b *builder) answer(a *Answer) {
 		b.refuse("answer", a.Name, "status is %d, must be 200 to 599, and mode one of always, while-cold, placeholder", a.Status)
 		return
 	}
-	out := &answer{Answer: *a, path: path}
-	out.Hosts = []string{"*"}
-	if len(a.Hosts) > 0 {
-		out.Hosts = nil
+	hosts := a.Hosts
+	if a.Route != "" && len(hosts) == 0 {
+		if hosts = b.hosts[a.Route]; len(hosts) == 0 {
+			b.refuse("answer", a.Name, "there is no route %s", a.Route)
+		}
 	}
-	for _, host := range a.Hosts {
+	out := &answer{Answer: *a, path: path}
+	out.Hosts = nil
+	if a.Route == "" && len(hosts) == 0 {
+		hosts = []string{"*"}
+	}
+	for _, host := range hosts {
 		h, err := pattern(host)
 		if err != nil {
 			b.refuse("answer", a.Name, "host %q %v", host, err)

@@ -59,10 +59,13 @@ const (
 // String returns the mode's name as configuration writes it.
 func (m Mode) String() string { return [...]string{"always", "while-cold", "placeholder"}[m] }
 
-// Answer is a fixed response. Answers are tried in the order given, before the routes; the first match is taken.
+// Answer is a fixed response that stands before routes. Answers are tried in the order given; the first match is
+// taken.
 type Answer struct {
-	Name    string
-	Hosts   []string // as in Route; none is every host
+	Name string
+	// Route, when set, confines the answer to requests that the routes of that name take.
+	Route   string
+	Hosts   []string // as in Route; none is every host, or those of the route
 	Path    string   // prefix of whole segments, or the whole path with PathExact
 	Headers []HeaderMatch
 	// PathExact takes Path as the whole path, so that / does not mean everything.

@@ -87,24 +87,29 @@ func (t *Table) match(host, path []byte, header func(string) []byte) (*rule, *an
 		path = path[:i]
 	}
 	m := matcher{path: path, header: header}
-	if e := t.exact[string(h)]; e != nil && m.at(e) {
-		return m.rule, m.answer
+	t.walk(h, &m)
+	if m.first == nil {
+		return m.rule, nil
+	}
+	return m.rule, m.first.answerTo(&m)
+}
+
+// walk visits the patterns that cover the host until one has a route.
+func (t *Table) walk(h []byte, m *matcher) {
+	if m.at(t.exact[string(h)]) {
+		return
 	}
 	if len(t.wild) > 0 {
 		for i := range h {
-			if h[i] != '.' || i == 0 {
-				continue
-			}
-			if e := t.wild[string(h[i:])]; e != nil && m.at(e) {
-				return m.rule, m.answer
+			if h[i] == '.' && i > 0 && m.at(t.wild[string(h[i:])]) {
+				return
 			}
 		}
 	}
 	if bytes.IndexByte(h, ':') >= 0 && m.at(t.exact[canonical(h)]) {
-		return m.rule, m.answer
+		return
 	}
 	m.at(t.any)
-	return m.rule, m.answer
 }
 
 // canonical returns an IPv6 address in the form that tables hold; it is reached only by addresses that were not
@@ -119,11 +124,10 @@ func canonical(h []byte) string {
 
 // matcher carries one lookup along the patterns.
 type matcher struct {
-	path    []byte
-	header  func(string) []byte
-	visited bool
-	answer  *answer
-	rule    *rule
+	path   []byte
+	header func(string) []byte
+	first  *entry // the narrowest pattern that covers the host
+	rule   *rule
 }
 
 // at tries one pattern and reports whether it has a route.
@@ -131,17 +135,17 @@ func (m *matcher) at(e *entry) bool {
 	if e == nil {
 		return false
 	}
-	if !m.visited {
-		m.visited = true
-		m.answer = e.answerTo(m.path, m.header)
+	if m.first == nil {
+		m.first = e
 	}
 	m.rule = e.ruleFor(m.path, m.header)
 	return m.rule != nil
 }
 
-func (e *entry) answerTo(path []byte, header func(string) []byte) *answer {
+func (e *entry) answerTo(m *matcher) *answer {
 	for _, a := range e.answers {
-		if a.takes(path) && allMatch(a.Headers, header) {
+		ofRoute := a.Route == "" || (m.rule != nil && m.rule.name == a.Route)
+		if ofRoute && a.takes(m.path) && allMatch(a.Headers, m.header) {
 			return a
 		}
 	}

@@ -109,6 +109,8 @@ func TestAnswers(t *testing.T) {
 			{Name: "health", Hosts: []string{"shop.default"}, Path: "/healthz", Mode: WhileCold, Status: 200},
 			{Name: "wild-health", Hosts: []string{"*.wild.test"}, Path: "/healthz", Mode: WhileCold, Status: 200},
 			{Name: "one-health", Hosts: []string{"one.wild.test"}, Path: "/one", Mode: Placeholder, Status: 200},
+			{Name: "of-shop", Route: "shop", Path: "/own", Mode: Placeholder, Status: 503},
+			{Name: "of-wild", Route: "wild", Mode: Placeholder, Hosts: []string{"*"}, Path: "/own", Status: 503},
 			{Name: "probe", Headers: []HeaderMatch{{Name: "K-Probe", Kind: Present}}, Status: 204},
 		},
 	})
@@ -125,6 +127,10 @@ func TestAnswers(t *testing.T) {
 		{"shop.default", "/cart", headers{"User-Agent": "curl"}, "shop", ""},
 		{"unknown.host", "/cart", headers{"User-Agent": "Googlebot/2.1"}, "", ""}, // has no revision that could be cold
 		{"shop.default", "/healthz/live", nil, "shop", "health"},
+		{"shop.default", "/own", nil, "shop", "of-shop"},
+		{"x.wild.test", "/own", nil, "wild", "of-wild"},
+		{"unknown.host", "/own", nil, "", ""},
+		{"unknown.host", "/any/own", nil, "any", ""},
 		{"shop.default", "/healthzz", nil, "shop", ""},
 		{"unknown.host", "/any/healthz", nil, "any", ""},
 		{"two.wild.test", "/healthz", nil, "wild", "wild-health"},
@@ -160,7 +166,7 @@ func TestBuildReportsEveryFault(t *testing.T) {
 			{Name: "negative", Hosts: []string{"d.test"}, Backends: []Backend{{Revision: rev("r"), Weight: -1}}},
 			with(to("nameless", "", "e.test"), HeaderMatch{}),
 		},
-		Answers: []Answer{{Name: "continue", Status: 100}, {Name: "badhost", Status: 200, Hosts: []string{""}}},
+		Answers: []Answer{{Name: "continue", Status: 100}, {Name: "badhost", Status: 200, Hosts: []string{""}}, {Name: "orphan", Route: "gone", Status: 200}},
 	}, nil)
 	if err == nil {
 		t.Fatal("Build succeeded, want faults")
@@ -171,7 +177,7 @@ func TestBuildReportsEveryFault(t *testing.T) {
 		names = append(names, name)
 	}
 	want := []string{"route twin", "route star", "route port", "route relative", "route query", "route nohost",
-		"route noweight", "route negative", "route nameless", "answer continue", "answer badhost"}
+		"route noweight", "route negative", "route nameless", "answer continue", "answer badhost", "answer orphan"}
 	if !slices.Equal(names, want) {
 		t.Errorf("faults of %q, want %q\n%v", names, want, err)
 	}
