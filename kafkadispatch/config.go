@@ -99,6 +99,9 @@ type Config struct {
 	// Report is called when the demand changes, from one goroutine, at most every ReportEvery. It must not block.
 	Report      func(Demand)
 	ReportEvery time.Duration
+	// Delivered, if set, is called after each record that the sink took, with the record's time, by the goroutine that
+	// sent it. It must not block.
+	Delivered func(produced time.Time)
 	// Logger gets what operators must know; nil discards.
 	Logger *slog.Logger
 }

@@ -22,6 +22,10 @@ type Demand struct {
 // Demand computes the present demand. Ends of the log are those that the client library saw last.
 func (d *Dispatcher) Demand() Demand {
 	d.mu.Lock()
+	if d.consumer == nil {
+		d.mu.Unlock()
+		return Demand{}
+	}
 	out := Demand{Partitions: len(d.parts)}
 	out.InFlight, _ = d.sched.InFlight()
 	ps := make([]*partition, 0, len(d.parts))

@@ -133,7 +133,9 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		d.closeTargets()
 		return fmt.Errorf("source %s/%s: kafka client: %w", d.cfg.Namespace, d.cfg.Name, err)
 	}
+	d.mu.Lock()
 	d.consumer = c
+	d.mu.Unlock()
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var aux sync.WaitGroup
 	aux.Go(func() { d.commitLoop(inner) })

@@ -2,6 +2,7 @@ package kafkadispatch_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -23,6 +24,8 @@ func TestMain(m *testing.M) {
 	if text := os.Getenv(childEnv); text != "" {
 		os.Exit(runChild(text))
 	}
+	// Most cases wait, for a group to form or a backoff to pass; cores are not what bounds them.
+	_ = flag.Set("test.parallel", "8")
 	// The sink of these tests is a fasthttp server, which leaves a clock and a janitor behind.
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),

@@ -127,6 +127,9 @@ func (w *worker) trace(m *kafka.Message) {
 // data plane specification.
 func (d *Dispatcher) succeeded(w *worker, t *task) verdict {
 	d.counters.delivered.Add(1)
+	if d.cfg.Delivered != nil {
+		d.cfg.Delivered(t.msg.Timestamp)
+	}
 	if !d.reply.set() || w.x.Status() == 202 {
 		return verdict{}
 	}
