@@ -24,36 +24,44 @@ func (nowhere) Apply(context.Context, Request) error { return nil }
 // fleet returns a loop with n revisions of three ready pods each.
 func fleet(b testing.TB, n int) (*Loop, []identity.Revision) {
 	b.Helper()
+	book, ids := podsOf(n)
+	return loopOver(b, book, ids), ids
+}
+
+func podsOf(revisions int) (*endpoint.Book, []identity.Revision) {
 	book := &endpoint.Book{}
+	ids := make([]identity.Revision, revisions)
+	for i := range ids {
+		name := fmt.Sprintf("rev-%05d", i)
+		ids[i] = identity.Revision{Namespace: "default", Name: name, UID: "uid-" + name}
+		var pods []endpoint.Endpoint
+		for p := range 3 {
+			pods = append(pods, endpoint.Endpoint{
+				Pod:   identity.Pod{UID: podName(name, p), Addr: netip.MustParseAddrPort("10.0.0.1:8012")},
+				State: endpoint.Ready, Sidecar: true,
+			})
+		}
+		book.Publish(ids[i], pods)
+	}
+	return book, ids
+}
+
+func loopOver(b testing.TB, book *endpoint.Book, ids []identity.Revision) *Loop {
+	b.Helper()
 	loop, err := New(Config{}, Deps{Pods: book})
 	if err != nil {
 		b.Fatal(err)
 	}
-	ids := make([]identity.Revision, n)
-	for i := range ids {
-		ids[i] = populate(b, loop, book, fmt.Sprintf("rev-%05d", i))
+	for _, id := range ids {
+		rev, faults := config.Resolve(config.Input{ID: id, Service: id.Name})
+		if len(faults) > 0 {
+			b.Fatal(faults)
+		}
+		if err := loop.Add(rev, Target{Scale: nowhere{}, Replicas: 3}); err != nil {
+			b.Fatal(err)
+		}
 	}
-	return loop, ids
-}
-
-func populate(b testing.TB, loop *Loop, book *endpoint.Book, name string) identity.Revision {
-	b.Helper()
-	id := identity.Revision{Namespace: "default", Name: name, UID: "uid-" + name}
-	var pods []endpoint.Endpoint
-	for p := range 3 {
-		pods = append(pods, endpoint.Endpoint{
-			Pod: identity.Pod{UID: podName(name, p), Addr: netip.MustParseAddrPort("10.0.0.1:8012")}, State: endpoint.Ready, Sidecar: true,
-		})
-	}
-	book.Publish(id, pods)
-	rev, faults := config.Resolve(config.Input{ID: id, Service: name})
-	if len(faults) > 0 {
-		b.Fatal(faults)
-	}
-	if err := loop.Add(rev, Target{Scale: nowhere{}, Replicas: 3}); err != nil {
-		b.Fatal(err)
-	}
-	return id
+	return loop
 }
 
 func podName(rev string, pod int) string { return fmt.Sprintf("%s-pod-%d", rev, pod) }
@@ -91,7 +99,8 @@ func BenchmarkDecide(b *testing.B) {
 	}
 }
 
-// BenchmarkRevisionBytes is the memory of one revision with three pods and a full window, pods' endpoints included.
+// BenchmarkRevisionBytes is the memory of one revision with three pods and 60 s windows, configuration, reports and the
+// subscription to its pods included; what the source of pods keeps for itself is not.
 func BenchmarkRevisionBytes(b *testing.B) {
 	for b.Loop() {
 		b.ReportMetric(bytesPerRevision(b, 2000), "B/revision")
@@ -100,8 +109,9 @@ func BenchmarkRevisionBytes(b *testing.B) {
 
 func bytesPerRevision(b testing.TB, n int) float64 {
 	b.Helper()
+	book, ids := podsOf(n)
 	before := heap()
-	loop, ids := fleet(b, n)
+	loop := loopOver(b, book, ids)
 	for _, id := range ids {
 		for p := range 3 {
 			loop.Report(message(id, podName(id.Name, p), 10, 0))

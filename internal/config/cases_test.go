@@ -103,14 +103,14 @@ func TestRecordedTargets(t *testing.T) {
 	for _, c := range cases.Rows {
 		base := DefaultAutoscaler()
 		base.TargetFraction.V, base.ConcurrencyTarget.V, base.RPSTarget.V = c.Fraction, c.CCDefault, c.RPSDefault
-		o := Overrides{Metric: Value[string]{c.Metric, Origin{Source: Annotation}}}
+		o := Overrides{Metric: Value[string]{c.Metric, &Origin{Source: Annotation}}}
 		if c.AnnTarget != nil {
-			o.Target = Value[float64]{*c.AnnTarget, Origin{Source: Annotation}}
+			o.Target = Value[float64]{*c.AnnTarget, &Origin{Source: Annotation}}
 		}
 		if c.AnnUtilization != nil {
-			o.UtilizationPercent = Value[float64]{*c.AnnUtilization, Origin{Source: Annotation}}
+			o.UtilizationPercent = Value[float64]{*c.AnnUtilization, &Origin{Source: Annotation}}
 		}
-		s := resolveScaling(base, o, Value[int]{int(c.CC), Origin{Source: Spec}})
+		s := resolveScaling(base, o, Value[int]{int(c.CC), &Origin{Source: Spec}})
 		if s.Target() != c.WantTarget || s.Total.V != c.WantTotal {
 			t.Errorf("%s: target, total = %g, %g, want %g, %g", c.ID, s.Target(), s.Total.V, c.WantTarget, c.WantTotal)
 		}

@@ -96,7 +96,7 @@ type names struct {
 	keys   []string
 }
 
-func (r *reader) find(n names) (raw string, o Origin, ok bool) {
+func (r *reader) find(n names) (raw string, o *Origin, ok bool) {
 	for _, l := range r.layers {
 		keys, prefix := n.keys, n.prefix
 		if l.source > Annotation {
@@ -104,14 +104,14 @@ func (r *reader) find(n names) (raw string, o Origin, ok bool) {
 		}
 		for _, k := range keys {
 			if raw, ok = l.data[prefix+k]; ok {
-				return raw, Origin{Source: l.source, Key: prefix + k, Where: l.at.of(prefix + k)}, true
+				return raw, &Origin{Source: l.source, Key: prefix + k, Where: l.at.of(prefix + k)}, true
 			}
 		}
 	}
-	return "", Origin{}, false
+	return "", nil, false
 }
 
-func (r *reader) refuse(raw string, o Origin, allowed string) {
+func (r *reader) refuse(raw string, o *Origin, allowed string) {
 	r.faults = append(r.faults, Fault{Key: o.Key, Value: raw, Allowed: allowed, Where: o.Where})
 }
 

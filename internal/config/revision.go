@@ -119,7 +119,7 @@ func (rev *Revision) readSpec(in Input) (faults []Fault) {
 		if given == nil {
 			return builtin(key, int(fallback))
 		}
-		v = Value[int]{int(*given), Origin{Spec, key, in.SpecAt.of(key)}}
+		v = Value[int]{int(*given), &Origin{Spec, key, in.SpecAt.of(key)}}
 		if *given < lo || *given > hi {
 			faults = append(faults, Fault{key, strconv.FormatInt(*given, 10), fmt.Sprintf("a whole number in [%d, %d]", lo, hi), v.Where})
 		}
@@ -149,7 +149,7 @@ func resolveScaling(a Autoscaler, o Overrides, limit Value[int]) Scaling {
 		MinScale:              o.MinScale.Or(a.MinScale),
 		MaxScale:              o.MaxScale.Or(a.MaxScale),
 		InitialScale:          o.InitialScale.Or(a.InitialScale),
-		ActivationScale:       o.ActivationScale,
+		ActivationScale:       o.ActivationScale.Or(builtin("activation-scale", 0)),
 		StableWindow:          o.StableWindow.Or(a.StableWindow),
 		PanicWindowPercent:    o.PanicWindowPercent.Or(a.PanicWindowPercent),
 		PanicThresholdPercent: o.PanicThresholdPercent.Or(a.PanicThresholdPercent),

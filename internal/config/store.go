@@ -166,7 +166,7 @@ func tell(subs []func(Change), c Change) {
 type Difference struct {
 	Key      string // bare name
 	Old, New string
-	Origin   Origin // of the new value
+	Origin   *Origin // of the new value
 	Live     bool
 }
 

@@ -51,14 +51,16 @@ func (o Origin) String() string {
 	return s
 }
 
-// Value is a setting together with where it came from.
+// Value is a setting together with where it came from. Origins are shared between values, since there are thousands of
+// revisions and most of their settings are defaults: never change one. The Origin of the zero value is nil; every value
+// that this package returns in an [Autoscaler] or a [Revision] has one.
 type Value[T any] struct {
 	V T
-	Origin
+	*Origin
 }
 
 // IsSet reports whether somebody chose the value; a default is not set.
-func (v Value[T]) IsSet() bool { return v.Source != Default }
+func (v Value[T]) IsSet() bool { return v.Origin != nil && v.Source != Default }
 
 // Or returns v when it is set, else fallback.
 func (v Value[T]) Or(fallback Value[T]) Value[T] {
@@ -71,9 +73,26 @@ func (v Value[T]) Or(fallback Value[T]) Value[T] {
 // String returns the bare value.
 func (v Value[T]) String() string { return fmt.Sprint(v.V) }
 
+// builtins are the origins of the defaults, by key; read only.
+var builtins = func() map[string]*Origin {
+	m := make(map[string]*Origin)
+	for _, s := range settings {
+		for _, key := range []string{s.key, s.configMap} {
+			if key != "" {
+				m[key] = &Origin{Source: Default, Key: key}
+			}
+		}
+	}
+	return m
+}()
+
 // builtin returns a default value of the given key.
 func builtin[T any](key string, v T) Value[T] {
-	return Value[T]{V: v, Origin: Origin{Source: Default, Key: key}}
+	o := builtins[key]
+	if o == nil {
+		panic("config: no such setting: " + key)
+	}
+	return Value[T]{V: v, Origin: o}
 }
 
 // Fault is one setting that was refused. It is an error whose text names the key, the value and the remedy.
