@@ -35,7 +35,7 @@ type Config struct {
 	// ProgressDeadline is for specs that name none. Default 10 min, as in Knative.
 	ProgressDeadline time.Duration
 	// WrongPortAfter is how long a program may listen on other ports only before that is reported; some open a
-	// port for their own metrics first. Default 500 ms.
+	// port for their own metrics first. Default 1 s.
 	WrongPortAfter time.Duration
 
 	// ProbeMin and ProbeMax bound the pause between two tries of a starting pod. It begins at the minimum and grows
@@ -61,7 +61,7 @@ func Default() Config {
 		BackoffReset:     10 * time.Second,
 		CrashLimit:       5,
 		ProgressDeadline: 10 * time.Minute,
-		WrongPortAfter:   500 * time.Millisecond,
+		WrongPortAfter:   time.Second,
 		ProbeMin:         time.Millisecond,
 		ProbeMax:         10 * time.Millisecond,
 		TailLines:        20,

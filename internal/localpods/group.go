@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,6 +21,8 @@ type group struct {
 	log  *ring[Line]
 	wake chan struct{} // holds one; tells loop that a deadline changed
 	pods sync.WaitGroup
+
+	toListen atomic.Int64 // ns from start to listening, smoothed over the pods so far
 
 	mu        sync.Mutex
 	live      map[string]*pod // guarded by mu; all pods that are not gone
@@ -237,6 +240,17 @@ func (g *group) becameUnready(p *pod, reason string) bool {
 	g.reconcile(time.Now())
 	g.poke()
 	return true
+}
+
+// usual returns how long pods of this revision take until they listen, 0 when none has yet.
+func (g *group) usual() time.Duration { return time.Duration(g.toListen.Load()) }
+
+// took tells how long a pod took until it listened. Of two that tell at once, one may be lost: it is a guess.
+func (g *group) took(d time.Duration) {
+	if usual := g.usual(); usual > 0 {
+		d = (3*usual + d) / 4
+	}
+	g.toListen.Store(int64(d))
 }
 
 // note keeps what is known to be wrong, for those who ask before the revision is failing.

@@ -22,6 +22,7 @@ const (
 	probeTimeout   = time.Second
 	probeAgent     = "kube-probe/rouse"
 	agePerPause    = 32                    // a pod that is starting for t is tried every t/32
+	usualPerPause  = 256                   // one that usually takes t, every t/256 once it is due
 	httpPause      = 10 * time.Millisecond // between tries that reach the application
 	connectTimeout = 50                    // ms that a connection on loopback may take; it takes µs
 )
@@ -47,12 +48,20 @@ const (
 	listenerForeign               // someone else
 )
 
-// pause returns how long to wait before the next try of a pod of the given age. It grows with the age, so that the wait
-// is never more than a small part of the start, and with the number of pods that start together, so that probing them
-// does not take the CPU that they need to start.
-func (pr *prober) pause(cfg *Config, age time.Duration) time.Duration {
+// pause returns how long to wait before the next try of a pod of the given age, when pods of its revision have usually
+// needed so long to listen, 0 for the first one.
+//
+// The first is tried at pauses that grow with its age, so that the wait is never more than a small part of the start.
+// The next, unless they start at once, are tried seldom until they are due, and then often. All pauses grow with the number of pods that start
+// together, so that probing them does not take the CPU that they need to start.
+func (pr *prober) pause(cfg *Config, age, usual time.Duration) time.Duration {
+	pause := age / agePerPause
+	if usual > agePerPause*cfg.ProbeMin && age < usual*5/4 {
+		due := usual * 3 / 4
+		pause = max(usual/usualPerPause, due-age)
+	}
 	floor := cfg.ProbeMin * time.Duration(max(1, pr.starting.Load()/4))
-	return min(max(age/agePerPause, floor), cfg.ProbeMax)
+	return min(max(pause, floor), cfg.ProbeMax)
 }
 
 // listener finds out who would get a connection to the port on 127.0.0.1.

@@ -64,24 +64,31 @@ func TestBackoff(t *testing.T) {
 }
 
 func TestProbePause(t *testing.T) {
+	const ms = time.Millisecond
 	cfg := Default()
 	for _, tc := range []struct {
-		name     string
-		age      time.Duration
-		starting int64
-		want     time.Duration
+		name       string
+		age, usual time.Duration
+		starting   int64
+		want       time.Duration
 	}{
-		{"at once", 0, 1, time.Millisecond},
-		{"young", 32 * time.Millisecond, 1, time.Millisecond},
-		{"a part of the age", 160 * time.Millisecond, 1, 5 * time.Millisecond},
-		{"bounded", time.Hour, 1, 10 * time.Millisecond},
-		{"among twenty", 0, 20, 5 * time.Millisecond},
-		{"among a thousand", 0, 1000, 10 * time.Millisecond},
+		{"at once", 0, 0, 1, ms},
+		{"young", 32 * ms, 0, 1, ms},
+		{"a part of the age", 160 * ms, 0, 1, 5 * ms},
+		{"bounded", time.Hour, 0, 1, 10 * ms},
+		{"among twenty", 0, 0, 20, 5 * ms},
+		{"among a thousand", 0, 0, 1000, 10 * ms},
+		{"one that starts at once", 3 * ms, 15 * ms, 1, ms},
+		{"long before it is due", 10 * ms, 100 * ms, 1, 10 * ms},
+		{"shortly before it is due", 72 * ms, 100 * ms, 1, 3 * ms},
+		{"due", 90 * ms, 100 * ms, 1, ms},
+		{"due after a long start", 480 * ms, 512 * ms, 1, 2 * ms},
+		{"overdue", 128 * ms, 100 * ms, 1, 4 * ms},
 	} {
 		var pr prober
 		pr.starting.Store(tc.starting)
-		if got := pr.pause(&cfg, tc.age); got != tc.want {
-			t.Errorf("%s: pause(%v) = %v, want %v", tc.name, tc.age, got, tc.want)
+		if got := pr.pause(&cfg, tc.age, tc.usual); got != tc.want {
+			t.Errorf("%s: pause(%v, %v) = %v, want %v", tc.name, tc.age, tc.usual, got, tc.want)
 		}
 	}
 }

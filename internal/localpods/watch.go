@@ -30,6 +30,7 @@ type watch struct {
 	successes int
 	failures  int
 	strangers int
+	listened  bool
 
 	saidWrongPort bool
 	look          time.Duration // pause before the next look for listeners elsewhere
@@ -64,7 +65,7 @@ func (w *watch) step() (next time.Duration, foreign bool) {
 		return w.recheck(), false
 	}
 	age := time.Since(w.p.app.started)
-	next = w.pr.pause(&w.p.g.r.cfg, age)
+	next = w.pr.pause(&w.p.g.r.cfg, age, w.p.g.usual())
 	switch w.pr.listener(w.p.app, w.p.port) {
 	case listenerForeign:
 		w.strangers++
@@ -75,6 +76,10 @@ func (w *watch) step() (next time.Duration, foreign bool) {
 	case listenerOwn:
 	}
 	w.strangers = 0
+	if !w.listened {
+		w.listened = true
+		w.p.g.took(age)
+	}
 	if !w.answers() {
 		return max(next, httpPause), false
 	}
