@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/valyala/fasthttp"
 
 	"github.com/rousehq/rouse/internal/statstream"
@@ -68,6 +69,9 @@ func serve(s settings, signals <-chan os.Signal, log *slog.Logger) error {
 		return err
 	}
 	registry := prometheus.NewRegistry()
+	if err := registry.Register(collectors.NewGoCollector()); err != nil {
+		return err
+	}
 	telemetry, err := queueproxy.NewTelemetry(registry, s.labels(), sidecar.Proxy())
 	if err != nil {
 		return err
