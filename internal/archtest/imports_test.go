@@ -11,14 +11,17 @@ import (
 type rank int
 
 const (
-	pure   rank = iota // values in, values out
-	leaf               // small services to everybody: decoding, telemetry, start and stop
-	engine             // what several edges share
-	edge               // sockets, processes, Kubernetes, Kafka
-	binary             // cmd wires it all
+	pure    rank = iota // values in, values out
+	leaf                // small services to everybody: decoding, telemetry, start and stop
+	engine              // what several edges share
+	edge                // sockets, processes, Kubernetes, Kafka
+	harness             // benchmarks run edges beside their rivals
+	binary              // cmd wires it all
 )
 
-func (r rank) String() string { return [...]string{"pure", "leaf", "engine", "edge", "binary"}[r] }
+func (r rank) String() string {
+	return [...]string{"pure", "leaf", "engine", "edge", "harness", "binary"}[r]
+}
 
 // ranks names everything that is not an edge, by path prefix; the longest wins. Paths that do not exist are fine.
 var ranks = map[string]rank{
@@ -34,6 +37,7 @@ var ranks = map[string]rank{
 	"internal/lifecycle":  leaf,
 	"internal/telemetry":  leaf,
 	"internal/forward":    engine,
+	"bench":               harness,
 	"cmd":                 binary,
 	"bench/cmd":           binary,
 	"examples":            binary,
@@ -125,7 +129,7 @@ var bans = []ban{
 	{"k8s.io/apimachinery", []string{"internal/kube"}, "Kubernetes' types stay at its edge; plain structs cross it"},
 	{"k8s.io/api", []string{"internal/kube"}, "Kubernetes' types stay at its edge; plain structs cross it"},
 	{"knative.dev", []string{"bench"}, "Knative is a peer to measure and to interoperate with, not a library"},
-	{"github.com/confluentinc/confluent-kafka-go", []string{"kafkadispatch"}, "librdkafka needs cgo, and one owner per consumer"},
+	{"github.com/confluentinc/confluent-kafka-go", []string{"kafkadispatch", "bench"}, "librdkafka needs cgo, and one owner per consumer"},
 	{"github.com/twmb/franz-go", []string{"internal/kafkabroker", "kafkadispatch", "bench"}, "the embedded broker is for rouse up and tests, not for the data plane"},
 	{"github.com/spf13/cobra", []string{"cmd/rouse"}, "people type commands to rouse alone; the containers read their environment"},
 	{"github.com/caarlos0/env", []string{"internal/config"}, "one package decodes settings, and reports all faults at once"},
@@ -225,6 +229,9 @@ func TestRulesCatch(t *testing.T) {
 		{"pure to its outer family", inward, at("control/kpa", "~/control"), true},
 		{"outer family to pure", inward, at("control", "~/control/kpa"), false},
 		{"edge to command", inward, at("activator", "~/cmd/rouse/up"), true},
+		{"bench to edge", inward, at("bench/dispatch", "~/kafkadispatch"), false},
+		{"edge to bench", inward, at("kafkadispatch", "~/bench/load"), true},
+		{"command to bench", inward, at("cmd/rouse", "~/bench/proxybench"), false},
 		{"command to command", inward, at("cmd/rouse", "~/cmd/activator"), true},
 		{"command to its own parts", inward, at("cmd/rouse", "~/cmd/rouse/up"), false},
 		{"pure to sockets", pureImports, at("breaker", "net"), true},
