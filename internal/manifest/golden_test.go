@@ -28,7 +28,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			sources[0].Name = filepath.Base(file)
-			golden(t, strings.TrimSuffix(file, ".yaml")+".golden", describe(Load(sources, Options{})))
+			golden(t, strings.TrimSuffix(file, ".yaml")+".golden", describe(Load(sources, Options{InterceptorRoutes: true})))
 		})
 	}
 }

@@ -97,6 +97,8 @@ type Options struct {
 	Strict bool
 	// Namespace is given to objects that name none. Empty means "default".
 	Namespace string
+	// InterceptorRoutes says that the caller serves the HTTP add-on's routes; else they are warned of as not built.
+	InterceptorRoutes bool
 	// Images, when set, must be able to say what each service runs; what it can't is a fault of the image's line.
 	Images *Images
 }
@@ -113,6 +115,7 @@ func Load(sources []Source, opts Options) (*Set, Diagnostics) {
 	}
 	l.resolveReferences()
 	l.tidyEnv()
+	l.checkTargets()
 	l.checkSettings()
 	l.checkImages()
 	l.checkRunnable(sources)
@@ -129,6 +132,8 @@ type loader struct {
 	seen   map[string]string // object title → where it was first
 	refs   []reference
 	bulks  []bulk
+	// targets are the services that routes name.
+	targets []routeTarget
 	// secrets are kept for references only: a Set hands no secrets out.
 	secrets []ConfigMap
 }
@@ -229,13 +234,15 @@ func (l *loader) document(file string, n *yaml.Node, depth int) {
 
 // object decodes by kind.
 func (l *loader) object(o *object) {
-	switch o.obj.APIVersion + "/" + o.obj.Kind {
-	case "serving.knative.dev/v1/Service":
+	switch id := o.obj.APIVersion + "/" + o.obj.Kind; {
+	case id == "serving.knative.dev/v1/Service":
 		l.service(o)
-	case "v1/ConfigMap":
+	case id == "v1/ConfigMap":
 		l.configMap(o)
-	case "v1/Secret":
+	case id == "v1/Secret":
 		l.secret(o)
+	case id == "http.keda.sh/v1beta1/InterceptorRoute" && l.opts.InterceptorRoutes:
+		l.interceptorRoute(o)
 	default:
 		l.skipped(o)
 	}

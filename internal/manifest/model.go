@@ -11,6 +11,8 @@ import (
 type Set struct {
 	Services   []Service
 	ConfigMaps []ConfigMap
+	// InterceptorRoutes are empty unless Options asks for them.
+	InterceptorRoutes []InterceptorRoute
 	// Skipped are the documents of kinds that are recognised but not built.
 	Skipped []Object
 }
