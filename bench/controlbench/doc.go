@@ -1,0 +1,14 @@
+// Package controlbench measures what the control loop costs: share of a core, lateness of decisions and bytes per
+// revision, for thousands of revisions whose pods report once per second, and the same work done by Knative's own
+// autoscaler in the same run.
+//
+// The measured process holds the loop and the receiving side of the stats stream. The producers are a child process that
+// connects over the loopback interface, so that their CPU is not counted. CPU is the process's user and system time,
+// from getrusage. What is behind the loop (pods, scale targets) costs nothing: targets accept at once.
+//
+// Knative's part is a program in a module of its own (bench/peers/autoscaler), which is built and run after ours: its
+// MultiScaler, collector, windows and decision for the same revisions; scraping answers from memory, so that only its
+// bookkeeping is counted and none of its HTTP.
+//
+// Concurrency: one run at a time per process; [BenchMain] returns when everything that it started has ended.
+package controlbench

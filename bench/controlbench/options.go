@@ -1,0 +1,69 @@
+package controlbench
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"time"
+)
+
+// options are what the command line says.
+type options struct {
+	revisions int
+	pods      int
+	streams   int
+	warmup    time.Duration
+	duration  time.Duration
+	json      string
+	knative   bool
+	peers     string
+	producers string // role of a child: where to connect to
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	fs := flag.NewFlagSet("bench control", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.IntVar(&o.revisions, "revisions", 10_000, "how many revisions")
+	fs.IntVar(&o.pods, "pods", 3, "pods per revision; each reports once per second")
+	fs.IntVar(&o.streams, "streams", 1000, "websockets that carry the reports, each those of an equal share of the pods")
+	fs.DurationVar(&o.warmup, "warmup", 10*time.Second, "how long to run before measuring")
+	fs.DurationVar(&o.duration, "duration", 20*time.Second, "how long to measure")
+	fs.StringVar(&o.json, "json", "", "write the result to this file as JSON")
+	fs.BoolVar(&o.knative, "knative", true, "run Knative's autoscaler on the same work too; the first time its module is downloaded and built")
+	fs.StringVar(&o.peers, "peers", "bench/peers/autoscaler", "where the module with Knative's autoscaler is")
+	fs.StringVar(&o.producers, "producers", "", "internal: play the producers and connect to this address")
+	if err := fs.Parse(args); err != nil {
+		return o, err
+	}
+	return o, o.validate()
+}
+
+func (o options) validate() error {
+	var errs []error
+	if o.revisions < 1 {
+		errs = append(errs, errors.New("--revisions must be at least 1"))
+	}
+	if o.pods < 1 {
+		errs = append(errs, errors.New("--pods must be at least 1"))
+	}
+	if o.streams < 1 || o.streams > o.revisions*o.pods {
+		errs = append(errs, fmt.Errorf("--streams must be in [1, %d], the number of pods", o.revisions*o.pods))
+	}
+	if o.duration < time.Second {
+		errs = append(errs, errors.New("--duration must be at least 1s"))
+	}
+	if o.warmup < 0 {
+		errs = append(errs, errors.New("--warmup must not be negative"))
+	}
+	return errors.Join(errs...)
+}
+
+// childArgs returns the arguments of the process that plays the producers.
+func (o options) childArgs(addr string) []string {
+	return []string{
+		fmt.Sprintf("--revisions=%d", o.revisions), fmt.Sprintf("--pods=%d", o.pods), fmt.Sprintf("--streams=%d", o.streams),
+		"--producers=" + addr,
+	}
+}
