@@ -25,12 +25,13 @@ func (d *Dispatcher) sendBatch(w *worker, batch []*order.Record) verdict {
 	w.x.Body = w.body
 	d.counters.tries.Add(1)
 	err := d.sink.Do(&w.x)
-	if d.judge(w, err) {
+	told, ok := w.judge(err)
+	if ok {
 		d.counters.delivered.Add(int64(len(batch)))
-		return verdict{}
+		return verdict{sink: told}
 	}
 	if len(batch) == 1 {
-		return d.failedAlone(w, batch[0].Payload.(*task), err)
+		return d.failedAlone(w, batch[0].Payload.(*task), told, err)
 	}
 	tries := 0
 	for _, r := range batch {
@@ -38,23 +39,21 @@ func (d *Dispatcher) sendBatch(w *worker, batch []*order.Record) verdict {
 		tries = max(tries, r.Attempts)
 	}
 	if d.retryable(w, err) && tries <= d.cfg.Policy.Retries {
-		return verdict{park: true, wait: d.wait(w, tries, err)}
+		return verdict{park: true, wait: d.wait(w, tries, err), sink: told}
 	}
 	for _, r := range batch {
 		r.Solo, r.Attempts = true, min(r.Attempts-1, max(0, d.cfg.Policy.Retries-1))
 	}
-	return verdict{park: true}
+	return verdict{park: true, sink: told}
 }
 
 // failedAlone goes on with the next stage of a record that was sent alone.
-func (d *Dispatcher) failedAlone(w *worker, t *task, err error) verdict {
+func (d *Dispatcher) failedAlone(w *worker, t *task, told outcome, err error) verdict {
 	t.Solo = true // what follows concerns this record only
 	v := d.failed(w, t, d.sink.URL(), err)
-	for v.again {
-		if t.part.fenced.Load() {
-			return verdict{park: true}
-		}
-		v = d.step(w, t)
+	if v.again {
+		return d.steps(w, t, told)
 	}
+	v.sink = told
 	return v
 }

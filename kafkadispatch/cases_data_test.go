@@ -13,7 +13,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/valyala/fasthttp"
 
-	"github.com/rousehq/rouse/internal/kafkabroker"
 	"github.com/rousehq/rouse/kafkadispatch"
 	"github.com/rousehq/rouse/kafkadispatch/event"
 	"github.com/rousehq/rouse/kafkadispatch/keda"
@@ -45,7 +44,7 @@ func policyOf(t *testing.T, delivery string) sink.Policy {
 	return c.Policy
 }
 
-func createTopic(t testing.TB, b *kafkabroker.Broker, topic string, partitions int) {
+func createTopic(t testing.TB, b *cluster, topic string, partitions int) {
 	t.Helper()
 	a, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": b.String()})
 	if err != nil {
@@ -60,7 +59,7 @@ func createTopic(t testing.TB, b *kafkabroker.Broker, topic string, partitions i
 	}
 }
 
-func logEnd(t testing.TB, b *kafkabroker.Broker, topic string, partition int32) int64 {
+func logEnd(t testing.TB, b *cluster, topic string, partition int32) int64 {
 	t.Helper()
 	c, err := kafka.NewConsumer(&kafka.ConfigMap{"bootstrap.servers": b.String(), "group.id": "ends"})
 	if err != nil {
@@ -75,7 +74,7 @@ func logEnd(t testing.TB, b *kafkabroker.Broker, topic string, partition int32) 
 }
 
 // putRaw writes a record with everything a record can have.
-func putRaw(t *testing.T, b *kafkabroker.Broker, rs ...*kgo.Record) {
+func putRaw(t *testing.T, b *cluster, rs ...*kgo.Record) {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Bootstrap()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {

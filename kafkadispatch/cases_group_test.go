@@ -16,7 +16,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/valyala/fasthttp"
 
-	"github.com/rousehq/rouse/internal/kafkabroker"
 	"github.com/rousehq/rouse/kafkadispatch"
 	"github.com/rousehq/rouse/kafkadispatch/order"
 )
@@ -24,7 +23,7 @@ import (
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 
 // commitAt commits an offset for a group that has no member.
-func commitAt(t *testing.T, b *kafkabroker.Broker, group, topic string, offset int64) {
+func commitAt(t *testing.T, b *cluster, group, topic string, offset int64) {
 	t.Helper()
 	c, err := kafka.NewConsumer(&kafka.ConfigMap{"bootstrap.servers": b.String(), "group.id": group})
 	if err != nil {

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-
-	"github.com/rousehq/rouse/internal/kafkabroker"
 )
 
 // oneCase is an entry of dispatch_cases.json.
@@ -23,14 +21,12 @@ type oneCase struct {
 
 // stand is what all cases share: one broker over TCP. Every case has a topic, a group and sinks of its own.
 type stand struct {
-	broker *kafkabroker.Broker
+	broker *cluster
 	topics atomic.Int64
 }
 
 func (s *stand) topic(t *testing.T, partitions int) string {
-	name := fmt.Sprintf("case-%d", s.topics.Add(1))
-	createTopic(t, s.broker, name, partitions)
-	return name
+	return s.broker.topic(t, fmt.Sprintf("case-%d", s.topics.Add(1)), partitions)
 }
 
 // areas say how a case of an area is replayed. An area that is missing here belongs to parts that do not exist.
@@ -57,7 +53,7 @@ func TestCases(t *testing.T) {
 	if err := json.Unmarshal(text, &file); err != nil {
 		t.Fatal(err)
 	}
-	s := &stand{broker: newBroker(t, nil)}
+	s := &stand{broker: newBroker(t)}
 	var missing []string
 	var ran, failed atomic.Int64
 	t.Run("case", func(t *testing.T) {

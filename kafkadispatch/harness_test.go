@@ -114,18 +114,41 @@ func await(t testing.TB, what string, cond func() bool) {
 
 func runtimeYield() { <-time.After(2 * time.Millisecond) }
 
-func newBroker(t testing.TB, topics map[string]int) *kafkabroker.Broker {
+// brokersEnv names real brokers; without it each test has an embedded one, over TCP.
+const brokersEnv = "ROUSE_KAFKA_BOOTSTRAP"
+
+// cluster is what tests talk to.
+type cluster struct {
+	addrs []string
+	run   string // makes names unique on brokers that outlive the test
+}
+
+func (c *cluster) Bootstrap() []string { return c.addrs }
+func (c *cluster) String() string      { return strings.Join(c.addrs, ",") }
+
+// topic makes a topic and returns its name.
+func (c *cluster) topic(t testing.TB, name string, partitions int) string {
 	t.Helper()
-	b, err := kafkabroker.Start(kafkabroker.Config{Topics: topics})
+	name += c.run
+	createTopic(t, c, name, partitions)
+	return name
+}
+
+func newBroker(t testing.TB) *cluster {
+	t.Helper()
+	if real := os.Getenv(brokersEnv); real != "" {
+		return &cluster{addrs: strings.Split(real, ","), run: fmt.Sprintf("-%x", time.Now().UnixNano())}
+	}
+	b, err := kafkabroker.Start(kafkabroker.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	return b
+	return &cluster{addrs: b.Bootstrap()}
 }
 
 // put writes records and waits for the broker to have them.
-func put(t testing.TB, b *kafkabroker.Broker, topic string, msgs ...*kafka.Message) {
+func put(t testing.TB, b *cluster, topic string, msgs ...*kafka.Message) {
 	t.Helper()
 	p, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": b.String(), "linger.ms": 1, "go.delivery.reports": false, "queue.buffering.max.messages": 2000000})
 	if err != nil {
@@ -152,7 +175,7 @@ func record(partition int32, key, value string) *kafka.Message {
 }
 
 // config is a dispatcher's with times fit for tests.
-func config(b *kafkabroker.Broker, topic, url string) kafkadispatch.Config {
+func config(b *cluster, topic, url string) kafkadispatch.Config {
 	c := kafkadispatch.DefaultConfig()
 	c.Namespace, c.Name = "ns", "src"
 	c.Kafka.Bootstrap, c.Kafka.Group, c.Kafka.Topics = b.Bootstrap(), "g-"+topic, []string{topic}
@@ -193,7 +216,7 @@ func start(t testing.TB, c kafkadispatch.Config) (d *kafkadispatch.Dispatcher, s
 }
 
 // committed is what the group has committed for a partition, or -1.
-func committed(t testing.TB, b *kafkabroker.Broker, group, topic string, partition int32) int64 {
+func committed(t testing.TB, b *cluster, group, topic string, partition int32) int64 {
 	t.Helper()
 	a, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": b.String()})
 	if err != nil {

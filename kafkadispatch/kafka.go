@@ -91,7 +91,7 @@ func (k *Kafka) validate() error {
 func (k *Kafka) ClientConfig() kafka.ConfigMap {
 	m := kafka.ConfigMap{
 		"bootstrap.servers": strings.Join(k.Bootstrap, ","), "client.id": "rouse", "log_level": 2,
-		"enable.metrics.push": false, // brokers that collect client metrics make the library log
+		"enable.metrics.push":      false, // brokers that collect client metrics make the library log
 		"reconnect.backoff.max.ms": 2000, "topic.metadata.refresh.fast.interval.ms": 100,
 	}
 	protocol := "PLAINTEXT"

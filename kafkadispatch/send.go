@@ -29,14 +29,23 @@ func (d *Dispatcher) send(w *worker, batch []*order.Record) verdict {
 	if d.cfg.Mode == Batched && first.stage == toSink {
 		return d.sendBatch(w, batch)
 	}
+	return d.steps(w, first, untold)
+}
+
+// steps goes on until the record is done with or has to wait. told is what is known of the sink already.
+func (d *Dispatcher) steps(w *worker, t *task, told outcome) verdict {
 	for {
-		if first.part.fenced.Load() {
-			return verdict{park: true}
+		if t.part.fenced.Load() {
+			return verdict{park: true, sink: told}
 		}
-		v := d.step(w, first)
+		v := d.step(w, t)
+		if v.sink == untold {
+			v.sink = told
+		}
 		if !v.again {
 			return v
 		}
+		told = v.sink
 	}
 }
 
@@ -52,27 +61,26 @@ func (d *Dispatcher) step(w *worker, t *task) verdict {
 	w.trace(t.msg)
 	d.counters.tries.Add(1)
 	err := d.sink.Do(&w.x)
-	if d.judge(w, err) {
-		return d.succeeded(w, t)
+	told, ok := w.judge(err)
+	v := verdict{}
+	if ok {
+		v = d.succeeded(w, t)
+	} else {
+		v = d.failed(w, t, d.sink.URL(), err)
 	}
-	return d.failed(w, t, d.sink.URL(), err)
+	v.sink = told
+	return v
 }
 
-// judge tells the sink's health about an exchange and says whether it was a success.
-func (d *Dispatcher) judge(w *worker, err error) bool {
-	ok := err == nil && w.x.Status() < 300
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// judge says what an exchange with the sink tells about the sink, and whether it was a success.
+func (w *worker) judge(err error) (outcome, bool) {
 	switch {
-	case ok:
-		d.health.success()
-	case err != nil && errors.Is(err, sink.ErrToken):
-	case err != nil || sink.Overload(w.x.Status()):
-		if d.health.overload(time.Now()) {
-			d.log.Warn("sink keeps failing: tries pause", "pause", d.health.open)
-		}
+	case err == nil && w.x.Status() < 300:
+		return well, true
+	case errors.Is(err, sink.ErrToken), err == nil && !sink.Overload(w.x.Status()):
+		return untold, false
 	}
-	return ok
+	return unwell, false
 }
 
 // mapTask fills the worker's event from the record.

@@ -83,4 +83,14 @@ type verdict struct {
 	again bool // the next stage follows at once
 	park  bool
 	wait  time.Duration
+	sink  outcome
 }
+
+// outcome is what an exchange says about the sink itself.
+type outcome uint8
+
+const (
+	untold outcome = iota
+	well
+	unwell // no answer, or one that means overload
+)

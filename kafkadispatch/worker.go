@@ -99,11 +99,12 @@ func (d *Dispatcher) work(w *worker) {
 		v := d.send(w, batch)
 		now := time.Now()
 		d.mu.Lock()
-		d.endLocked(batch, v, now)
+		tripped := d.endLocked(batch, v, now)
 		w.batch = d.takeLocked(batch[:0], now)
 		if len(w.batch) > 0 {
 			batch = w.batch
 			d.mu.Unlock()
+			d.warnTripped(tripped)
 			continue
 		}
 		if d.stopped {
@@ -113,12 +114,25 @@ func (d *Dispatcher) work(w *worker) {
 		w.since = now
 		d.idle = append(d.idle, w)
 		d.mu.Unlock()
+		d.warnTripped(tripped)
 		batch = <-w.wake
 	}
 }
 
-// endLocked gives the records of a request back.
-func (d *Dispatcher) endLocked(batch []*order.Record, v verdict, now time.Time) {
+func (d *Dispatcher) warnTripped(tripped bool) {
+	if tripped {
+		d.log.Warn("sink keeps failing: tries pause, then one at a time probes it", "sink", d.sink.URL())
+	}
+}
+
+// endLocked gives the records of a request back. It reports whether the circuit breaker opened.
+func (d *Dispatcher) endLocked(batch []*order.Record, v verdict, now time.Time) (tripped bool) {
+	switch v.sink {
+	case well:
+		d.health.success()
+	case unwell:
+		tripped = d.health.overload(now)
+	}
 	if v.park {
 		d.parkLocked(batch, v.wait)
 	} else {
@@ -140,6 +154,7 @@ func (d *Dispatcher) endLocked(batch []*order.Record, v verdict, now time.Time) 
 	if d.sched.Ready() > 1 {
 		d.startLocked(now) // the end of one request may let more than one begin
 	}
+	return tripped
 }
 
 func (d *Dispatcher) parkLocked(batch []*order.Record, wait time.Duration) {
