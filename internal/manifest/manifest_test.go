@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/route"
 )
 
 const hello = `apiVersion: serving.knative.dev/v1
@@ -256,7 +257,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte("apiVersion: v1\nkind: List\nitems: &x [*x]\n"), true)
 	f.Add([]byte("apiVersion: v1\nkind: ConfigMap\nmetadata: &m\n  <<: *m\n  name: x\n"), true)
 	f.Fuzz(func(t *testing.T, data []byte, strict bool) {
-		set, diags := Load([]Source{{"f.yaml", data}}, Options{Strict: strict, Images: &Images{}})
+		set, diags := Load([]Source{{"f.yaml", data}}, Options{Strict: strict, Images: &Images{}, InterceptorRoutes: true})
 		if len(set.Services) == 0 && diags.Err() == nil {
 			t.Error("nothing to run, and no error")
 		}
@@ -270,6 +271,9 @@ func FuzzLoad(f *testing.F) {
 			}
 			s.Template.Hash()
 			s.Where("spec.template.spec.containers[0].image")
+		}
+		for i := range set.InterceptorRoutes {
+			set.InterceptorRoutes[i].Routes(route.Route{Name: "s", Hosts: []string{"s.test"}})
 		}
 	})
 }
