@@ -42,6 +42,8 @@ type Config struct {
 	// DirectPath lets requests go past the activator when there is enough excess burst capacity, as in Kubernetes; it
 	// delays the way to zero by the grace period. Off, every request comes through the activator, as in `rouse up`.
 	DirectPath bool
+	// Recorder, when not nil, gets the run as if it were a real one. The caller closes it.
+	Recorder *Recorder
 	// KeepDecisions puts every decision into the report, not only the rows.
 	KeepDecisions bool
 }

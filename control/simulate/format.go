@@ -20,7 +20,7 @@ func WriteTable(w io.Writer, reports ...Report) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	writeTotals(tw, reports)
 	for i := range reports {
-		fmt.Fprintf(tw, "\n%s\t\n", reports[i].Label)
+		fmt.Fprintf(tw, "\n%s\n", reports[i].Label)
 		writeRows(tw, &reports[i])
 	}
 	return tw.Flush()
@@ -74,7 +74,7 @@ func writeTotals(w io.Writer, reports []Report) {
 	}
 	for i := range reports {
 		if m := reports[i].Recorded; m != nil {
-			fmt.Fprintf(w, "%s against the recording\t%d decisions, at most %d pods apart (at %v), %d more than one\t\n",
+			fmt.Fprintf(w, "\n%s against the recording: %d decisions, at most %d pods apart (at %v), %d more than one\n",
 				reports[i].Label, m.Decisions, m.Worst, m.WorstAt, m.Apart)
 		}
 	}

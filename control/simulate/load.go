@@ -137,7 +137,7 @@ func ReadCurve(r io.Reader) (Load, error) {
 		}
 		line, _ := in.FieldPos(0)
 		t, rate, err := curveRow(row)
-		if err != nil && len(at) == 0 && line == 1 {
+		if len(at) == 0 && line == 1 && !isNumber(row[0]) {
 			continue // the heading
 		}
 		if err == nil && len(at) > 0 && t <= at[len(at)-1] {
@@ -149,6 +149,11 @@ func ReadCurve(r io.Reader) (Load, error) {
 		at, rates = append(at, t), append(rates, rate)
 	}
 	return curveOf(at, rates)
+}
+
+func isNumber(s string) bool {
+	_, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+	return err == nil || errors.Is(err, strconv.ErrRange)
 }
 
 func curveRow(row []string) (t, rate float64, err error) {
@@ -263,13 +268,13 @@ func (a *arrivals) advance() {
 	step := a.rng.ExpFloat64()
 	for a.second < len(a.load.Rates) {
 		rate := a.load.Rates[a.second]
-		if rest := float64(a.second+1) - a.at; step < rate*rest {
+		rest := float64(a.second+1) - a.at
+		if step < rate*rest {
 			a.at += step / rate
 			a.curve = int64(a.at * 1e9)
 			return
-		} else {
-			step -= rate * rest
 		}
+		step -= rate * rest
 		a.second++
 		a.at = float64(a.second)
 	}

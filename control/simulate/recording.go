@@ -143,6 +143,9 @@ func (f *fields) fail(err error) {
 	}
 }
 
+// Epoch is when the virtual time of Run begins: the start of a Recorder for Config.Recorder.
+func Epoch() time.Time { return epoch }
+
 // Recorder writes a recording. It is safe for concurrent use. Close it, or the end is missing.
 type Recorder struct {
 	start time.Time

@@ -24,7 +24,8 @@ const (
 	streamStartup
 )
 
-// epoch is when virtual time begins: a whole even second, so that decisions fall into Knative's slots.
+// epoch is when virtual time begins, and a simulated recording: a whole even second, so that decisions fall into Knative's
+// slots.
 var epoch = time.Unix(1_600_000_000, 0)
 
 // Run simulates. It returns an error when the configuration makes no sense; the error names every fault.
@@ -139,6 +140,9 @@ func (s *sim) arrive() {
 		w.work = int64(s.cfg.Service.Work.Draw(s.work))
 	}
 	s.tally.arrived()
+	if rec := s.cfg.Recorder; rec != nil {
+		rec.Request(epoch.Add(time.Duration(w.arrived)), time.Duration(w.work))
+	}
 	if s.queue.n >= s.cfg.Service.QueueLimit {
 		s.tally.rejected()
 		return
@@ -202,6 +206,9 @@ func (s *sim) happen(e event) {
 		return // it was sent away before it was ready
 	}
 	s.fleet.become(e.pod)
+	if rec := s.cfg.Recorder; rec != nil {
+		rec.Start(epoch.Add(time.Duration(p.asked)), time.Duration(s.now-p.asked))
+	}
 	s.learner.Ready(1, s.instant())
 	s.dispatch()
 }
@@ -248,6 +255,9 @@ func (s *sim) decide() {
 		s.scale(d.Desired)
 	}
 	s.tally.decided(s, d)
+	if rec := s.cfg.Recorder; rec != nil {
+		rec.Decision(s.instant(), s.replicas, s.fleet.ready)
+	}
 }
 
 func (s *sim) observe() kpa.Observation {

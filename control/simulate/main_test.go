@@ -1,0 +1,153 @@
+package simulate_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rousehq/rouse/control/simulate"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected output")
+
+const service = `apiVersion: serving.knative.dev/v1
+kind: Service
+metadata:
+  name: hello
+spec:
+  template:
+    metadata:
+      annotations:
+        autoscaling.knative.dev/max-scale: "20"
+    spec:
+      containerConcurrency: 1
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: config-autoscaler
+data:
+  stable-window: 30s
+`
+
+func command(t *testing.T, args ...string) (stdout string, err error) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	err = simulate.Main(context.Background(), args, &out, &errs)
+	return out.String(), err
+}
+
+func write(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestTable pins the whole output of a comparison; -update rewrites it.
+func TestTable(t *testing.T) {
+	got, err := command(t, "-f", write(t, "hello.yaml", service), "--shape", "burst", "--rate", "100", "--period", "2m",
+		"--duration", "4m", "--work", "50ms", "--startup", "80ms", "--startup-per-pod", "10ms", "--rows", "8",
+		"--set", "max-scale=0", "--compare-set", "burst=drain-aware")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden := filepath.Join("testdata", "burst.txt")
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("output (-want +got):\n%s", diff)
+	}
+}
+
+func TestJSONAndPage(t *testing.T) {
+	page := filepath.Join(t.TempDir(), "out.html")
+	out, err := command(t, "--duration", "5m", "--period", "1m", "--json", "-", "--html", page, "--set", "target=5",
+		"--compare", write(t, "other.yaml", service))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reports []simulate.Report
+	if err := json.Unmarshal([]byte(out), &reports); err != nil || len(reports) != 2 {
+		t.Fatalf("JSON of %d reports, %v, want 2:\n%.300s", len(reports), err, out)
+	}
+	if a, b := reports[0].Total, reports[1].Total; a.Requests != b.Requests || a.Requests == 0 {
+		t.Errorf("%d and %d requests, want the same", a.Requests, b.Requests)
+	}
+	html, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(html), "<svg"); n != 6 || strings.Contains(string(html), "ZgotmplZ") {
+		t.Errorf("the page has %d plots, want 6:\n%.500s", n, html)
+	}
+}
+
+func TestCurveAndRecordingFiles(t *testing.T) {
+	for _, args := range [][]string{
+		{"--load", write(t, "load.csv", "0,5\n60,0\n")},
+		{"--recorded", write(t, "run.csv", "rouse-recording,1\nrequest,1,0.1\nstart,1,0.2\ndecision,1,1,0\ndecision,3,1,1\n")},
+	} {
+		out, err := command(t, append(args, "--json", "-")...)
+		if err != nil || !strings.Contains(out, `"answered"`) {
+			t.Errorf("simulate %v: %v\n%.200s", args, err, out)
+		}
+	}
+}
+
+func TestBadCommandLines(t *testing.T) {
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"not understood", []string{"app.yaml"}},
+		{"no such file", []string{"-f", "/nowhere.yaml"}},
+		{"neither a Knative Service", []string{"-f", write(t, "pod.yaml", "kind: Pod\n")}},
+		{"key=value", []string{"--set", "target"}},
+		{"containerConcurrency", []string{"--set", "containerConcurrency=many"}},
+		{"target", []string{"--set", "target=-1"}},
+		{"window", []string{"--set", "target=-1", "--set", "window=1s"}},
+		{"square", []string{"--shape", "square"}},
+		{"--work", []string{"--work", "soon"}},
+		{"--startup", []string{"--startup", "later"}},
+		{"load curve", []string{"--load", write(t, "bad.csv", "0,1\nx,y\n")}},
+		{"first line", []string{"--recorded", write(t, "bad.csv", "x")}},
+		{"queue limit", []string{"--queue-limit", "-1"}},
+		{"flag provided but not defined", []string{"--nonsense"}},
+	} {
+		if _, err := command(t, c.args...); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("simulate %v = %v, want an error with %q", c.args, err, c.want)
+		}
+	}
+}
+
+func TestHelpIsNoError(t *testing.T) {
+	if _, err := command(t, "-h"); err != nil {
+		t.Errorf("simulate -h = %v", err)
+	}
+}
+
+func TestStopsWhenAsked(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var out bytes.Buffer
+	if err := simulate.Main(ctx, nil, &out, &out); err == nil {
+		t.Error("Main with an ended context = nil, want its error")
+	}
+}
