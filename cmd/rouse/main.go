@@ -55,7 +55,7 @@ func newRoot(cut <-chan struct{}) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newUp(cut), newSample(), newBench(), newSimulate(), newExplain())
+	root.AddCommand(newUp(cut), newSample(), newApply(), newStatus(), newLogs(), newStop(), newBench(), newSimulate(), newExplain())
 	return root
 }
 
@@ -85,6 +85,7 @@ func newUp(cut <-chan struct{}) *cobra.Command {
 	f.StringArrayVar(&o.Exec, "exec", nil, "IMAGE=PATH: the program that an image runs; * stands for any text (repeatable)")
 	f.StringVar(&o.Images, "images", "", "folder of programs: registry/NAME:tag runs FOLDER/NAME")
 	f.StringArrayVar(&o.Set, "set", nil, "KEY=VALUE: override a setting of every service, such as max-scale=5 (repeatable)")
+	f.StringVar(&o.Data, "data", dataDir(), "folder for the history of what was applied and the socket of apply, status, logs and stop; empty for neither")
 	f.BoolVar(&o.Strict, "strict", false, "refuse manifests with kinds or fields that are not built, instead of warning")
 	f.IntVar(&o.QueueTotal, "queue-total", o.QueueTotal, "parked requests of all services together, at most")
 	f.StringVar(&o.Domain, "domain", o.Domain, "public domain of the services' hosts")

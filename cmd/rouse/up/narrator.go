@@ -16,34 +16,41 @@ import (
 
 // narrator writes one line per event that a person cares about. It is safe for concurrent use.
 type narrator struct {
-	mu  sync.Mutex // guards out
+	mu  sync.Mutex // guards all below
 	out io.Writer
-	// services names a revision's service; fixed before the first event.
+	// services names a revision's service.
 	services map[identity.Revision]string
 }
 
+// name tells which service a revision is of.
+func (n *narrator) name(rev identity.Revision, service string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.services[rev] = service
+}
+
 func (n *narrator) say(at time.Time, rev identity.Revision, format string, args ...any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	name := n.services[rev]
 	if name == "" {
 		name = rev.String()
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	fmt.Fprintf(n.out, "%s %s: %s\n", at.Format("15:04:05.000"), name, fmt.Sprintf(format, args...))
 }
 
 // welcome says what runs and what to try.
-func (n *narrator) welcome(o *Options, public net.Addr, plans []planned) {
+func (n *narrator) welcome(o *Options, public net.Addr, plans []*planned) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	fmt.Fprintf(n.out, "rouse is up: %d service(s) behind %s, asleep until the first request\n", len(plans), public)
 	for i := range plans {
-		p := &plans[i]
+		p := plans[i]
 		fmt.Fprintf(n.out, "  %s  limit %d per pod, %s\n", p.service.Name, p.config.ContainerConcurrency.V, describeSettings(p.config))
 	}
 	if len(plans) > 0 {
 		s := plans[0].service
-		host := route.Domains{Public: o.Domain}.Hosts(s.Namespace, s.Name, false)[0]
+		host := route.Domains{Public: o.Domain}.Hosts(s.Namespace, s.Name, s.ClusterLocal)[0]
 		fmt.Fprintf(n.out, "try it: curl -H 'Host: %s' http://%s/\n", host, reachable(public))
 	}
 }

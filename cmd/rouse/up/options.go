@@ -29,6 +29,9 @@ type Options struct {
 	Images string
 	// Set overrides settings of every revision (KEY=VALUE, keys as in annotations).
 	Set []string
+	// Data is a folder for the history of what was applied and for the socket of `rouse apply` and its kin; empty for
+	// neither.
+	Data string
 	// Strict refuses what is not built instead of warning.
 	Strict bool
 	// QueueTotal bounds the parked requests of all revisions.
@@ -58,6 +61,7 @@ type Handle struct {
 	Pods func() localpods.Stats
 	// Health tells how many processes a service has, by the service's name.
 	Health func(service string) (localpods.Health, error)
+	stack  *stack // for tests of this package
 	// InFlight tells how many requests of a service are with its processes.
 	InFlight func(service string) int
 }

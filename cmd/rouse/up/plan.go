@@ -1,7 +1,6 @@
 package up
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -15,74 +14,85 @@ import (
 	"github.com/rousehq/rouse/internal/manifest"
 )
 
-// planned is one service that can run: what it is, how it is configured, and what its pods are made from.
+// planned is one revision that can run: what it was made from, how it is configured, and what its pods are.
 type planned struct {
 	service *manifest.Service
 	config  *config.Revision
 	spec    localpods.Spec
+	hash    string // of the template
 }
 
-// plan turns manifests into services that can run. Warnings are printed; with errors nothing runs.
-func plan(o *Options) ([]planned, error) {
-	images := manifest.Images{Dir: o.Images}
-	var err error
-	if images.Exec, err = manifest.ParseExec(o.Exec); err != nil {
-		return nil, err
-	}
-	sources, err := manifest.Open(o.Stdin, o.Files...)
-	if err != nil {
-		return nil, err
-	}
-	set, diags := manifest.Load(sources, manifest.Options{Strict: o.Strict, Images: &images})
-	for _, w := range diags.Warnings() {
-		fmt.Fprintln(o.Stderr, w.String())
-	}
+// intake is what one reading of manifests gave.
+type intake struct {
+	services []manifest.Service
+	base     config.Autoscaler
+	sources  []manifest.Source
+}
+
+// read decodes manifests. Warnings are returned; with errors nothing may run.
+func (p *planner) read(sources []manifest.Source) (intake, manifest.Diagnostics, error) {
+	set, diags := manifest.Load(sources, manifest.Options{Strict: p.o.Strict, Images: &p.images})
 	if err := diags.Err(); err != nil {
+		return intake{}, diags.Warnings(), err
+	}
+	return intake{set.Services, set.Autoscaler(), sources}, diags.Warnings(), nil
+}
+
+// planner turns services into revisions that can run.
+type planner struct {
+	o      *Options
+	images manifest.Images
+	above  config.Layers
+	mode   localpods.SidecarMode
+}
+
+func newPlanner(o *Options) (p *planner, err error) {
+	p = &planner{o: o, images: manifest.Images{Dir: o.Images}}
+	if p.images.Exec, err = manifest.ParseExec(o.Exec); err != nil {
+		return nil, err
+	}
+	if p.mode, err = o.mode(); err != nil {
 		return nil, err
 	}
 	flags, err := o.settings()
-	if err != nil {
-		return nil, err
-	}
-	above := config.Layers{Env: config.EnvLayer(o.Environ), Flags: flags}
-	base := set.Autoscaler()
-	if !base.InitialScale.IsSet() {
-		// On one machine nothing runs before it is asked for, unless somebody wants it: docs/differences.md.
+	p.above = config.Layers{Env: config.EnvLayer(o.Environ), Flags: flags}
+	return p, err
+}
+
+// plan makes the revision of one generation. A first revision starts at zero unless somebody wants otherwise: on one
+// machine nothing runs before it is asked for (docs/differences.md). A later one starts with a pod, as in Knative, so
+// that traffic moves to it when it is ready.
+func (p *planner) plan(s *manifest.Service, base config.Autoscaler, generation int64, warm bool) (*planned, error) {
+	if !base.InitialScale.IsSet() && !warm {
 		base.InitialScale.V = 0
 		base.AllowZeroInitialScale.V = true
 	}
-	var all []planned
-	var errs []error
-	for i := range set.Services {
-		p, err := planService(o, &set.Services[i], base, above, images)
-		errs = append(errs, err)
-		all = append(all, p)
+	hash := s.Template.Hash()
+	id := s.Revision(generation, hash)
+	rev, faults := config.Resolve(s.ConfigInput(id, base, p.above))
+	if err := config.Join(faults); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.String(), err)
 	}
-	return all, errors.Join(errs...)
+	spec, err := p.spec(s, rev)
+	if err != nil {
+		return nil, err
+	}
+	return &planned{s, rev, spec, hash}, spec.Validate()
 }
 
-func planService(o *Options, s *manifest.Service, base config.Autoscaler, above config.Layers, images manifest.Images) (planned, error) {
-	id := s.Revision(1, s.Template.Hash())
-	rev, faults := config.Resolve(s.ConfigInput(id, base, above))
-	if err := config.Join(faults); err != nil {
-		return planned{}, fmt.Errorf("%s: %w", s.String(), err)
-	}
+func (p *planner) spec(s *manifest.Service, rev *config.Revision) (localpods.Spec, error) {
 	c := s.Template.Serving()
-	argv, builtin, err := images.Resolve(c)
+	argv, builtin, err := p.images.Resolve(c)
 	if err != nil {
-		return planned{}, fmt.Errorf("%s: %w", s.Where("spec.template.spec.containers[0].image"), err)
+		return localpods.Spec{}, fmt.Errorf("%s: %w", s.Where("spec.template.spec.containers[0].image"), err)
 	}
 	if builtin != "" {
-		argv = append([]string{o.Self, "sample", builtin}, c.Args...)
-	}
-	mode, err := o.mode()
-	if err != nil {
-		return planned{}, err
+		argv = append([]string{p.o.Self, "sample", builtin}, c.Args...)
 	}
 	spec := localpods.Spec{
-		Revision: id, Service: s.Name, Configuration: s.Name,
+		Revision: rev.ID, Service: s.Name, Configuration: s.Name,
 		Argv: argv, Env: environment(c), Dir: c.WorkingDir,
-		Readiness: probe(c.ReadinessProbe), Sidecar: mode,
+		Readiness: probe(c.ReadinessProbe), Sidecar: p.mode,
 		ContainerConcurrency: rev.ContainerConcurrency.V,
 		Timeout:              rev.Timeout.V, ResponseStartTimeout: rev.ResponseStartTimeout.V, IdleTimeout: rev.IdleTimeout.V,
 		ProgressDeadline: rev.ProgressDeadline.V,
@@ -90,7 +100,7 @@ func planService(o *Options, s *manifest.Service, base config.Autoscaler, above 
 	if c.H2C() {
 		spec.Protocol = endpoint.H2C
 	}
-	return planned{s, rev, spec}, spec.Validate()
+	return spec, nil
 }
 
 func environment(c *manifest.Container) []string {

@@ -13,26 +13,22 @@ type router struct {
 	table atomic.Pointer[route.Table]
 }
 
-// newRouter gives every service all the traffic of its hosts.
-func newRouter(domain string, plans []planned) (*router, error) {
-	domains := route.Domains{Public: domain}
-	var cfg route.Config
-	for i := range plans {
-		s := plans[i].service
-		all := []route.Share{{Revision: plans[i].config.ID, Percent: 100}}
-		cfg.Routes = append(cfg.Routes, domains.Routes(s.Namespace, s.Name, false, all)...)
-	}
-	table, err := route.Build(cfg, nil)
+// swap puts new routes in force; the sequences that keep percentages go on.
+func (r *router) swap(routes []route.Route) error {
+	table, err := route.Build(route.Config{Routes: routes}, r.table.Load())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	r := &router{}
 	r.table.Store(table)
-	return r, nil
+	return nil
 }
 
 // Route implements activator.Router.
 func (r *router) Route(x forward.Exchange) (identity.Key, bool) {
-	t, ok := r.table.Load().Next(x.Host(), x.Path(), x.Header)
+	table := r.table.Load()
+	if table == nil {
+		return identity.Key{}, false
+	}
+	t, ok := table.Next(x.Host(), x.Path(), x.Header)
 	return t.Revision.Key(), ok
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/rousehq/rouse/internal/forward"
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/localpods"
+	"github.com/rousehq/rouse/internal/manifest"
 	"github.com/rousehq/rouse/metrics"
 )
 
@@ -31,7 +32,6 @@ const probeMax = 8 * time.Millisecond
 // stack is every component of one `rouse up`.
 type stack struct {
 	o         *Options
-	plans     []planned
 	log       *slog.Logger
 	narrator  *narrator
 	registry  *prometheus.Registry
@@ -39,9 +39,14 @@ type stack struct {
 	runner    *localpods.Runner
 	loop      *control.Loop
 	activator *activator.Activator
+	router    *router
+	fleet     *fleet
+	remote    *remote
 	public    *forward.Server
 	trusted   *forward.Server
 	admin     *admin
+
+	background sync.WaitGroup // removals of revisions
 }
 
 // Run starts everything and blocks until ctx ends and the drain is over. A context that ends while draining is the
@@ -50,27 +55,41 @@ func Run(ctx context.Context, o Options, cut <-chan struct{}) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
-	plans, err := plan(&o)
+	p, err := newPlanner(&o)
 	if err != nil {
 		return err
 	}
-	s, err := build(&o, plans)
+	sources, err := manifest.Open(o.Stdin, o.Files...)
 	if err != nil {
 		return err
 	}
-	return s.run(ctx, cut)
+	in, warnings, err := p.read(sources)
+	for _, w := range warnings {
+		fmt.Fprintln(o.Stderr, w.String())
+	}
+	if err != nil {
+		return err
+	}
+	s, err := build(&o, p)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if err := s.open(in, stop); err != nil {
+		return errors.Join(err, s.admin.ln.Close())
+	}
+	return s.run(ctx, in, cut)
 }
 
 // build makes every component; nothing runs yet.
-func build(o *Options, plans []planned) (*stack, error) {
+func build(o *Options, p *planner) (*stack, error) {
 	s := &stack{
-		o: o, plans: plans, book: &endpoint.Book{}, registry: prometheus.NewRegistry(),
+		o: o, router: &router{}, book: &endpoint.Book{}, registry: prometheus.NewRegistry(),
 		log:      slog.New(slog.NewTextHandler(o.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		narrator: &narrator{out: o.Stdout, services: map[identity.Revision]string{}},
 	}
-	for i := range plans {
-		s.narrator.services[plans[i].config.ID] = plans[i].service.Name
-	}
+	s.fleet = newFleet(s, p)
 	for _, step := range []func() error{s.buildLoop, s.buildAdmin, s.buildRunner, s.buildActivator} {
 		if err := step(); err != nil {
 			return nil, err
@@ -113,12 +132,8 @@ func (s *stack) buildRunner() (err error) {
 }
 
 func (s *stack) buildActivator() (err error) {
-	router, err := newRouter(s.o.Domain, s.plans)
-	if err != nil {
-		return err
-	}
 	s.activator, err = activator.New(activator.Config{QueueTotal: s.o.QueueTotal}, activator.Deps{
-		Router: router, NewPool: newPool, Stats: s.loop,
+		Router: s.router, NewPool: newPool, Stats: s.loop,
 	})
 	if err != nil {
 		return err
@@ -144,12 +159,13 @@ func (s *stack) observePods(e localpods.Event) {
 		s.activator.Fail(e.Revision, e.Reason)
 	case localpods.Ready:
 		s.activator.Fail(e.Revision, "")
+		s.fleet.observe(e.Revision)
 	default:
 	}
 }
 
 // run opens the listeners, starts every part, and stops them in reverse order.
-func (s *stack) run(ctx context.Context, cut <-chan struct{}) error {
+func (s *stack) run(ctx context.Context, in intake, cut <-chan struct{}) error {
 	public, err := net.Listen("tcp", s.o.Listen)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
@@ -175,17 +191,19 @@ func (s *stack) run(ctx context.Context, cut <-chan struct{}) error {
 	start("admin", s.admin.run)
 	start("pods", s.runner.Run)
 	<-s.runner.Started()
-	if err := s.register(); err != nil {
+	start("control", s.loop.Run)
+	if err := s.begin(in); err != nil {
 		failed <- err
 	}
-	start("control", s.loop.Run)
+	start("traffic", s.fleet.run)
+	start("remote", s.remote.run)
 	start("activator", s.activator.Run)
 	for server, ln := range listeners {
 		start("listener "+ln.Addr().String(), func(ctx context.Context) error { return server.Serve(ctx, ln) })
 	}
-	s.narrator.welcome(s.o, public.Addr(), s.plans)
+	s.narrator.welcome(s.o, public.Addr(), s.fleet.latest())
 	if s.o.OnReady != nil {
-		s.o.OnReady(Handle{Addr: public.Addr(), Pods: s.runner.Stats, Health: s.health, InFlight: s.inFlight})
+		s.o.OnReady(Handle{Addr: public.Addr(), Pods: s.runner.Stats, Health: s.health, InFlight: s.inFlight, stack: s})
 	}
 	select {
 	case <-ctx.Done():
@@ -194,52 +212,38 @@ func (s *stack) run(ctx context.Context, cut <-chan struct{}) error {
 	err = errors.Join(err, s.drain(cut))
 	end()
 	parts.Wait()
+	s.background.Wait()
 	return err
 }
 
-// register makes the services known to every part.
-func (s *stack) register() error {
-	var errs []error
-	for i := range s.plans {
-		p := &s.plans[i]
-		s.activator.Put(p.config.ID, activator.Settings{
-			ContainerConcurrency: p.config.ContainerConcurrency.V,
-			QueueLimit:           p.config.QueueLimit.V,
-			QueueDeadline:        p.config.QueueDeadline.V,
-			Timeouts: forward.Timeouts{
-				Total: p.config.Timeout.V, FirstByte: p.config.ResponseStartTimeout.V, Idle: p.config.IdleTimeout.V,
-			},
-		})
-		s.book.Subscribe(p.config.ID, s.activator.Update)
-		errs = append(errs, s.runner.Add(p.spec), s.loop.Add(p.config, control.Target{Scale: scaleTarget{s.runner}}))
-	}
-	return errors.Join(errs...)
-}
-
-// find returns a service by its name, nil when there is none.
-func (s *stack) find(service string) *planned {
-	for i := range s.plans {
-		if s.plans[i].service.Name == service {
-			return &s.plans[i]
+// begin brings up what was applied before, as far as the manifests still name it, and then the manifests.
+func (s *stack) begin(in intake) error {
+	for _, old := range s.remote.history(in) {
+		if _, err := s.fleet.apply(old, true); err != nil {
+			fmt.Fprintf(s.o.Stderr, "history: %v\n", err)
 		}
 	}
-	return nil
+	changes, err := s.fleet.apply(in, true)
+	if err != nil {
+		return err
+	}
+	return s.remote.record(in, changes)
 }
 
 func (s *stack) health(service string) (localpods.Health, error) {
-	p := s.find(service)
-	if p == nil {
-		return localpods.Health{}, fmt.Errorf("there is no service %q", service)
+	id, err := s.fleet.current(service)
+	if err != nil {
+		return localpods.Health{}, err
 	}
-	return s.runner.Health(p.config.ID)
+	return s.runner.Health(id)
 }
 
 func (s *stack) inFlight(service string) int {
-	p := s.find(service)
-	if p == nil {
+	id, err := s.fleet.current(service)
+	if err != nil {
 		return 0
 	}
-	_, n, _ := s.activator.Counts(p.config.ID)
+	_, n, _ := s.activator.Counts(id)
 	return n
 }
 
