@@ -1,22 +1,17 @@
 # One target per component: docker build --target queueproxy -t rouse/queueproxy .
-# The data plane's binaries are static. kafkadispatch and rouse link librdkafka, which needs glibc.
+# The sidecar is static. kafkadispatch and rouse link librdkafka, which needs glibc.
 FROM golang:1.26-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/ ./cmd/queueproxy ./cmd/activator
+RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/ ./cmd/queueproxy
 RUN CGO_ENABLED=1 go build -trimpath -ldflags='-s -w' -o /out/ ./cmd/kafkadispatch ./cmd/rouse
 
 FROM scratch AS queueproxy
 COPY --from=build /out/queueproxy /queueproxy
 USER 65532:65532
 ENTRYPOINT ["/queueproxy"]
-
-FROM scratch AS activator
-COPY --from=build /out/activator /activator
-USER 65532:65532
-ENTRYPOINT ["/activator"]
 
 FROM debian:bookworm-slim AS glibc
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*

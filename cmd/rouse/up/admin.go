@@ -56,7 +56,9 @@ func (a *admin) run(ctx context.Context) error {
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	err := errors.Join(a.stats.Close(closing), a.server.Close())
-	<-served
+	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil // the streams that are left were cut
 	}

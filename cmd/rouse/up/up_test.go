@@ -41,7 +41,7 @@ func testMain(m *testing.M) int {
 	if err != nil {
 		panic(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	sidecarBinary = filepath.Join(dir, "queueproxy")
 	if out, err := exec.Command("go", "build", "-o", sidecarBinary, "../../queueproxy").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the queue-proxy: %v\n%s", err, out)
