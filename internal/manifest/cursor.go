@@ -166,6 +166,16 @@ func (c cursor) each(f func(i int, item cursor)) {
 	}
 }
 
+// eachObject calls f for every mapping of a list; what f does not take is unknown.
+func (c cursor) eachObject(f func(o *object)) {
+	c.each(func(_ int, item cursor) {
+		if o, ok := item.object(); ok {
+			f(o)
+			o.done()
+		}
+	})
+}
+
 // texts reads a list of strings.
 func (c cursor) texts() []string {
 	var out []string
