@@ -25,40 +25,19 @@ type Recommendation struct {
 // Recommend turns loads into pods as Knative's autoscaler does. It changes s.
 func Recommend(p *Policy, s *State, o *Observation, now time.Time) Recommendation {
 	var rec Recommendation
-	w := p.wants(o, &rec.Reasons)
-	if !w.any {
-		rec.Reasons.Limit = LimitNoData
-		rec.Panic, rec.MaxPanicPods = !s.PanicSince.IsZero(), s.MaxPanicPods
-		return rec
-	}
-	stable, panicking := p.limitRates(w, o, &rec.Reasons)
-	p.movePanic(s, float64(w.panic)/float64(rec.Reasons.Ready) >= p.PanicThreshold, now)
-	wish := stable
-	if !s.PanicSince.IsZero() && panicking.pods > stable.pods {
-		wish = panicking
-	}
-	pods := wish.pods
-	rec.Reasons.Limit = wish.limit
-	if p.Burst == BurstDrainAware {
-		pods = p.holdBack(s, o, pods, &rec.Reasons, now)
-	}
-	if !s.PanicSince.IsZero() {
-		if s.MaxPanicPods > pods {
-			pods = s.MaxPanicPods
-			rec.Reasons.Limit = LimitPanic
+	r := &rec.Reasons
+	if w := p.wants(o, r); w.any {
+		wish := p.inPanic(s, w, o, r, now)
+		pods := p.delay(s, o, wish, r, now)
+		if w.missing && pods < s.Raw {
+			// A metric that is gone must not look like a load that is gone.
+			pods, r.Limit = s.Raw, LimitNoData
 		}
-		s.MaxPanicPods = pods
+		s.Raw, s.ExcessBurstCapacity = pods, p.excess(o)
+		rec.Valid, rec.Pods, rec.ExcessBurstCapacity = true, pods, s.ExcessBurstCapacity
+	} else {
+		r.Limit = LimitNoData
 	}
-	if o.Reachability != Unreachable {
-		pods = p.delay(s, pods, &rec.Reasons, now)
-	}
-	if w.missing && pods < s.Raw {
-		pods = s.Raw
-		rec.Reasons.Limit = LimitNoData
-	}
-	s.Raw = pods
-	s.ExcessBurstCapacity = p.excess(o)
-	rec.Valid, rec.Pods, rec.ExcessBurstCapacity = true, pods, s.ExcessBurstCapacity
 	rec.Panic, rec.MaxPanicPods = !s.PanicSince.IsZero(), s.MaxPanicPods
 	return rec
 }
@@ -147,6 +126,29 @@ func (p *Policy) limitRate(raw int, r *Reasons) rated {
 	return n
 }
 
+// inPanic takes the wishes through rates and panic.
+func (p *Policy) inPanic(s *State, w wishes, o *Observation, r *Reasons, now time.Time) int {
+	stable, panicking := p.limitRates(w, o, r)
+	p.movePanic(s, float64(w.panic)/float64(r.Ready) >= p.PanicThreshold, now)
+	wish, inPanic := stable, !s.PanicSince.IsZero()
+	if inPanic && panicking.pods > stable.pods {
+		wish = panicking
+	}
+	pods := wish.pods
+	r.Limit = wish.limit
+	if p.Burst == BurstDrainAware {
+		pods = p.holdBack(s, o, pods, r, now)
+	}
+	if !inPanic {
+		return pods
+	}
+	if s.MaxPanicPods > pods {
+		pods, r.Limit = s.MaxPanicPods, LimitPanic
+	}
+	s.MaxPanicPods = pods
+	return pods
+}
+
 // movePanic enters, prolongs or leaves panic. It is left only when more than a stable window has passed since the load
 // was last over the threshold.
 func (p *Policy) movePanic(s *State, over bool, now time.Time) {
@@ -159,9 +161,12 @@ func (p *Policy) movePanic(s *State, over bool, now time.Time) {
 	}
 }
 
-// delay keeps the largest wish of the scale-down delay.
-func (p *Policy) delay(s *State, pods int, r *Reasons, now time.Time) int {
-	if p.ScaleDownDelay <= 0 {
+// delay keeps the largest wish of the scale-down delay. A revision without a route has none.
+func (p *Policy) delay(s *State, o *Observation, pods int, r *Reasons, now time.Time) int {
+	switch {
+	case o.Reachability == Unreachable:
+		return pods
+	case p.ScaleDownDelay <= 0:
 		s.Delay.Slots = s.Delay.Slots[:0]
 		return pods
 	}

@@ -129,7 +129,7 @@ func ReadCurve(r io.Reader) (Load, error) {
 	var at, rates []float64
 	for {
 		row, err := in.Read()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

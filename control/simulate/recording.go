@@ -75,7 +75,7 @@ func ReadRecording(r io.Reader) (*Recording, error) {
 	rec := &Recording{}
 	for {
 		row, err := in.Read()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err == nil {
