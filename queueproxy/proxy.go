@@ -132,7 +132,8 @@ func (p *Proxy) Depth() (inFlight, pending int) {
 	return c.InFlight + c.Pending, c.Pending
 }
 
-// ServeExchange implements forward.Handler.
+// ServeExchange implements forward.Handler. The frames below a parked request stay small, so that its goroutine keeps
+// the 2 KB stack that it started with: waiting and forwarding are calls beside each other, not inside.
 func (p *Proxy) ServeExchange(x forward.Exchange) {
 	if isProbe(x) {
 		p.answerProbe(x)
@@ -140,7 +141,26 @@ func (p *Proxy) ServeExchange(x forward.Exchange) {
 	}
 	proxied := string(x.Header(headerProxy)) == proxyActivator
 	p.load.begin(x.Received(), proxied)
-	res, app := p.admit(x)
+	p.serve(x, proxied, p.acquire(x))
+}
+
+// acquire waits for a slot.
+func (p *Proxy) acquire(x forward.Exchange) error {
+	if p.slots == nil || p.slots.TryAcquire() {
+		return nil
+	}
+	return p.slots.Acquire(x.Waiter())
+}
+
+// serve forwards a request that has a slot, answers one that has none, and counts both.
+func (p *Proxy) serve(x forward.Exchange, proxied bool, denied error) {
+	var res forward.Result
+	var app time.Duration
+	if denied == nil {
+		res, app = p.admitted(x)
+	} else {
+		res = p.refuse(x, denied)
+	}
 	now := time.Now()
 	p.load.end(now, proxied, app)
 	if p.deps.Observer != nil {
@@ -148,17 +168,11 @@ func (p *Proxy) ServeExchange(x forward.Exchange) {
 	}
 }
 
-// admit waits for a slot and forwards.
-func (p *Proxy) admit(x forward.Exchange) (forward.Result, time.Duration) {
-	if p.slots == nil {
-		return p.forward(x)
+// admitted forwards a request and gives its slot back, whatever happens.
+func (p *Proxy) admitted(x forward.Exchange) (forward.Result, time.Duration) {
+	if p.slots != nil {
+		defer p.slots.Release()
 	}
-	if !p.slots.TryAcquire() {
-		if err := p.slots.Acquire(x.Waiter()); err != nil {
-			return p.refuse(x, err), 0
-		}
-	}
-	defer p.slots.Release()
 	return p.forward(x)
 }
 

@@ -25,7 +25,7 @@ func (c *conn) appendForwarding(out []byte) []byte {
 	if !rules.XForwarded && !rules.Forwarded {
 		return out
 	}
-	var chain [256]byte
+	var chain [128]byte // small: a larger frame doubles the stack of every connection
 	nodes := c.appendChain(chain[:0])
 	if rules.Forwarded && find(c.edits.req, forwardedName) == nil && len(c.firstOf(kindForwarded)) == 0 {
 		out = c.appendForwarded(out, nodes)
