@@ -152,7 +152,9 @@ func (b *bridge) begin(status int, h http.Header, length int64, trailers []strin
 		return cause
 	}
 	b.noBody = string(c.Method()) == "HEAD" || !bodyAllowed(status)
-	if b.chunked = length < 0 && !b.noBody && c.req.major1; b.chunked {
+	b.chunked = !b.noBody && c.req.major1 && (length < 0 || len(trailers) > 0) // trailers need chunks
+	if b.chunked {
+		delete(h, "Content-Length")
 		h["Transfer-Encoding"] = []string{"chunked"}
 		if len(trailers) > 0 {
 			h["Trailer"] = []string{strings.Join(trailers, ", ")}
