@@ -76,7 +76,7 @@ func logEnd(t testing.TB, b *cluster, topic string, partition int32) int64 {
 // putRaw writes a record with everything a record can have.
 func putRaw(t *testing.T, b *cluster, rs ...*kgo.Record) {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Bootstrap()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(b.Bootstrap()...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.UnknownTopicRetries(100))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func replayMarkers(t *testing.T, s *stand) {
 	defer cancel()
 	var open []*kgo.Client
 	for i := range 2 {
-		cl, err := kgo.NewClient(kgo.SeedBrokers(s.broker.Bootstrap()...), kgo.TransactionalID(fmt.Sprint(topic, i)), kgo.DefaultProduceTopic(topic))
+		cl, err := kgo.NewClient(kgo.SeedBrokers(s.broker.Bootstrap()...), kgo.TransactionalID(fmt.Sprint(topic, i)), kgo.DefaultProduceTopic(topic), kgo.UnknownTopicRetries(100))
 		if err != nil {
 			t.Fatal(err)
 		}

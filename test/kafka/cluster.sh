@@ -14,8 +14,8 @@ libs() {
 }
 
 props() { # I N DIR
-	voters= ; i=1
-	while [ $i -le "$2" ]; do voters=${voters:+$voters,}$i@127.0.0.1:$((29190 + i)); i=$((i + 1)); done
+	voters= ; v=1
+	while [ $v -le "$2" ]; do voters=${voters:+$voters,}$v@127.0.0.1:$((29190 + v)); v=$((v + 1)); done
 	replicas=$2
 	cat >"$3/$1.properties" <<EOF
 process.roles=broker,controller
@@ -40,15 +40,15 @@ EOF
 }
 
 java_broker() { # I DIR
-	java -Xmx256m -Xms128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$libs/*" kafka.Kafka "$2/$1.properties" >"$2/$1.log" 2>&1 &
+	nohup java -Xmx256m -Xms128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dorg.apache.logging.log4j.level=INFO -cp "$libs/*" kafka.Kafka "$2/$1.properties" >"$2/$1.log" 2>&1 &
 	echo $! >"$2/$1.pid"
 }
 
 await() { # I DIR
-	n=0
+	waited=0
 	until grep -q "Kafka Server started" "$2/$1.log"; do
-		n=$((n + 1))
-		if [ $n -gt 600 ]; then echo "broker $1 did not start; see $2/$1.log" >&2; exit 1; fi
+		waited=$((waited + 1))
+		if [ $waited -gt 600 ]; then echo "broker $1 did not start; see $2/$1.log" >&2; exit 1; fi
 		sleep 0.2
 	done
 }
