@@ -27,9 +27,9 @@ import (
 )
 
 // goApp is an application on net/http that speaks HTTP/1.1 and h2c.
-func goApp(t testing.TB, h http.HandlerFunc) *app {
-	t.Helper()
-	ln := listen(t, false)
+func goApp(t testing.TB, h http.HandlerFunc) *app { return goAppOn(t, listen(t, false), h) }
+
+func goAppOn(t testing.TB, ln net.Listener, h http.HandlerFunc) *app {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -43,18 +43,23 @@ func goApp(t testing.TB, h http.HandlerFunc) *app {
 		srv.Close()
 		<-done
 	})
-	return &app{t: t, ln: ln}
+	a := &app{t: t, ln: ln}
+	a.mem, _ = ln.(*memListener)
+	return a
 }
 
 // h2Client returns an h2c client of p's.
-func (p *proxy) h2Client() *http.Client { return clientOf(p.t, true) }
+func (p *proxy) h2Client() *http.Client { return p.client(true) }
 
-func clientOf(t testing.TB, h2 bool) *http.Client {
+func (p *proxy) client(h2 bool) *http.Client {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(h2)
 	protocols.SetHTTP1(!h2)
 	tr := &http.Transport{Protocols: protocols, DisableCompression: true, ExpectContinueTimeout: patience}
-	t.Cleanup(tr.CloseIdleConnections)
+	if p.mem != nil {
+		tr.DialContext = p.mem.dial
+	}
+	p.t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
@@ -79,7 +84,20 @@ func eachCrossing(t *testing.T, app http.HandlerFunc, o proxyOptions, f func(t *
 			o := o
 			o.pool.Protocol = x.upstream
 			p := newProxy(t, goApp(t, app), o)
-			f(t, p, clientOf(t, x.inbound2))
+			f(t, p, p.client(x.inbound2))
+		})
+	}
+}
+
+// eachCrossingInBubble does so in virtual time, over connections in memory.
+func eachCrossingInBubble(t *testing.T, app http.HandlerFunc, o proxyOptions, f func(t *testing.T, p *proxy, c *http.Client)) {
+	t.Helper()
+	for _, x := range crossings {
+		bubble(t, x.name, func(t *testing.T) {
+			o := o
+			o.pool.Protocol = x.upstream
+			p := newProxy(t, goAppOn(t, newMemListener(), app), o)
+			f(t, p, p.client(x.inbound2))
 		})
 	}
 }
@@ -348,17 +366,12 @@ func TestFidelityH2UpstreamAborted(t *testing.T) {
 }
 
 func TestFidelityH2Timeouts(t *testing.T) {
-	release := make(chan struct{})
-	defer close(release)
 	app := func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/begun" {
 			_, _ = io.WriteString(w, "abc")
 			_ = http.NewResponseController(w).Flush()
 		}
-		select {
-		case <-r.Context().Done():
-		case <-release:
-		}
+		<-r.Context().Done()
 	}
 	for _, tc := range []struct {
 		limits Timeouts
@@ -373,7 +386,7 @@ func TestFidelityH2Timeouts(t *testing.T) {
 	} {
 		t.Run(tc.cause.String()+tc.path, func(t *testing.T) {
 			o := proxyOptions{before: func(x Exchange) { x.SetTimeouts(tc.limits) }}
-			eachCrossing(t, app, o, func(t *testing.T, p *proxy, c *http.Client) {
+			eachCrossingInBubble(t, app, o, func(t *testing.T, p *proxy, c *http.Client) {
 				res, err := c.Get(p.url(tc.path))
 				if err != nil {
 					t.Fatal(err)
@@ -403,7 +416,7 @@ func TestFidelityH2SlowReader(t *testing.T) {
 		}
 	}
 	o := proxyOptions{before: func(x Exchange) { x.SetTimeouts(Timeouts{Total: 500 * time.Millisecond}) }}
-	eachCrossing(t, app, o, func(t *testing.T, p *proxy, c *http.Client) {
+	eachCrossingInBubble(t, app, o, func(t *testing.T, p *proxy, c *http.Client) {
 		res, err := c.Get(p.url("/"))
 		if err != nil {
 			t.Fatal(err)
