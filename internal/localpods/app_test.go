@@ -18,6 +18,10 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/localpods"
 )
 
 // roleEnv makes the test binary play a user program instead of running tests.
@@ -65,6 +69,8 @@ func play(role string) int {
 		select {}
 	case "mute": // runs, listens nowhere
 		<-onTerm()
+	case "runner": // a process that runs pods, for others to kill
+		err = hostRunner()
 	case "queue-proxy":
 		err = queueProxy()
 	}
@@ -132,7 +138,10 @@ func serve(port string) error {
 }
 
 func serveUntil(term <-chan os.Signal, ln net.Listener, h http.Handler) error {
-	srv := &http.Server{Handler: h}
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetHTTP1(os.Getenv("ONLY_H2C") == "")
+	srv := &http.Server{Handler: h, Protocols: &protocols}
 	done := make(chan error, 1)
 	go func() {
 		<-term
@@ -154,6 +163,32 @@ func queueProxy() error {
 	return serveUntil(term, ln, proxyTo("127.0.0.1:"+os.Getenv("USER_PORT")))
 }
 
-func proxyTo(addr string) http.Handler {
+func proxyTo(addr string) *httputil.ReverseProxy {
 	return httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr})
+}
+
+// hostRunner runs one pod and prints its process number when it is ready. It ends only by being killed.
+func hostRunner() error {
+	cfg := localpods.Default()
+	cfg.BaseEnv = os.Environ()
+	rev := identity.Revision{Namespace: "default", Name: "hosted"}
+	r, err := localpods.New(cfg, localpods.Deps{Book: new(endpoint.Book), Observer: func(e localpods.Event) {
+		if e.Kind == localpods.Ready {
+			fmt.Println(e.PID)
+		}
+	}})
+	if err != nil {
+		return err
+	}
+	if err := r.Add(localpods.Spec{Revision: rev, Argv: []string{os.Args[0]}, Env: []string{roleEnv + "=serve"}}); err != nil {
+		return err
+	}
+	go func() {
+		<-r.Started()
+		if err := r.Apply(context.Background(), rev, 1, nil); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}()
+	return r.Run(context.Background())
 }

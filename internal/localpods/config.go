@@ -111,9 +111,10 @@ type Deps struct {
 	// stats to. They win over Knative's. Optional.
 	SidecarEnv func(SidecarPod, SidecarPorts) []string
 	// Observer is told of every event. Events of one pod come in order; those of different pods may come at the same
-	// time. It must not block for long, and may call the runner. Optional.
+	// time. It must not block for long, because the pod waits for it, and may call the runner. Optional.
 	Observer func(Event)
-	// Output is given every line that a process writes, under the same rules. Optional; PrefixWriter makes one.
+	// Output is given every line that a process writes, under the same rules: while it blocks, so does the process at
+	// its next write. Optional; PrefixWriter makes one.
 	Output func(Line)
 }
 

@@ -14,7 +14,8 @@
 //   - A pod that is stopped first leaves the book, then its queue-proxy finishes what it has, then its process group
 //     gets SIGTERM, and at the end of the grace SIGKILL.
 //   - When [Runner.Run] returns, no process that it started is left: not the children of user processes either, even
-//     when they moved to another process group or session.
+//     when they moved to another process group or session. When this process is killed, the kernel kills the user
+//     processes and sidecars that it started; their own children are then on their own.
 //
 // What it does not do: isolate. Processes share the machine's file system, network and memory with this one.
 //

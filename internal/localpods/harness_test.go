@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -117,6 +118,22 @@ func (h *harness) changed(u endpoint.Update) {
 // await waits for a condition of the world outside of this process.
 func (h *harness) await(what string, cond func() bool) {
 	h.t.Helper()
+	h.awaitOr(func() {
+		health, _ := h.r.Health(h.rev)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.t.Fatalf("waited %v in vain: %s\nhealth: %+v\nevents: %+v\nlines: %+v", patience, what, health, h.events, h.lines)
+	}, cond)
+}
+
+// awaitBare is await where there is no runner to ask.
+func (h *harness) awaitBare(what string, cond func() bool) {
+	h.t.Helper()
+	h.awaitOr(func() { h.t.Fatalf("waited %v in vain: %s", patience, what) }, cond)
+}
+
+func (h *harness) awaitOr(fail func(), cond func() bool) {
+	h.t.Helper()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	again := time.NewTicker(2 * time.Millisecond)
@@ -124,10 +141,7 @@ func (h *harness) await(what string, cond func() bool) {
 	for !cond() {
 		select {
 		case <-deadline.C:
-			health, _ := h.r.Health(h.rev)
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			h.t.Fatalf("waited %v in vain: %s\nhealth: %+v\nevents: %+v\nlines: %+v", patience, what, health, h.events, h.lines)
+			fail()
 		case <-again.C:
 		}
 	}
@@ -222,7 +236,13 @@ func (proxies) StartInProcess(pod localpods.SidecarPod) (netip.AddrPort, func(co
 	if err != nil {
 		return netip.AddrPort{}, nil, err
 	}
-	srv := &http.Server{Handler: proxyTo(pod.App.String())}
+	proxy := proxyTo(pod.App.String())
+	if pod.Spec.Protocol == endpoint.H2C {
+		var h2c http.Protocols
+		h2c.SetUnencryptedHTTP2(true)
+		proxy.Transport = &http.Transport{Protocols: &h2c, IdleConnTimeout: time.Millisecond}
+	}
+	srv := &http.Server{Handler: proxy}
 	served := make(chan struct{})
 	go func() { defer close(served); _ = srv.Serve(ln) }()
 	stop := func(ctx context.Context) error {
@@ -231,4 +251,22 @@ func (proxies) StartInProcess(pod localpods.SidecarPod) (netip.AddrPort, func(co
 		return errors.Join(err, srv.Close())
 	}
 	return ln.Addr().(*net.TCPAddr).AddrPort(), stop, nil
+}
+
+// lockedBuilder is a strings.Builder for several goroutines.
+type lockedBuilder struct {
+	mu sync.Mutex
+	b  strings.Builder // guarded by mu
+}
+
+func (l *lockedBuilder) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuilder) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

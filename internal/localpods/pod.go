@@ -71,6 +71,9 @@ func (p *pod) run() {
 }
 
 func (p *pod) live() ending {
+	if p.stopping.Err() != nil {
+		return ending{kind: endStopped} // before it began
+	}
 	port, err := p.g.r.ports.take()
 	if err != nil {
 		return ending{kind: endNoStart, status: err.Error()}

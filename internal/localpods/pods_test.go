@@ -309,10 +309,13 @@ func TestProgressDeadline(t *testing.T) {
 }
 
 func TestHTTPProbe(t *testing.T) {
-	for _, protocol := range []endpoint.Protocol{endpoint.H1} {
+	for _, protocol := range []endpoint.Protocol{endpoint.H1, endpoint.H2C} {
 		t.Run(protocol.String(), func(t *testing.T) {
 			h := start(t, "serve", withSidecar(localpods.SidecarInProcess), func(s *setup) {
 				s.spec.Env = append(s.spec.Env, "HEALTH=503")
+				if protocol == endpoint.H2C {
+					s.spec.Env = append(s.spec.Env, "ONLY_H2C=1")
+				}
 				s.spec.Protocol = protocol
 				s.spec.Readiness = localpods.Probe{
 					HTTP: true, Path: "/health", Period: 2 * time.Millisecond, FailureThreshold: 2, SuccessThreshold: 2,
@@ -324,6 +327,9 @@ func TestHTTPProbe(t *testing.T) {
 				return strings.Contains(health.Reason, "GET /health answered 503")
 			})
 			addr := h.book.Snapshot(h.rev).Endpoints[0].Pod.Addr
+			if e := h.book.Snapshot(h.rev).Endpoints[0]; e.Protocol != protocol {
+				t.Errorf("endpoint = %+v, want protocol %v", e, protocol)
+			}
 			for i, step := range []struct {
 				set  string
 				want int

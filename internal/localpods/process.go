@@ -26,7 +26,7 @@ const (
 const (
 	// drainPipes is how long the last output may take after the process tree is gone. Only a process that escaped
 	// the tree can hold a pipe open for longer.
-	drainPipes = 250 * time.Millisecond
+	drainPipes = 2 * time.Second
 	// sweepPause and sweepTries bound the wait for killed processes to vanish: one in an uninterruptible sleep cannot
 	// be waited for.
 	sweepPause = 2 * time.Millisecond
