@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rousehq/rouse/bench/backend"
+	"github.com/rousehq/rouse/bench/internal/poll"
 	"go.uber.org/goleak"
 )
 
@@ -92,7 +93,16 @@ func TestRunReportsWhatBreaks(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			r, _ := Run(t.Context(), Config{Addr: addr, Request: c.request, Conns: 1, Timeout: 60 * time.Millisecond, Duration: 200 * time.Millisecond})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			dials := 0
+			dial := func(a netip.AddrPort) (int, error) { // a few errors are enough
+				if dials++; dials > 3 {
+					cancel()
+				}
+				return poll.Dial(a)
+			}
+			r, _ := Run(ctx, Config{Addr: addr, Request: c.request, Conns: 1, Timeout: 60 * time.Millisecond, Duration: maxDuration, Dial: dial})
 			if r.Errors == 0 || !strings.Contains(r.FirstError, c.want) {
 				t.Errorf("Run = %d errors, first %q, want %q", r.Errors, r.FirstError, c.want)
 			}

@@ -121,7 +121,7 @@ func (c *contest) weighOne(ctx context.Context, hold func() (*load.Held, error),
 	defer held.Close()
 	after, err := settle(c.proxy.pid())
 	c.memory.rss = before.RSS
-	*into = max(0, after.Private-before.Private) / int64(n)
+	*into = max(0, after.Anon-before.Anon) / int64(n)
 	return err
 }
 

@@ -76,7 +76,7 @@ func TestRunInterleaves(t *testing.T) {
 	for i := range wanted {
 		wanted[i].rate = min(wanted[i].rate, 500) // the test's machine is shared
 	}
-	rows, err := run(t.Context(), plan{rounds: 2, duration: 60 * time.Millisecond}, wanted, targets, alone, io.Discard)
+	rows, err := run(t.Context(), plan{rounds: 2, duration: time.Minute, requests: 30}, wanted, targets, alone, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestContest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows, err := run(t.Context(), plan{rounds: 1, duration: 50 * time.Millisecond}, wanted, []target{proxied{c}}, nil, io.Discard)
+	rows, err := run(t.Context(), plan{rounds: 1, duration: time.Minute, requests: 30}, wanted, []target{proxied{c}}, nil, io.Discard)
 	if err != nil || len(rows) != 1 || rows[0].CPUMicros <= 0 || rows[0].RSS != c.memory.rss {
 		t.Errorf("run = %+v, %v", rows, err)
 	}

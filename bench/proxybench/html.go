@@ -77,7 +77,7 @@ func sections(s summary) []section {
 		{"Median latency", "µs. Open loops count from the intended send.", grid("µs", func(c cell) float64 { return c.P50 })},
 		{"99th percentile", "µs.", grid("µs", func(c cell) float64 { return c.P99 })},
 		{"Requests per second", "One core for the proxy; the load generator and the backend share another.", grid("/s", func(c cell) float64 { return c.RPS })},
-		{"User-space memory", "Private memory of the process.", []plot{
+		{"User-space memory", "Heaps and stacks of the process; base RSS holds its program text too.", []plot{
 			mem("base RSS", "MB", 1e6, func(r Row) int64 { return r.RSS }),
 			mem("per parked request", "KB", 1e3, func(r Row) int64 { return r.PerParked }),
 			mem("per idle connection", "KB", 1e3, func(r Row) int64 { return r.PerIdle }),

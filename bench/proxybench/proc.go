@@ -44,8 +44,8 @@ func parseSchedstat(b []byte) (time.Duration, error) {
 
 // memory is a process's share of RAM in user space, in bytes.
 type memory struct {
-	RSS     int64 // resident, shared pages included
-	Private int64 // resident and nobody else's
+	RSS  int64 // resident, pages of files included
+	Anon int64 // resident and no file's: heaps and stacks
 }
 
 func readMemory(pid int) (memory, error) {
@@ -72,15 +72,15 @@ func parseRollup(b []byte) (memory, error) {
 		switch string(fields[0]) {
 		case "Rss:":
 			m.RSS = n << 10
-		case "Private_Clean:", "Private_Dirty:":
-			m.Private += n << 10
+		case "Anonymous:":
+			m.Anon = n << 10
 		default:
 			continue
 		}
 		seen++
 	}
-	if seen != 3 {
-		return memory{}, fmt.Errorf("smaps_rollup lacks Rss, Private_Clean or Private_Dirty")
+	if seen != 2 {
+		return memory{}, fmt.Errorf("smaps_rollup lacks Rss or Anonymous")
 	}
 	return m, nil
 }
@@ -101,7 +101,7 @@ func settle(pid int) (memory, error) {
 			break
 		}
 		same++
-		if diff := now.Private - last.Private; diff > 64<<10 || diff < -64<<10 {
+		if diff := now.Anon - last.Anon; diff > 64<<10 || diff < -64<<10 {
 			same = 0
 		}
 		last = now

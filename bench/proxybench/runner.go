@@ -33,6 +33,7 @@ type plan struct {
 	rounds   int
 	warmup   time.Duration
 	duration time.Duration
+	requests int // ends a turn early; 0 means no limit but time
 }
 
 // run measures every target in every scenario, interleaved: the targets of one scenario follow each other directly,
@@ -83,7 +84,7 @@ func turn(ctx context.Context, p plan, s scenario, t target) (Row, error) {
 	var marks []time.Duration
 	var faults error
 	result, err := load.Run(ctx, load.Config{
-		Addr: t.addr(), Request: s.request, Conns: s.conns, Rate: s.rate, Warmup: p.warmup, Duration: p.duration, Dial: t.dial,
+		Addr: t.addr(), Request: s.request, Conns: s.conns, Rate: s.rate, Warmup: p.warmup, Duration: p.duration, MaxRequests: p.requests, Dial: t.dial,
 		Mark: func() {
 			d, err := t.cpu()
 			marks, faults = append(marks, d), errors.Join(faults, err)
