@@ -79,6 +79,7 @@ func TestRecordingRoundTrip(t *testing.T) {
 	r.Request(at(1.5), 500*time.Millisecond) // ended later, arrived earlier
 	r.Start(at(1.6), 400*time.Millisecond)
 	r.Decision(at(1.6), 3, 0)
+	r.Report(at(2.25))
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +93,7 @@ func TestRecordingRoundTrip(t *testing.T) {
 			{At: 1500 * time.Millisecond, Work: 500 * time.Millisecond}, {At: 2 * time.Second, Work: 30 * time.Millisecond}},
 		Starts:    []simulate.RecordedStart{{At: 1600 * time.Millisecond, Took: 400 * time.Millisecond}},
 		Decisions: []simulate.RecordedDecision{{At: 1600 * time.Millisecond, Pods: 3}},
+		Reports:   []time.Duration{2250 * time.Millisecond},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("ReadRecording (-want +got):\n%s", diff)

@@ -146,7 +146,7 @@ func (c Config) with(file string, set list) (Config, error) {
 	if file == "" {
 		c.Label = strings.Join(append([]string{"defaults"}, set...), " ")
 	}
-	c.Policy, err = s.policy()
+	c.Policy, err = s.policy(!c.DirectPath)
 	return c, err
 }
 

@@ -19,7 +19,11 @@ import (
 //	rouse-recording,1
 //	request,12.345678,0.050123    arrived at, worked on for
 //	start,12.350000,0.412000      pod asked for at, ready after
-//	decision,12.346100,3,0        decided at, pods wanted, pods ready then
+//	decision,12.346100,3,0        decided at, pods wanted from now on, pods ready then
+//	report,13.000000              the activator told its load at
+//
+// Only decisions that change the number of pods need to be there, and only a few reports: they tell when in the second
+// the reports fall.
 //
 // Readers skip kinds that they do not know; the number in the first line changes when known kinds change.
 const (
@@ -32,6 +36,7 @@ type Recording struct {
 	Requests  []RecordedRequest  // by arrival
 	Starts    []RecordedStart    // by the time they were asked for
 	Decisions []RecordedDecision // by time
+	Reports   []time.Duration    // by time
 }
 
 // RecordedRequest is one request.
@@ -44,10 +49,10 @@ type RecordedStart struct {
 	At, Took time.Duration
 }
 
-// RecordedDecision is a number of pods that was asked for.
+// RecordedDecision is a number of pods that was asked for, when so many were ready.
 type RecordedDecision struct {
-	At            time.Duration
-	Pods, ReadyAt int
+	At          time.Duration
+	Pods, Ready int
 }
 
 func (r *Recording) length() time.Duration {
@@ -59,6 +64,34 @@ func (r *Recording) length() time.Duration {
 		end = max(end, r.Decisions[n-1].At+1)
 	}
 	return end
+}
+
+// phases returns when the first periodic decision and the first report fall, so that a replay looks at the load at the
+// moments at which the real loop did. A decision that wakes a revision without pods is made at any time and tells nothing.
+func (r *Recording) phases() (tick, report int64) {
+	tick, report = decideEvery, reportEvery
+	for i := 1; i < len(r.Decisions); i++ {
+		if r.Decisions[i-1].Pods > 0 {
+			tick = int64(r.Decisions[i].At) % decideEvery
+			break
+		}
+	}
+	if len(r.Reports) > 0 {
+		report = int64(r.Reports[0]) % reportEvery
+	}
+	return tick, report
+}
+
+// initialPods is how many pods were asked for before anything was decided or arrived.
+func (r *Recording) initialPods() int {
+	n := 0
+	for _, start := range r.Starts {
+		before := len(r.Decisions) == 0 || start.At < r.Decisions[0].At
+		if before && (len(r.Requests) == 0 || start.At < r.Requests[0].At) {
+			n++
+		}
+	}
+	return n
 }
 
 // ReadRecording reads what a Recorder wrote. It names the line of the first fault.
@@ -89,6 +122,7 @@ func ReadRecording(r io.Reader) (*Recording, error) {
 	slices.SortStableFunc(rec.Requests, func(a, b RecordedRequest) int { return cmp.Compare(a.At, b.At) })
 	slices.SortStableFunc(rec.Starts, func(a, b RecordedStart) int { return cmp.Compare(a.At, b.At) })
 	slices.SortStableFunc(rec.Decisions, func(a, b RecordedDecision) int { return cmp.Compare(a.At, b.At) })
+	slices.Sort(rec.Reports)
 	return rec, nil
 }
 
@@ -100,7 +134,9 @@ func (r *Recording) add(row []string) error {
 	case "start":
 		r.Starts = append(r.Starts, RecordedStart{At: f.seconds(0), Took: f.seconds(1)})
 	case "decision":
-		r.Decisions = append(r.Decisions, RecordedDecision{At: f.seconds(0), Pods: f.count(1), ReadyAt: f.count(2)})
+		r.Decisions = append(r.Decisions, RecordedDecision{At: f.seconds(0), Pods: f.count(1), Ready: f.count(2)})
+	case "report":
+		r.Reports = append(r.Reports, f.seconds(0))
 	}
 	return f.err
 }
@@ -173,17 +209,23 @@ func (r *Recorder) Start(asked time.Time, took time.Duration) {
 	r.line("start", asked, secondsOf(took))
 }
 
-// Decision notes a decision for so many pods, when so many were ready.
+// Decision notes a decision that changes the number of pods, when so many were ready.
 func (r *Recorder) Decision(at time.Time, pods, ready int) {
-	r.line("decision", at, strconv.Itoa(pods)+","+strconv.Itoa(ready))
+	r.line("decision", at, strconv.Itoa(pods), strconv.Itoa(ready))
 }
 
-func (r *Recorder) line(kind string, at time.Time, rest string) {
+// Report notes that the activator told its load then.
+func (r *Recorder) Report(at time.Time) { r.line("report", at) }
+
+func (r *Recorder) line(kind string, at time.Time, rest ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.buf = append(append(r.buf[:0], kind...), ',')
 	r.buf = strconv.AppendFloat(r.buf, max(0, at.Sub(r.start).Seconds()), 'f', 6, 64)
-	r.buf = append(append(append(r.buf, ','), rest...), '\n')
+	for _, text := range rest {
+		r.buf = append(append(r.buf, ','), text...)
+	}
+	r.buf = append(r.buf, '\n')
 	if r.err == nil {
 		_, r.err = r.out.Write(r.buf)
 	}

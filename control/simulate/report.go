@@ -221,25 +221,34 @@ func (t *tally) report(s *sim) Report {
 	return t.rep
 }
 
-// match compares at each recorded decision.
+// clockTolerance is how far apart the clocks of a run and of its replay may be.
+const clockTolerance = Seconds(0.1)
+
+// match compares at each recorded decision with what was wanted around that time.
 func match(recorded []RecordedDecision, simulated []Point) *Match {
 	m := &Match{Decisions: len(recorded)}
 	next, pods := 0, 0
 	for _, want := range recorded {
-		for next < len(simulated) && simulated[next].At <= toSeconds(int64(want.At)) {
+		at := toSeconds(int64(want.At))
+		for next < len(simulated) && simulated[next].At < at-clockTolerance {
 			pods = simulated[next].Desired
 			next++
 		}
-		diff := max(pods-want.Pods, want.Pods-pods)
+		diff := apart(pods, want.Pods)
+		for i := next; i < len(simulated) && simulated[i].At <= at+clockTolerance; i++ {
+			diff = min(diff, apart(simulated[i].Desired, want.Pods))
+		}
 		if diff > 1 {
 			m.Apart++
 		}
 		if diff > m.Worst {
-			m.Worst, m.WorstAt = diff, toSeconds(int64(want.At))
+			m.Worst, m.WorstAt = diff, at
 		}
 	}
 	return m
 }
+
+func apart(a, b int) int { return max(a-b, b-a) }
 
 func latency(h *hdrhistogram.Histogram) Latency {
 	if h.TotalCount() == 0 {

@@ -56,7 +56,6 @@ type sim struct {
 	events events
 	report int64 // when the next report is due
 	tick   int64 // when the next decision is due
-	ticked int   // decisions of a recording that were made
 
 	stats    *metrics.RequestStats
 	pushed   bool // the first request of the period was reported at once
@@ -88,12 +87,14 @@ func newSim(cfg *Config) *sim {
 	for _, m := range []kpa.Metric{kpa.Concurrency, kpa.RPS, kpa.QueueLength} {
 		s.windows[m] = metrics.NewWindow(size)
 	}
-	if rec := cfg.Load.Recording; rec != nil && len(rec.Decisions) > 0 {
-		s.tick = int64(rec.Decisions[0].At)
+	initial := max(cfg.Policy.InitialScale, cfg.Policy.MinScale)
+	if rec := cfg.Load.Recording; rec != nil {
+		s.tick, s.report = rec.phases()
+		initial = rec.initialPods()
 	}
 	s.coming, s.more = s.load.next()
 	// A new revision has its initial pods before anything is measured.
-	s.scale(max(cfg.Policy.InitialScale, cfg.Policy.MinScale))
+	s.scale(initial)
 	return s
 }
 
@@ -117,7 +118,7 @@ func (s *sim) run() {
 		case s.report == next:
 			s.measure()
 		default:
-			s.scheduleTick()
+			s.tick += decideEvery
 			s.decide()
 		}
 	}
@@ -231,20 +232,6 @@ func (s *sim) record(concurrency, requests float64) {
 	s.windows[kpa.RPS].Record(s.instant(), requests)
 }
 
-// scheduleTick sets when to decide next: each two seconds, or when a recording did.
-func (s *sim) scheduleTick() {
-	rec := s.cfg.Load.Recording
-	if rec == nil || len(rec.Decisions) == 0 {
-		s.tick += decideEvery
-		return
-	}
-	if s.ticked++; s.ticked < len(rec.Decisions) {
-		s.tick = max(s.now, int64(rec.Decisions[s.ticked].At))
-		return
-	}
-	s.tick += decideEvery
-}
-
 func (s *sim) decide() {
 	o := s.observe()
 	d := kpa.Decide(&s.cfg.Policy, &s.state, &o, s.instant())
@@ -252,12 +239,12 @@ func (s *sim) decide() {
 		s.route(d.Mode)
 	}
 	if d.Desired >= 0 && d.Desired != s.replicas {
+		if rec := s.cfg.Recorder; rec != nil {
+			rec.Decision(s.instant(), d.Desired, s.fleet.ready)
+		}
 		s.scale(d.Desired)
 	}
 	s.tally.decided(s, d)
-	if rec := s.cfg.Recorder; rec != nil {
-		rec.Decision(s.instant(), s.replicas, s.fleet.ready)
-	}
 }
 
 func (s *sim) observe() kpa.Observation {

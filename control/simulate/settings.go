@@ -97,11 +97,16 @@ func prefixOf(key string) string {
 	return config.PrefixAutoscaling
 }
 
-// policy resolves the settings, and reports all faults at once.
-func (s *settings) policy() (kpa.Policy, error) {
+// policy resolves the settings, and reports all faults at once. A revision on one machine (local) begins without pods
+// unless somebody says otherwise, as in `rouse up`.
+func (s *settings) policy(local bool) (kpa.Policy, error) {
 	base, faults := config.ParseAutoscaler(s.configMap, nil)
 	if len(faults) > 0 {
 		return kpa.Policy{}, config.Join(faults)
+	}
+	if local && !base.InitialScale.IsSet() {
+		base.InitialScale.V = 0
+		base.AllowZeroInitialScale.V = true
 	}
 	rev, faults := config.Resolve(config.Input{Autoscaler: base, Annotations: s.annotations, ContainerConcurrency: s.limit})
 	if len(faults) > 0 {
