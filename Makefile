@@ -33,3 +33,6 @@ $(LINT):
 
 test: ## go test -race on everything; holds the count against .ci/tests.min
 	$(GO) run ./internal/citest -suite unit -- $(GO) test -race -shuffle=on -timeout 10m ./...
+
+bench-deps: ## install the rivals that `rouse bench proxy` measures (Debian, Ubuntu; asks for root)
+	$(if $(filter 0,$(shell id -u)),,sudo) apt-get install -y --no-install-recommends haproxy nginx-light
