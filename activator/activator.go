@@ -26,7 +26,7 @@ const (
 // Router finds the revision that serves a request by what the client sent.
 type Router interface {
 	// Route returns false when nothing serves the request.
-	Route(x forward.Exchange) (identity.Key, bool)
+	Route(x forward.Exchange) (Route, bool)
 }
 
 // Config of an [Activator]. The zero value of a field means its default.
@@ -40,6 +40,10 @@ type Config struct {
 	StatPeriod time.Duration
 	// Name is this instance's name in stats.
 	Name string
+	// ColdStartHeader adds X-Rouse-Cold-Start: true to answers of requests that met no pod, and ServerTiming a
+	// Server-Timing entry to those that were parked.
+	ColdStartHeader bool
+	ServerTiming    bool
 }
 
 // Default returns the configuration with every zero field replaced by its default.
@@ -87,10 +91,20 @@ type Deps struct {
 
 // Observer counts. Its methods are called on the request path and must be cheap and not block.
 type Observer interface {
-	// Dispatched is called when a request that was parked got its pod.
-	Dispatched(rev identity.Revision, parked time.Duration)
-	// Done is called once per request that had a revision, with the last try's result.
-	Done(rev identity.Revision, res forward.Result, tries int, took time.Duration)
+	// Dispatched is called when a request that was parked got its pod; cold says that it met no pod.
+	Dispatched(rev identity.Revision, cold bool, parked time.Duration)
+	// Done is called once per request that had a revision.
+	Done(rev identity.Revision, o Outcome)
+}
+
+// Outcome is how a request ended.
+type Outcome struct {
+	// Result is that of the last try.
+	forward.Result
+	// Arrived is when the request came, Took how long it stayed, and Worked the part of it that the last pod had it.
+	Arrived      time.Time
+	Took, Worked time.Duration
+	Tries        int
 }
 
 // Activator is the data plane's front: see the package comment.
@@ -196,53 +210,62 @@ type handler struct {
 
 // ServeExchange implements forward.Handler.
 func (h *handler) ServeExchange(x forward.Exchange) {
-	r := h.route(x)
+	r, answer := h.route(x)
+	if h.standIn(x, answer, r) {
+		return
+	}
 	if r == nil {
 		x.Fail(fault.NoRoute, string(x.Host()), 0)
 		return
 	}
 	h.began(r, x.Received())
-	res, tries := h.dispatch(x, r)
-	r.load.Out(time.Now(), false)
+	o := h.dispatch(x, r)
+	now := time.Now()
+	r.load.Out(now, false)
 	if h.deps.Observer != nil {
-		h.deps.Observer.Done(r.id, res, tries, time.Since(x.Received()))
+		o.Arrived, o.Took = x.Received(), now.Sub(x.Received())
+		h.deps.Observer.Done(r.id, o)
 	}
 }
 
-func (h *handler) route(x forward.Exchange) *revision {
+func (h *handler) route(x forward.Exchange) (*revision, *Answer) {
 	revs := *h.revs.Load()
 	if h.trusted {
 		ns, name := x.Header(headerNamespace), x.Header(headerRevision)
 		if ns != nil && name != nil {
-			return revs[identity.Key{Namespace: string(ns), Name: string(name)}]
+			return revs[identity.Key{Namespace: string(ns), Name: string(name)}], nil
 		}
 	}
-	key, ok := h.deps.Router.Route(x)
+	to, ok := h.deps.Router.Route(x)
 	if !ok {
-		return nil
+		return nil, nil
 	}
-	return revs[key]
+	return revs[to.Revision], to.Answer
 }
 
 // dispatch gives the request to a pod, and to another as long as it is certain that none saw it.
-func (h *handler) dispatch(x forward.Exchange, r *revision) (forward.Result, int) {
+func (h *handler) dispatch(x forward.Exchange, r *revision) (o Outcome) {
 	x.Remove(headerNamespace)
 	x.Remove(headerRevision)
 	x.Set(headerProxy, proxyValue)
 	x.SetTimeouts(r.settings.Load().Timeouts)
-	for try := 1; ; try++ {
-		p, err := h.acquire(x, r, try > 1)
+	for {
+		p, err := h.acquire(x, r, o.Tries > 0)
 		if err != nil {
-			return h.refuse(x, r, err), try
+			o.Result = h.refuse(x, r, err)
+			return o
 		}
-		res := x.Forward(p.pool)
-		p.release(res.Cause == fault.ConnectFailed)
-		if !res.Retryable {
-			return res, try
+		o.Tries++
+		sent := time.Now()
+		o.Result = x.Forward(p.pool)
+		o.Worked = time.Since(sent)
+		p.release(o.Cause == fault.ConnectFailed)
+		if !o.Retryable {
+			return o
 		}
-		if try == h.cfg.Tries {
-			x.Fail(res.Cause, "after "+strconv.Itoa(try)+" tries", time.Second)
-			return res, try
+		if o.Tries == h.cfg.Tries {
+			x.Fail(o.Cause, "after "+strconv.Itoa(o.Tries)+" tries", time.Second)
+			return o
 		}
 	}
 }
@@ -254,30 +277,26 @@ func (h *handler) acquire(x forward.Exchange, r *revision, first bool) (*pod, er
 	if p != nil || err != nil {
 		return p, err
 	}
+	cold := r.cold()
 	x.SetWaitDeadline(x.Received().Add(r.settings.Load().QueueDeadline))
 	err = w.Wait()
 	x.SetWaitDeadline(time.Time{})
 	if err != nil {
 		return nil, err
 	}
+	parked := time.Since(x.Received())
+	h.announce(x, cold, parked)
 	if h.deps.Observer != nil {
-		h.deps.Observer.Dispatched(r.id, time.Since(x.Received()))
+		h.deps.Observer.Dispatched(r.id, cold, parked)
 	}
 	return w.Grant.(*pod), nil
 }
 
 // refuse answers a request that got no pod.
 func (h *handler) refuse(x forward.Exchange, r *revision, err error) forward.Result {
-	cause, detail := fault.Internal, err.Error()
-	var ref *refusal
-	switch {
-	case errors.As(err, &ref):
-		cause, detail = ref.cause, ref.detail
-	case errors.As(err, &cause):
-		detail = ""
-		if cause == fault.QueueDeadline {
-			detail = "rouse.dev/queue-deadline is " + r.settings.Load().QueueDeadline.String()
-		}
+	cause, detail := refusalOf(err)
+	if cause == fault.QueueDeadline {
+		detail = "rouse.dev/queue-deadline is " + r.settings.Load().QueueDeadline.String()
 	}
 	row := fault.Of(cause)
 	x.Fail(cause, detail, time.Second)

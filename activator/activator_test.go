@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/fault"
 	"github.com/rousehq/rouse/internal/forward"
@@ -22,9 +24,20 @@ var hello = identity.Revision{Namespace: "default", Name: "hello-00001", UID: "u
 // byHost routes the host "hello" and nothing else.
 type byHost struct{}
 
-func (byHost) Route(x forward.Exchange) (identity.Key, bool) {
-	return hello.Key(), string(x.Host()) == "hello"
+func (byHost) Route(x forward.Exchange) (Route, bool) {
+	to := Route{Revision: hello.Key()}
+	switch string(x.Path()) {
+	case "/healthz":
+		to.Answer = &Answer{When: WhileCold, Status: 204, Fields: []Field{{"X-Static", "yes"}}}
+	case "/wait":
+		to.Answer = &Answer{When: Placeholder, Status: 503, Body: "starting"}
+	case "/robots.txt":
+		to.Answer = &Answer{When: Always, Status: 200, Body: "none"}
+	}
+	return to, string(x.Host()) == "hello"
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // sink keeps every report.
 type sink struct {
@@ -331,6 +344,57 @@ func TestDrainingPodGetsNothingNew(t *testing.T) {
 		<-done
 		if uid != "b" || x.Status != 200 {
 			t.Errorf("the new request went to %q, the running one got %d; want b and 200", uid, x.Status)
+		}
+	})
+}
+
+// TestAnswersInsteadOfTheRevision checks when each fixed answer is given, and whether it wakes.
+func TestAnswersInsteadOfTheRevision(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			path             string
+			ready            bool
+			status, forwards int
+			wakes            bool
+		}{
+			{"/healthz", false, 204, 0, false},
+			{"/healthz", true, 200, 1, true},
+			{"/wait", false, 503, 0, true},
+			{"/wait", true, 200, 1, true},
+			{"/robots.txt", false, 200, 0, false},
+			{"/robots.txt", true, 200, 0, false},
+		} {
+			w := newWorld(t, settings())
+			if c.ready {
+				w.pod("a", endpoint.Ready)
+			}
+			x := forwardtest.New("hello")
+			x.TargetV = c.path
+			w.Handler(false).ServeExchange(x)
+			if x.Status != c.status || x.Forwards != c.forwards || (len(w.stats.all) > 0) != c.wakes {
+				t.Errorf("%s, ready %v: %d, %d forwards, %d reports; want %d, %d, wakes %v",
+					c.path, c.ready, x.Status, x.Forwards, len(w.stats.all), c.status, c.forwards, c.wakes)
+			}
+		}
+	})
+}
+
+func TestColdStartIsAnnounced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings())
+		w.cfg.ColdStartHeader, w.cfg.ServerTiming = true, true
+		x := forwardtest.New("hello")
+		done := w.serve(x)
+		time.Sleep(20 * time.Millisecond)
+		w.pod("a", endpoint.Ready)
+		<-done
+		if x.ResponseEdits[headerColdStart] != "true" || x.ResponseEdits[headerServerTiming] != "parked;dur=20.00" {
+			t.Errorf("response headers = %v, want the cold start and 20 ms parked", x.ResponseEdits)
+		}
+		warm := forwardtest.New("hello")
+		<-w.serve(warm)
+		if len(warm.ResponseEdits) != 0 {
+			t.Errorf("a warm request's response headers = %v, want none", warm.ResponseEdits)
 		}
 	})
 }

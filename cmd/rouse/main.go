@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -33,7 +34,7 @@ func run(args []string, signals <-chan os.Signal, stdin io.Reader, stdout, stder
 		case <-ctx.Done():
 			return
 		}
-		<-signals
+		awaitSecond(signals)
 		close(cut)
 	}()
 	root := newRoot(cut)
@@ -46,6 +47,20 @@ func run(args []string, signals <-chan os.Signal, stdin io.Reader, stdout, stder
 		return 1
 	}
 	return 0
+}
+
+// sameWish is how close two signals are that one hand sent: a terminal signals the whole process group, and so do
+// programs such as timeout(1) besides the process itself.
+const sameWish = 300 * time.Millisecond
+
+// awaitSecond returns when somebody asks again.
+func awaitSecond(signals <-chan os.Signal) {
+	first := time.Now()
+	for range signals {
+		if time.Since(first) > sameWish {
+			return
+		}
+	}
 }
 
 func newRoot(cut <-chan struct{}) *cobra.Command {
@@ -86,8 +101,11 @@ func newUp(cut <-chan struct{}) *cobra.Command {
 	f.StringVar(&o.Images, "images", "", "folder of programs: registry/NAME:tag runs FOLDER/NAME")
 	f.StringArrayVar(&o.Set, "set", nil, "KEY=VALUE: override a setting of every service, such as max-scale=5 (repeatable)")
 	f.StringVar(&o.Data, "data", dataDir(), "folder for the history of what was applied and the socket of apply, status, logs and stop; empty for neither")
+	f.StringVar(&o.Record, "record", "", "[SERVICE=]FILE: record what happens to a service, for rouse simulate --recorded FILE")
 	f.BoolVar(&o.Strict, "strict", false, "refuse manifests with kinds or fields that are not built, instead of warning")
 	f.IntVar(&o.QueueTotal, "queue-total", o.QueueTotal, "parked requests of all services together, at most")
+	f.BoolVar(&o.ColdStartHeader, "cold-start-header", false, "add X-Rouse-Cold-Start to answers of requests that met no process")
+	f.BoolVar(&o.ServerTiming, "server-timing", false, "add Server-Timing to answers of requests that were parked")
 	f.StringVar(&o.Domain, "domain", o.Domain, "public domain of the services' hosts")
 	f.DurationVar(&o.Grace, "grace", o.Grace, "how long requests in flight may take at the end")
 	f.BoolVarP(&o.Verbose, "verbose", "v", false, "show what the applications write")

@@ -34,6 +34,8 @@ type fleet struct {
 	mu       sync.Mutex
 	services map[string]*deployment // by namespace/name; guarded by mu
 	changed  chan struct{}          // capacity 1: a rollout may have a next step
+
+	interceptors []manifest.InterceptorRoute // guarded by mu
 }
 
 // deployment is one service. Guarded by the fleet's lock.
@@ -75,6 +77,12 @@ func (f *fleet) apply(in intake, first bool) ([]Change, error) {
 			continue
 		}
 		changes = append(changes, c)
+	}
+	for _, ir := range in.interceptors {
+		f.interceptors = slices.DeleteFunc(f.interceptors, func(old manifest.InterceptorRoute) bool {
+			return old.Namespace == ir.Namespace && old.Name == ir.Name
+		})
+		f.interceptors = append(f.interceptors, ir)
 	}
 	errs = append(errs, f.reroute(time.Now()))
 	return changes, errors.Join(errs...)
@@ -156,6 +164,7 @@ func (f *fleet) traffic(s *manifest.Service, d *deployment, latest *planned, fir
 		return nil, err
 	}
 	for _, missing := range diags {
+		missing.Severity = manifest.Warning
 		fmt.Fprintf(f.stack.o.Stderr, "%s; its share goes to the latest revision\n", missing.String())
 	}
 	rows := make([]row, 0, len(targets)+1)
@@ -261,11 +270,19 @@ func (d *deployment) routed(id identity.Revision) bool {
 // the lock.
 func (f *fleet) reroute(now time.Time) error {
 	var routes []route.Route
+	var answers []route.Answer
 	for _, key := range slices.Sorted(maps.Keys(f.services)) {
 		d := f.services[key]
 		shares, _ := d.shares(now)
 		s := &d.service
-		routes = append(routes, f.domains.Routes(s.Namespace, s.Name, s.ClusterLocal, shares)...)
+		own := f.domains.Routes(s.Namespace, s.Name, s.ClusterLocal, shares)
+		routes = append(routes, own...)
+		for i := range f.interceptors {
+			if ir := &f.interceptors[i]; len(own) > 0 && ir.Namespace == s.Namespace && ir.Service == s.Name {
+				more, fixed := ir.Routes(own[0])
+				routes, answers = append(routes, more...), append(answers, fixed...)
+			}
+		}
 		for _, p := range d.revisions {
 			to := kpa.Unreachable
 			if d.routed(p.config.ID) {
@@ -280,7 +297,7 @@ func (f *fleet) reroute(now time.Time) error {
 	case f.changed <- struct{}{}:
 	default:
 	}
-	return f.stack.router.swap(routes)
+	return f.stack.router.swap(routes, answers)
 }
 
 // observe lets a move go on when its revision is ready.
@@ -374,6 +391,7 @@ func (f *fleet) find(service string) (*deployment, error) {
 func (s *stack) adopt(p *planned) error {
 	id := p.config.ID
 	s.narrator.name(id, p.service.Name)
+	s.tape.follow(id, p.service.Name)
 	s.activator.Put(id, activator.Settings{
 		ContainerConcurrency: p.config.ContainerConcurrency.V,
 		QueueLimit:           p.config.QueueLimit.V,

@@ -32,10 +32,16 @@ type Options struct {
 	// Data is a folder for the history of what was applied and for the socket of `rouse apply` and its kin; empty for
 	// neither.
 	Data string
+	// Record writes what happens to a service to a file, for `rouse simulate --recorded`: SERVICE=FILE, or FILE for
+	// the first service.
+	Record string
 	// Strict refuses what is not built instead of warning.
 	Strict bool
 	// QueueTotal bounds the parked requests of all revisions.
 	QueueTotal int
+	// ColdStartHeader and ServerTiming tell clients what the activator did with their request.
+	ColdStartHeader bool
+	ServerTiming    bool
 	// Domain is the public domain of service hosts.
 	Domain string
 	// Grace bounds how long requests in flight may take at the end.

@@ -24,18 +24,19 @@ type planned struct {
 
 // intake is what one reading of manifests gave.
 type intake struct {
-	services []manifest.Service
-	base     config.Autoscaler
-	sources  []manifest.Source
+	services     []manifest.Service
+	interceptors []manifest.InterceptorRoute
+	base         config.Autoscaler
+	sources      []manifest.Source
 }
 
 // read decodes manifests. Warnings are returned; with errors nothing may run.
 func (p *planner) read(sources []manifest.Source) (intake, manifest.Diagnostics, error) {
-	set, diags := manifest.Load(sources, manifest.Options{Strict: p.o.Strict, Images: &p.images})
+	set, diags := manifest.Load(sources, manifest.Options{Strict: p.o.Strict, Images: &p.images, InterceptorRoutes: true})
 	if err := diags.Err(); err != nil {
 		return intake{}, diags.Warnings(), err
 	}
-	return intake{set.Services, set.Autoscaler(), sources}, diags.Warnings(), nil
+	return intake{set.Services, set.InterceptorRoutes, set.Autoscaler(), sources}, diags.Warnings(), nil
 }
 
 // planner turns services into revisions that can run.

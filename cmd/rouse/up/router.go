@@ -1,10 +1,11 @@
 package up
 
 import (
+	"strings"
 	"sync/atomic"
 
+	"github.com/rousehq/rouse/activator"
 	"github.com/rousehq/rouse/internal/forward"
-	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/route"
 )
 
@@ -13,9 +14,9 @@ type router struct {
 	table atomic.Pointer[route.Table]
 }
 
-// swap puts new routes in force; the sequences that keep percentages go on.
-func (r *router) swap(routes []route.Route) error {
-	table, err := route.Build(route.Config{Routes: routes}, r.table.Load())
+// swap puts new routes and answers in force; the sequences that keep percentages go on.
+func (r *router) swap(routes []route.Route, answers []route.Answer) error {
+	table, err := route.Build(route.Config{Routes: routes, Answers: answers}, r.table.Load())
 	if err != nil {
 		return err
 	}
@@ -24,11 +25,39 @@ func (r *router) swap(routes []route.Route) error {
 }
 
 // Route implements activator.Router.
-func (r *router) Route(x forward.Exchange) (identity.Key, bool) {
+func (r *router) Route(x forward.Exchange) (activator.Route, bool) {
 	table := r.table.Load()
 	if table == nil {
-		return identity.Key{}, false
+		return activator.Route{}, false
 	}
 	t, ok := table.Next(x.Host(), x.Path(), x.Header)
-	return t.Revision.Key(), ok
+	to := activator.Route{Revision: t.Revision.Key()}
+	if t.Answer != nil {
+		to.Answer = answer(t.Answer)
+	}
+	return to, ok
+}
+
+// answer hands a fixed response of the table to the activator. They are rare, and short-lived ones cost nothing.
+func answer(a *route.Answer) *activator.Answer {
+	out := &activator.Answer{When: when(a.Mode), Status: a.Status, Body: string(a.Body)}
+	for _, f := range a.Header {
+		if strings.EqualFold(f.Name, "Content-Type") {
+			out.ContentType = f.Value
+			continue
+		}
+		out.Fields = append(out.Fields, activator.Field{Name: f.Name, Value: f.Value})
+	}
+	return out
+}
+
+func when(m route.Mode) activator.When {
+	switch m {
+	case route.WhileCold:
+		return activator.WhileCold
+	case route.Placeholder:
+		return activator.Placeholder
+	case route.Always:
+	}
+	return activator.Always
 }

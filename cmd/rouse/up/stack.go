@@ -45,6 +45,7 @@ type stack struct {
 	public    *forward.Server
 	trusted   *forward.Server
 	admin     *admin
+	tape      *tape
 
 	background sync.WaitGroup // removals of revisions
 }
@@ -90,6 +91,10 @@ func build(o *Options, p *planner) (*stack, error) {
 		narrator: &narrator{out: o.Stdout, services: map[identity.Revision]string{}},
 	}
 	s.fleet = newFleet(s, p)
+	var err error
+	if s.tape, err = newTape(o.Record); err != nil {
+		return nil, err
+	}
 	for _, step := range []func() error{s.buildLoop, s.buildAdmin, s.buildRunner, s.buildActivator} {
 		if err := step(); err != nil {
 			return nil, err
@@ -100,7 +105,7 @@ func build(o *Options, p *planner) (*stack, error) {
 
 func (s *stack) buildLoop() (err error) {
 	s.loop, err = control.New(control.Config{}, control.Deps{
-		Pods: s.book, Observer: s.narrator.scaling, Log: s.log, Registerer: s.registry,
+		Pods: s.book, Observer: s.observeScaling, Log: s.log, Registerer: s.registry,
 	})
 	return err
 }
@@ -132,8 +137,10 @@ func (s *stack) buildRunner() (err error) {
 }
 
 func (s *stack) buildActivator() (err error) {
-	s.activator, err = activator.New(activator.Config{QueueTotal: s.o.QueueTotal}, activator.Deps{
-		Router: s.router, NewPool: newPool, Stats: s.loop,
+	s.activator, err = activator.New(activator.Config{
+		QueueTotal: s.o.QueueTotal, ColdStartHeader: s.o.ColdStartHeader, ServerTiming: s.o.ServerTiming,
+	}, activator.Deps{
+		Router: s.router, NewPool: newPool, Stats: s.loop, Observer: s,
 	})
 	if err != nil {
 		return err
@@ -151,9 +158,21 @@ func newPool(e endpoint.Endpoint) *forward.Pool {
 	return forward.NewPool(forward.PoolConfig{Addr: e.Pod.Addr, Protocol: e.Protocol, NotAdmitted: e.Sidecar})
 }
 
+func (s *stack) observeScaling(e control.Event) {
+	s.narrator.scaling(e)
+	s.tape.decision(e, s.book.Snapshot(e.Revision))
+}
+
+// Dispatched implements activator.Observer.
+func (s *stack) Dispatched(identity.Revision, bool, time.Duration) {}
+
+// Done implements activator.Observer.
+func (s *stack) Done(rev identity.Revision, o activator.Outcome) { s.tape.request(rev, o) }
+
 // observePods narrates, and lets waiters fail when a revision cannot start.
 func (s *stack) observePods(e localpods.Event) {
 	s.narrator.pod(e)
+	s.tape.pod(e)
 	switch e.Kind {
 	case localpods.Failing:
 		s.activator.Fail(e.Revision, e.Reason)
@@ -213,7 +232,7 @@ func (s *stack) run(ctx context.Context, in intake, cut <-chan struct{}) error {
 	end()
 	parts.Wait()
 	s.background.Wait()
-	return err
+	return errors.Join(err, s.tape.close())
 }
 
 // begin brings up what was applied before, as far as the manifests still name it, and then the manifests.
