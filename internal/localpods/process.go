@@ -95,7 +95,8 @@ type process struct {
 func startProcess(sp *spawner, c command) (*process, error) {
 	cmd := exec.Command(c.argv[0], c.argv[1:]...)
 	cmd.Env, cmd.Dir = c.env, c.dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	pidfd := -1
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, PidFD: &pidfd}
 	outR, outW, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -121,20 +122,20 @@ func startProcess(sp *spawner, c command) (*process, error) {
 	if self, err := procfs.Read(p.pid); err == nil {
 		p.birth = self.Start
 	}
-	go p.wait(c, outR, errR)
+	go p.wait(c, pidfd, outR, errR)
 	return p, nil
 }
 
 // wait owns the process until it is gone. The program is left a zombie while its tree is killed, so that its number
 // cannot be given to a stranger meanwhile.
-func (p *process) wait(c command, stdout, stderr io.ReadCloser) {
+func (p *process) wait(c command, pidfd int, stdout, stderr io.ReadCloser) {
 	var readers sync.WaitGroup
 	readers.Go(func() { readLines(stdout, c.max, func(s string) { c.line(false, s) }) })
 	readers.Go(func() { readLines(stderr, c.max, func(s string) { c.line(true, s) }) })
 	read := make(chan struct{})
 	go func() { readers.Wait(); close(read) }()
 
-	awaitZombie(p.pid)
+	awaitZombie(p.pid, pidfd)
 	close(p.exited)
 	p.killTree()
 	err := p.cmd.Wait()
@@ -151,12 +152,29 @@ func (p *process) wait(c command, stdout, stderr io.ReadCloser) {
 	close(p.gone)
 }
 
-// awaitZombie blocks until the child has ended, and leaves it to be waited for.
-func awaitZombie(pid int) {
-	for {
-		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
+// awaitZombie blocks until the child has ended, and leaves it to be waited for. A pidfd wakes it through the runtime's
+// poller, so that a hundred pods do not hold a hundred threads.
+func awaitZombie(pid, pidfd int) {
+	if pidfd >= 0 {
+		_ = unix.SetNonblock(pidfd, true) // failing that, the read below blocks a thread, and is right all the same
+		f := os.NewFile(uintptr(pidfd), "pidfd")
+		defer f.Close()
+		conn, err := f.SyscallConn()
+		if err == nil && conn.Read(func(fd uintptr) bool { return ended(unix.P_PIDFD, int(fd)) }) == nil {
 			return
+		}
+	}
+	for !ended(unix.P_PID, pid) { // a kernel before 5.4: waits in the system call
+		continue
+	}
+}
+
+// ended says whether the child is a zombie. It only comes back with false when the wait is not to block.
+func ended(kind, id int) bool {
+	for {
+		err := unix.Waitid(kind, id, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return !errors.Is(err, unix.EAGAIN)
 		}
 	}
 }
