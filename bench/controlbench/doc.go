@@ -7,8 +7,9 @@
 // from getrusage. What is behind the loop (pods, scale targets) costs nothing: targets accept at once.
 //
 // Knative's part is a program in a module of its own (bench/peers/autoscaler), which is built and run after ours: its
-// MultiScaler, collector, windows and decision for the same revisions; scraping answers from memory, so that only its
-// bookkeeping is counted and none of its HTTP.
+// MultiScaler, collector, windows and decision. Either side runs twice: as it collects (our streams, its HTTP scrapes),
+// and with reports that are at hand in the process, where only bookkeeping and decisions are left. Knative's scrapes of
+// all pods would not fit a small machine, so it scrapes for fewer revisions, and CPU is compared per revision.
 //
 // Concurrency: one run at a time per process; [BenchMain] returns when everything that it started has ended.
 package controlbench

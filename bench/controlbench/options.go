@@ -18,6 +18,7 @@ type options struct {
 	json      string
 	knative   bool
 	peers     string
+	scrape    int    // revisions whose pods Knative scrapes over HTTP
 	producers string // role of a child: where to connect to
 }
 
@@ -28,11 +29,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.IntVar(&o.revisions, "revisions", 10_000, "how many revisions")
 	fs.IntVar(&o.pods, "pods", 3, "pods per revision; each reports once per second")
 	fs.IntVar(&o.streams, "streams", 1000, "websockets that carry the reports, each those of an equal share of the pods")
-	fs.DurationVar(&o.warmup, "warmup", 10*time.Second, "how long to run before measuring")
-	fs.DurationVar(&o.duration, "duration", 20*time.Second, "how long to measure")
+	fs.DurationVar(&o.warmup, "warmup", 5*time.Second, "how long each contender runs before measuring")
+	fs.DurationVar(&o.duration, "duration", 10*time.Second, "how long each contender is measured")
 	fs.StringVar(&o.json, "json", "", "write the result to this file as JSON")
 	fs.BoolVar(&o.knative, "knative", true, "run Knative's autoscaler on the same work too; the first time its module is downloaded and built")
 	fs.StringVar(&o.peers, "peers", "bench/peers/autoscaler", "where the module with Knative's autoscaler is")
+	fs.IntVar(&o.scrape, "scrape", 300, "revisions whose pods Knative scrapes over HTTP; all would not fit this machine")
 	fs.StringVar(&o.producers, "producers", "", "internal: play the producers and connect to this address")
 	if err := fs.Parse(args); err != nil {
 		return o, err
@@ -50,6 +52,9 @@ func (o options) validate() error {
 	}
 	if o.streams < 1 || o.streams > o.revisions*o.pods {
 		errs = append(errs, fmt.Errorf("--streams must be in [1, %d], the number of pods", o.revisions*o.pods))
+	}
+	if o.scrape < 1 {
+		errs = append(errs, errors.New("--scrape must be at least 1"))
 	}
 	if o.duration < time.Second {
 		errs = append(errs, errors.New("--duration must be at least 1s"))

@@ -23,6 +23,7 @@ import (
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/statstream"
+	"github.com/rousehq/rouse/metrics"
 )
 
 // Result is what a contender took for the work.
@@ -59,6 +60,8 @@ type lag struct {
 	n    uint64
 }
 
+func newLag() *lag { return &lag{hist: hdrhistogram.New(1, 60_000_000, 3)} }
+
 func (l *lag) record(d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -73,27 +76,21 @@ type bench struct {
 	o       options
 	book    endpoint.Book
 	target  target
-	lag     lag
+	lag     *lag
 	loop    *control.Loop
 	handler *statstream.Handler
+	here    atomic.Uint64 // reports that were at hand
 }
 
-// runOurs measures our loop.
-func runOurs(ctx context.Context, o options, stderr io.Writer) (Result, error) {
-	b := &bench{o: o, lag: lag{hist: hdrhistogram.New(1, 60_000_000, 3)}}
+// runOurs measures our loop, with reports that come over streams or are at hand in the process.
+func runOurs(ctx context.Context, o options, streams bool, stderr io.Writer) (Result, error) {
+	b := &bench{o: o, lag: newLag()}
 	b.publish()
 	empty := heap()
-	var err error
-	if b.loop, err = control.New(control.Config{}, control.Deps{Pods: &b.book, Lag: b.lag.record}); err != nil {
-		return Result{}, err
-	}
-	if err := b.populate(); err != nil {
+	if err := b.begin(); err != nil {
 		return Result{}, err
 	}
 	own := heap() - empty
-	if b.handler, err = statstream.NewHandler(statstream.HandlerConfig{Sink: b.loop}); err != nil {
-		return Result{}, err
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop, addr, err := b.serve(ctx)
@@ -101,15 +98,35 @@ func runOurs(ctx context.Context, o options, stderr io.Writer) (Result, error) {
 		return Result{}, err
 	}
 	defer stop()
-	child, err := startProducers(ctx, o, addr, stderr)
+	var end func()
+	if streams {
+		end, err = startProducers(ctx, o, addr, stderr)
+	} else {
+		end = b.produceHere(ctx)
+	}
 	if err != nil {
 		return Result{}, err
 	}
-	defer child()
+	defer end()
 	res, err := b.measure(ctx)
+	res.Contender = "rouse (streams)"
+	if !streams {
+		res.Contender = "rouse (memory)"
+	}
 	res.Bytes = float64(own) / float64(o.revisions)
 	res.BytesStream = float64(heap()-empty) / float64(o.revisions)
 	return res, err
+}
+
+// begin makes the loop with its revisions and the handler.
+func (b *bench) begin() (err error) {
+	if b.loop, err = control.New(control.Config{}, control.Deps{Pods: &b.book, Lag: b.lag.record}); err != nil {
+		return err
+	}
+	if b.handler, err = statstream.NewHandler(statstream.HandlerConfig{Sink: b.loop}); err != nil {
+		return err
+	}
+	return b.populate()
 }
 
 // publish makes the pods, all ready.
@@ -184,6 +201,47 @@ func startProducers(ctx context.Context, o options, addr string, stderr io.Write
 	}, nil
 }
 
+// produceHere reports for all pods once per second, a hundredth of them at a time, without a stream.
+func (b *bench) produceHere(ctx context.Context) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	const parts = 100
+	templates := make([]metrics.Message, b.o.revisions*b.o.pods)
+	for n := range templates {
+		templates[n] = report(n/b.o.pods, n%b.o.pods, time.Now())
+	}
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(time.Second / parts)
+		defer tick.Stop()
+		for part := 0; ctx.Err() == nil; part = (part + 1) % parts {
+			select {
+			case <-ctx.Done():
+				return
+			case now := <-tick.C:
+				b.reportPart(templates, part, parts, now)
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+func (b *bench) reportPart(templates []metrics.Message, part, parts int, now time.Time) {
+	for n := part; n < len(templates); n += parts {
+		m := &templates[n]
+		m.Stat.AverageConcurrency = load(n/b.o.pods, now)
+		m.Stat.RequestCount = 10 * m.Stat.AverageConcurrency
+		b.loop.Report(*m)
+		b.here.Add(1)
+	}
+}
+
+// reports is how many have arrived.
+func (b *bench) reports() uint64 { return b.handler.Counts().Reports + b.here.Load() }
+
 // commandPrefix is what the arguments of this process begin with before the flags of the bench: its subcommands.
 func commandPrefix() []string {
 	var prefix []string
@@ -202,7 +260,7 @@ func (b *bench) measure(ctx context.Context) (Result, error) {
 	if err := wait(ctx, b.o.warmup); err != nil {
 		return Result{}, err
 	}
-	reports, applied, cpu, at := b.handler.Counts().Reports, b.target.applied.Load(), cpuTime(), time.Now()
+	reports, applied, cpu, at := b.reports(), b.target.applied.Load(), cpuTime(), time.Now()
 	b.lag.mu.Lock()
 	b.lag.on = true
 	b.lag.mu.Unlock()
@@ -211,12 +269,12 @@ func (b *bench) measure(ctx context.Context) (Result, error) {
 	}
 	seconds := time.Since(at).Seconds()
 	used := (cpuTime() - cpu).Seconds()
-	rate := float64(b.handler.Counts().Reports-reports) / seconds
+	rate := float64(b.reports()-reports) / seconds
 	b.lag.mu.Lock()
 	defer b.lag.mu.Unlock()
 	b.lag.on = false
 	res := Result{
-		Contender: "rouse", Revisions: b.o.revisions, Pods: b.o.pods, Seconds: seconds, CoreShare: used / seconds,
+		Revisions: b.o.revisions, Pods: b.o.pods, Seconds: seconds, CoreShare: used / seconds,
 		Reports: rate, Decisions: float64(b.lag.n) / seconds, Applied: float64(b.target.applied.Load()-applied) / seconds,
 		LagP50Ms: quantile(b.lag.hist, 50), LagP99Ms: quantile(b.lag.hist, 99), LagMaxMs: quantile(b.lag.hist, 100),
 	}
