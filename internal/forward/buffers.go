@@ -7,7 +7,9 @@ import (
 
 // bigSize is the size of the buffers that bytes in motion are read into. One is held only while its bytes are
 // being passed on, never while waiting for more, so that few exist: about one per running goroutine.
-const bigSize = 64 << 10
+//
+// A little more than 64 KiB lets a response of that size and its head need one read and one write.
+const bigSize = 68 << 10
 
 // smallest and largest kept buffer: heads and replayable bodies.
 const (
