@@ -82,6 +82,36 @@ func (r *Recording) phases() (tick, report int64) {
 	return tick, report
 }
 
+// decisionNear returns when the recording decided around an instant, or that instant.
+func (r *Recording) decisionNear(at int64) int64 {
+	tolerance := time.Duration(float64(clockTolerance) * float64(time.Second))
+	i, _ := slices.BinarySearchFunc(r.Decisions, time.Duration(at)-tolerance,
+		func(d RecordedDecision, t time.Duration) int { return cmp.Compare(d.At, t) })
+	if i < len(r.Decisions) && r.Decisions[i].At <= time.Duration(at)+tolerance {
+		return int64(r.Decisions[i].At)
+	}
+	return at
+}
+
+// startDelays returns, for each start, how long after the decision that asked for it the pod was ready. Where starts
+// queue up, that is longer than the start itself.
+func (r *Recording) startDelays() []time.Duration {
+	delays := make([]time.Duration, len(r.Starts))
+	next := 0
+	var asked time.Duration
+	for i, start := range r.Starts {
+		for next < len(r.Decisions) && r.Decisions[next].At <= start.At {
+			asked = r.Decisions[next].At
+			next++
+		}
+		delays[i] = start.Took
+		if next > 0 {
+			delays[i] = start.At + start.Took - asked
+		}
+	}
+	return delays
+}
+
 // initialPods is how many pods were asked for before anything was decided or arrived.
 func (r *Recording) initialPods() int {
 	n := 0

@@ -49,13 +49,15 @@ type sim struct {
 	more    bool
 	work    *rand.Rand
 	startup *rand.Rand
-	started int // pods asked for so far
+	started int             // pods asked for so far
+	delays  []time.Duration // of the starts of a recording
 
 	queue  fifo
 	fleet  fleet
 	events events
 	report int64 // when the next report is due
 	tick   int64 // when the next decision is due
+	beat   int64 // when it would be due on an exact clock
 
 	stats    *metrics.RequestStats
 	pushed   bool // the first request of the period was reported at once
@@ -91,7 +93,9 @@ func newSim(cfg *Config) *sim {
 	if rec := cfg.Load.Recording; rec != nil {
 		s.tick, s.report = rec.phases()
 		initial = rec.initialPods()
+		s.delays = rec.startDelays()
 	}
+	s.beat = s.tick
 	s.coming, s.more = s.load.next()
 	// A new revision has its initial pods before anything is measured.
 	s.scale(initial)
@@ -118,7 +122,7 @@ func (s *sim) run() {
 		case s.report == next:
 			s.measure()
 		default:
-			s.tick += decideEvery
+			s.scheduleTick()
 			s.decide()
 		}
 	}
@@ -232,6 +236,16 @@ func (s *sim) record(concurrency, requests float64) {
 	s.windows[kpa.RPS].Record(s.instant(), requests)
 }
 
+// scheduleTick sets when to decide next. A real clock is some milliseconds off now and then, and rules with a sharp edge
+// notice: where a recording has a decision near the exact time, that is the time.
+func (s *sim) scheduleTick() {
+	s.beat += decideEvery
+	s.tick = s.beat
+	if rec := s.cfg.Load.Recording; rec != nil {
+		s.tick = max(s.now, rec.decisionNear(s.beat))
+	}
+}
+
 func (s *sim) decide() {
 	o := s.observe()
 	d := kpa.Decide(&s.cfg.Policy, &s.state, &o, s.instant())
@@ -290,8 +304,8 @@ func (s *sim) scale(to int) {
 func (s *sim) startupTime() int64 {
 	n := s.started
 	s.started++
-	if rec := s.cfg.Load.Recording; rec != nil && len(rec.Starts) > 0 {
-		return int64(rec.Starts[min(n, len(rec.Starts)-1)].Took)
+	if len(s.delays) > 0 {
+		return int64(s.delays[min(n, len(s.delays)-1)])
 	}
 	took := int64(s.fleet.starting) * int64(s.cfg.Service.StartupPerPod)
 	if s.cfg.Service.Startup != nil {
