@@ -60,6 +60,7 @@ func replayMarkers(t *testing.T, s *stand) {
 			t.Fatal(err)
 		}
 	}
+	await(t, "both markers", func() bool { return logEnd(t, s.broker, topic, 0) == 4 })
 	put(t, s.broker, topic, record(0, "", "x"))
 	target := newSink(t, nil)
 	cfg := config(s.broker, topic, target.url)

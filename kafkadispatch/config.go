@@ -81,6 +81,8 @@ type Config struct {
 	// KeyType and Overrides shape the events.
 	KeyType   event.KeyType
 	Overrides map[string]string
+	// StripErrors takes the extensions that dead letters have off the events: for sending them again.
+	StripErrors bool
 	// CommitEvery and CommitRecords: a commit is due after the time, or after so many finished records.
 	CommitEvery   time.Duration
 	CommitRecords int

@@ -151,6 +151,7 @@ func (l *poller) event(ev kafka.Event) error {
 		defer l.d.mu.Unlock()
 		if p := l.partition(&tp); p != nil {
 			p.Skip(int64(tp.Offset))
+			p.ended = true
 		}
 	case *kafka.Message:
 		return l.trouble(e.TopicPartition.Error)

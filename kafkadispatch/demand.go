@@ -62,6 +62,18 @@ func (d *Dispatcher) Demand() Demand {
 	return out
 }
 
+// AtEnd says whether the end of every assigned partition has been seen since its assignment, and there is one.
+func (d *Dispatcher) AtEnd() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.parts {
+		if !p.ended {
+			return false
+		}
+	}
+	return len(d.parts) > 0
+}
+
 // counters are the dispatcher's totals since its start.
 type counters struct {
 	received, skipped, tries, delivered, retries   atomic.Int64

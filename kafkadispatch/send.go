@@ -95,6 +95,11 @@ func (d *Dispatcher) mapTask(w *worker, t *task) {
 	}
 	w.ev.Reset()
 	d.mapper.Map(&w.ev, &w.rec)
+	if d.cfg.StripErrors {
+		for _, name := range [...]string{"knativeerrordest", "knativeerrorcode", "knativeerrordata"} {
+			w.ev.Remove(name)
+		}
+	}
 }
 
 // encode puts an event into the worker's next request.

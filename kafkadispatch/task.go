@@ -26,6 +26,7 @@ type partition struct {
 	fenced atomic.Bool // set when the partition is taken away: no try may begin
 	paused bool        // poll loop only
 	reason order.Reason
+	ended  bool // the log's end was seen once
 }
 
 // task is one record with its state. Between Take and Finish or Park it belongs to the worker.

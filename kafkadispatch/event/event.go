@@ -10,6 +10,7 @@ package event
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -74,6 +75,11 @@ func (e *Event) set(name string, kind Kind, from int, buf []byte) {
 func (e *Event) add(name string, kind Kind, from int, buf []byte) {
 	e.buf = buf
 	e.attrs = append(e.attrs, attr{name: name, from: from, to: len(buf), kind: kind})
+}
+
+// Remove takes an attribute off.
+func (e *Event) Remove(name string) {
+	e.attrs = slices.DeleteFunc(e.attrs, func(a attr) bool { return a.name == name })
 }
 
 // Get returns an attribute's value, or "".

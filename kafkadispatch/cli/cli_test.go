@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"go.uber.org/goleak"
+
+	"github.com/rousehq/rouse/internal/kafkabroker"
+	"github.com/rousehq/rouse/kafkadispatch"
+	"github.com/rousehq/rouse/kafkadispatch/sink"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
+}
+
+// target is an HTTP sink that keeps bodies and headers, and answers with a status.
+type target struct {
+	url    string
+	mu     sync.Mutex
+	bodies []string
+	errs   int // requests that carried knativeerrordest
+}
+
+func newTarget(t *testing.T, status int) *target {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &target{url: "http://" + ln.Addr().String() + "/"}
+	srv := &fasthttp.Server{CloseOnShutdown: true, Handler: func(c *fasthttp.RequestCtx) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.bodies = append(s.bodies, string(c.PostBody()))
+		if len(c.Request.Header.Peek("ce-knativeerrordest")) > 0 {
+			s.errs++
+		}
+		c.SetStatusCode(status)
+	}}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(ln) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = srv.ShutdownWithContext(ctx)
+		<-done
+	})
+	return s
+}
+
+func mustRun(t *testing.T, what string, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+// One story: records go in, come out, fail into a dead letter topic, show as lag, and are sent again.
+func TestCommands(t *testing.T) {
+	b, err := kafkabroker.Start(kafkabroker.Config{Topics: map[string]int{"t": 2, "dead": 1}})
+	mustRun(t, "broker", err)
+	t.Cleanup(b.Close)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	var out, errs bytes.Buffer
+	mustRun(t, "produce", Produce(ctx, []string{"-bootstrap", b.String(), "-key-separator", ":", "-header", "h=v", "t"},
+		strings.NewReader("a:1\nb:2\nc:3\n"), &out, &errs))
+	mustRun(t, "consume", Consume(ctx, []string{"-bootstrap", b.String(), "t"}, &out, &errs))
+	for _, want := range []string{"3 records", "\ta\t1\n", "\tb\t2\n", "\tc\t3\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("output %q lacks %q", out.String(), want)
+		}
+	}
+	out.Reset()
+	mustRun(t, "lag", Lag(ctx, []string{"-bootstrap", b.String(), "-group", "g", "t"}, &out, &errs))
+	if !strings.HasSuffix(strings.TrimSpace(out.String()), " 3") {
+		t.Errorf("lag printed %q, want a total of 3", out.String())
+	}
+	fail(ctx, t, b)
+	out.Reset()
+	mustRun(t, "lag", Lag(ctx, []string{"-bootstrap", b.String(), "-group", "g", "t"}, &out, &errs))
+	if !strings.HasSuffix(strings.TrimSpace(out.String()), " 0") {
+		t.Errorf("lag printed %q, want a total of 0", out.String())
+	}
+	good := newTarget(t, 202)
+	out.Reset()
+	mustRun(t, "replay", ReplayDeadLetters(ctx, []string{"-bootstrap", b.String(), "-sink", good.url, "dead"}, &out, &errs))
+	good.mu.Lock()
+	defer good.mu.Unlock()
+	if len(good.bodies) != 3 || good.errs != 0 || !strings.HasPrefix(out.String(), "3 dead letters sent again, 0 left") {
+		t.Errorf("replay sent %q with %d error extensions and said %q", good.bodies, good.errs, out.String())
+	}
+}
+
+// fail runs a dispatcher whose sink refuses everything.
+func fail(ctx context.Context, t *testing.T, b *kafkabroker.Broker) {
+	t.Helper()
+	bad := newTarget(t, 400)
+	c := kafkadispatch.DefaultConfig()
+	c.Namespace, c.Name = "ns", "n"
+	c.Kafka.Bootstrap, c.Kafka.Topics, c.Kafka.Group, c.Kafka.InitialOffset = b.Bootstrap(), []string{"t"}, "g", kafkadispatch.Earliest
+	c.Sink = sink.Config{URL: bad.url}
+	c.DeadLetter.Topic = "dead"
+	d, err := kafkadispatch.New(c)
+	mustRun(t, "New", err)
+	inner, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- d.Run(inner) }()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for d.Stats().DeadLettered < 3 {
+		select {
+		case <-ctx.Done():
+			t.Fatal("no dead letters")
+		case <-tick.C:
+		}
+	}
+	cancel()
+	mustRun(t, "Run", <-done)
+}
+
+func TestArgumentsAreChecked(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var out bytes.Buffer
+	for name, err := range map[string]error{
+		"produce without topic": Produce(ctx, nil, strings.NewReader(""), &out, &out),
+		"lag without group":     Lag(ctx, []string{"t"}, &out, &out),
+		"replay without sink":   ReplayDeadLetters(ctx, []string{"t"}, &out, &out),
+		"unknown flag":          Consume(ctx, []string{"-nope", "t"}, &out, &out),
+	} {
+		if err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if err := Consume(ctx, []string{"-h"}, &out, &out); err != nil {
+		t.Errorf("-h is an error: %v", err)
+	}
+}
