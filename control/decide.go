@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rousehq/rouse/control/kpa"
+	"github.com/rousehq/rouse/internal/endpoint"
 )
 
 // decide decides about a revision and hands what follows to the lanes. It does not block.
@@ -64,8 +65,8 @@ func (l *Loop) request(r *revision, d kpa.Decision, now time.Time) {
 	req := &Request{Revision: r.id, Desired: d.Desired, From: r.replicas, Reason: reason(d), Decision: d}
 	if d.Desired < r.replicas {
 		req.Victims = r.victims(r.replicas - d.Desired)
-	} else {
-		r.learnt.rise(now)
+	} else if r.pods.Count(endpoint.Starting) == 0 {
+		r.learnt.Rise(now)
 	}
 	kind := Scaled
 	switch {

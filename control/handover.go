@@ -23,7 +23,7 @@ type RevisionState struct {
 	Revision identity.Revision                 `json:"revision"`
 	State    kpa.State                         `json:"state"`
 	Windows  map[string]metrics.WindowSnapshot `json:"windows"` // by the metric's name
-	Startup  kpa.Startup                       `json:"startup"`
+	Learnt   kpa.Learner                       `json:"learnt"`
 }
 
 // Snapshot returns windows and state of every revision. It locks one revision at a time.
@@ -66,7 +66,7 @@ func (r *revision) snapshot() (RevisionState, bool) {
 	}
 	s := RevisionState{
 		Revision: r.id, State: r.state.Clone(), Windows: make(map[string]metrics.WindowSnapshot),
-		Startup: kpa.Startup{Base: r.learnt.base, PerPod: r.learnt.perPod, Work: r.learnt.worked},
+		Learnt: r.learnt,
 	}
 	for m, w := range &r.windows {
 		if w != nil {
@@ -88,7 +88,7 @@ func (r *revision) restore(s RevisionState) {
 // inherit replaces state and windows; the caller holds r.mu.
 func (r *revision) inherit(s *RevisionState) {
 	r.state = s.State.Clone()
-	r.learnt.base, r.learnt.perPod, r.learnt.worked = s.Startup.Base, s.Startup.PerPod, s.Startup.Work
+	r.learnt = s.Learnt
 	for m, w := range &r.windows {
 		if saved, ok := s.Windows[kpa.Metric(m).String()]; ok && w != nil {
 			w.Restore(saved)

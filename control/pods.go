@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rousehq/rouse/control/kpa"
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/metrics"
 )
@@ -23,7 +22,7 @@ type source struct {
 
 // note remembers who has how much in flight, and what is learnt about the work; the caller holds r.mu.
 func (r *revision) note(s *metrics.Stat, concurrency float64, now time.Time) {
-	r.learnt.work(s.Extension.WorkSeconds)
+	r.learnt.Worked(time.Duration(s.Extension.WorkSeconds * float64(time.Second)))
 	i := slices.IndexFunc(r.sources, func(o source) bool { return o.pod == s.PodName })
 	if i < 0 {
 		r.sources = slices.DeleteFunc(r.sources, func(o source) bool { return now.UnixNano()-o.at > int64(sourceTTL) })
@@ -83,64 +82,7 @@ func (r *revision) setPods(s endpoint.Snapshot, now time.Time) {
 	defer r.mu.Unlock()
 	ready := s.Count(endpoint.Ready)
 	if gained := ready - r.pods.Count(endpoint.Ready); gained > 0 {
-		r.learnt.ready(gained, now)
+		r.learnt.Ready(gained, now)
 	}
 	r.pods = s
-	r.learnt.starting = s.Count(endpoint.Starting) > 0
-}
-
-// startup is what was learnt about starting and working. The first pod of a rise gives the base, the others how much
-// each adds, because pods that start together compete for the same machine.
-type startup struct {
-	base, perPod, worked time.Duration
-	asked                time.Time // when the present rise was asked for
-	first                time.Duration
-	seen                 int // pods of the rise that are ready
-	starting             bool
-}
-
-// rise begins a new scale-up.
-func (s *startup) rise(now time.Time) {
-	if !s.starting {
-		s.asked, s.first, s.seen = now, 0, 0
-	}
-}
-
-func (s *startup) ready(pods int, now time.Time) {
-	if s.asked.IsZero() {
-		return
-	}
-	took := now.Sub(s.asked)
-	if s.seen == 0 {
-		s.first = took
-		s.base = blend(s.base, took)
-		pods--
-		s.seen++
-	}
-	if pods > 0 {
-		s.seen += pods
-		s.perPod = blend(s.perPod, (took-s.first)/time.Duration(s.seen-1))
-	}
-}
-
-func (s *startup) work(seconds float64) {
-	if seconds > 0 {
-		s.worked = blend(s.worked, time.Duration(seconds*float64(time.Second)))
-	}
-}
-
-// blend moves old a quarter of the way to the newest; the first value counts fully.
-func blend(old, newest time.Duration) time.Duration {
-	if old == 0 {
-		return newest
-	}
-	return old + (newest-old)/4
-}
-
-func (s *startup) observe(now time.Time) kpa.Startup {
-	o := kpa.Startup{Base: s.base, PerPod: s.perPod, Work: s.worked}
-	if s.starting && !s.asked.IsZero() {
-		o.OldestStarting = now.Sub(s.asked)
-	}
-	return o
 }

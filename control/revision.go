@@ -27,7 +27,7 @@ type revision struct {
 	sources  []source
 	pods     endpoint.Snapshot
 	cancel   func() // of the subscription
-	learnt   startup
+	learnt   kpa.Learner
 	reach    kpa.Reachability
 	floor    int
 	replicas int // what the scale is set to, or will be once the request under way is through
@@ -174,7 +174,7 @@ func measured(m kpa.Metric, s *metrics.Stat, concurrency float64) float64 {
 	case kpa.RPS:
 		return s.RequestCount - s.ProxiedRequestCount
 	case kpa.QueueLength:
-		return s.Extension.QueueLength + s.Extension.Parked
+		return s.Extension.QueueLength
 	case kpa.CPU:
 		return s.Extension.CPU
 	case kpa.Memory:
@@ -196,7 +196,7 @@ func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
 		Reachability: r.reach,
 		Path:         r.path,
 		InFlight:     r.inFlight(now, cfg.ReportTTL),
-		Startup:      r.learnt.observe(now),
+		Startup:      r.learnt.Startup(r.pods.Count(endpoint.Starting) > 0, now),
 		Floor:        r.floor,
 	}
 	if r.target.Mode == nil {
