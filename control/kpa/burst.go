@@ -38,8 +38,9 @@ func (p *Policy) holdBack(s *State, o *Observation, pods int, r *Reasons, now ti
 		r.Limit = LimitDrain
 		return useful
 	}
-	if s.DrainBy.IsZero() {
-		s.DrainBy = now.Add(drainPatience*drained + drainSlack)
+	if s.DrainBy.IsZero() || o.InFlight > 2*s.DrainQueue {
+		// A queue that has doubled is another burst. Doubling cannot go on for long, so neither can the patience.
+		s.DrainBy, s.DrainQueue = now.Add(drainPatience*drained+drainSlack), o.InFlight
 	}
 	if now.After(s.DrainBy) {
 		return pods // the prediction failed: what was learnt does not hold

@@ -139,3 +139,17 @@ func TestLearner(t *testing.T) {
 		t.Errorf("with nothing starting the oldest is %v old", idle.OldestStarting)
 	}
 }
+
+// TestDrainAwareIsPatientWithANewBurst: the clock of one request that was held back says nothing about the burst behind it.
+func TestDrainAwareIsPatientWithANewBurst(t *testing.T) {
+	p := aware(1)
+	s := kpa.NewState(&p, 0, at(0))
+	known := kpa.Startup{Base: 100 * time.Millisecond, PerPod: 10 * time.Millisecond, Work: 50 * time.Millisecond}
+	first := crowd(1, known)
+	kpa.Decide(&p, &s, &first, at(0.5))
+	burst := crowd(500, known)
+	burst.Ready, burst.Replicas = 1, 1
+	if d := kpa.Decide(&p, &s, &burst, at(10)); d.Raw > 100 {
+		t.Errorf("a burst 9.5 s after a request: %d pods by %v, want those that help: about 70", d.Raw, d.Reasons.Limit)
+	}
+}

@@ -23,8 +23,10 @@ type State struct {
 	ActivitySince time.Time
 	// InitialReached says that the initial scale was ready once.
 	InitialReached bool
-	// DrainBy is when a burst that a drain-aware policy holds back must have drained; zero while none is held back.
-	DrainBy time.Time
+	// DrainBy is when a burst of DrainQueue requests, for which a drain-aware policy holds pods back, must have drained;
+	// zero while nothing is held back.
+	DrainBy    time.Time
+	DrainQueue float64
 	// Limit is what had the last word in the last decision, since LimitSince.
 	Limit      Limit
 	LimitSince time.Time

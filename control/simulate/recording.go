@@ -76,10 +76,25 @@ func (r *Recording) phases() (tick, report int64) {
 			break
 		}
 	}
-	if len(r.Reports) > 0 {
-		report = int64(r.Reports[0]) % reportEvery
+	if phase, ok := r.reportPhase(); ok {
+		report = phase
 	}
 	return tick, report
+}
+
+// reportPhase returns when in the second most reports fall: the first one of an idle revision comes at any time.
+func (r *Recording) reportPhase() (phase int64, ok bool) {
+	const parts = 20
+	var count [parts]int
+	most := 0
+	for _, at := range r.Reports {
+		rest := int64(at) % reportEvery
+		part := int(rest * parts / reportEvery)
+		if count[part]++; count[part] > most {
+			most, phase, ok = count[part], rest, true
+		}
+	}
+	return phase, ok
 }
 
 // decisionNear returns when the recording decided around an instant, or that instant.

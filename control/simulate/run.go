@@ -60,7 +60,8 @@ type sim struct {
 	beat   int64 // when it would be due on an exact clock
 
 	stats    *metrics.RequestStats
-	pushed   bool // the first request of the period was reported at once
+	active   bool // there was load in this period or the last one
+	ahead    bool // the first request of the period was reported at once
 	worked   int64
 	ended    int64 // requests behind worked
 	windows  [kpa.NumMetrics]*metrics.Window
@@ -152,25 +153,27 @@ func (s *sim) arrive() {
 		s.tally.rejected()
 		return
 	}
+	if !s.active {
+		s.stats.Report(s.instant()) // an idle time is no part of the first period
+	}
 	s.stats.In(s.instant(), true)
 	s.queue.push(w)
 	s.dispatch()
 	s.tally.queued(s.queue.n)
-	s.wake()
+	if !s.active {
+		s.active = true
+		s.wake()
+	}
 }
 
-// wake reports the first request of a period at once, and decides at once when it meets no pod.
+// wake reports the first request of an idle revision at once, and decides at once when it meets no pod.
 func (s *sim) wake() {
-	if s.pushed {
-		return
-	}
-	s.pushed = true
-	if !kpa.WakesNow(s.state.Raw, s.replicas, 1) {
-		return
-	}
+	s.ahead = true
 	s.record(1, 1)
-	s.tally.coldStart()
-	s.decide()
+	if kpa.WakesNow(s.state.Raw, s.replicas, 1) {
+		s.tally.coldStart()
+		s.decide()
+	}
 }
 
 // dispatch gives the queue's first requests to the idlest pods, and drops those that have waited too long.
@@ -218,17 +221,26 @@ func (s *sim) happen(e event) {
 	s.dispatch()
 }
 
-// measure ends a reporting period: one sample for each window.
+// measure ends a reporting period: one sample for each window. Without load only the pods report, that they have none,
+// and where there are none nobody does.
 func (s *sim) measure() {
 	s.report += reportEvery
 	s.dispatch() // drops what has waited too long
+	if !s.active && s.fleet.ready+s.fleet.draining == 0 {
+		return
+	}
 	r := s.stats.Report(s.instant())
+	if s.ahead { // the first request was reported already
+		r.AverageConcurrency, r.RequestCount = max(0, r.AverageConcurrency-1), max(0, r.RequestCount-1)
+		s.ahead = false
+	}
 	s.record(r.AverageConcurrency, r.RequestCount)
 	s.windows[kpa.QueueLength].Record(s.instant(), float64(s.queue.n))
+	s.active = r.AverageConcurrency > 0 || s.queue.n > 0 || s.stillWorking()
 	if s.ended > 0 {
 		s.learner.Worked(time.Duration(s.worked / s.ended))
 	}
-	s.worked, s.ended, s.pushed = 0, 0, false
+	s.worked, s.ended = 0, 0
 }
 
 func (s *sim) record(concurrency, requests float64) {

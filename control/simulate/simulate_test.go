@@ -175,8 +175,7 @@ func TestReplayReproducesTheRun(t *testing.T) {
 }
 
 func TestSleepsAndWakes(t *testing.T) {
-	p := limited(1)
-	rep := run(t, burst(1, p))
+	rep := run(t, burst(1, limited(100)))
 	if rep.Total.ColdStarts != 2 || rep.Total.PodsMost != 1 {
 		t.Errorf("%+v: want two cold starts with one pod each", rep.Total)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/localpods"
+	"github.com/rousehq/rouse/metrics"
 )
 
 // tape records one service for `rouse simulate`. A nil tape records nothing. It is safe for concurrent use.
@@ -60,6 +61,28 @@ func (t *tape) request(rev identity.Revision, o activator.Outcome) {
 	if t.records(rev) {
 		t.out.Request(o.Arrived, o.Worked)
 	}
+}
+
+// stats returns a sink that also notes when the reports of load fall, and then passes them on.
+func (t *tape) stats(to activator.StatSink) activator.StatSink {
+	if t == nil {
+		return to
+	}
+	return reportTape{t, to}
+}
+
+// reportTape is the sink of stats.
+type reportTape struct {
+	tape *tape
+	to   activator.StatSink
+}
+
+// Report implements activator.StatSink.
+func (r reportTape) Report(m metrics.Message) {
+	if rev := r.tape.rev.Load(); rev != nil && rev.UID == m.Stat.Extension.RevisionUID {
+		r.tape.out.Report(time.Now())
+	}
+	r.to.Report(m)
 }
 
 func (t *tape) pod(e localpods.Event) {

@@ -140,7 +140,7 @@ func (s *stack) buildActivator() (err error) {
 	s.activator, err = activator.New(activator.Config{
 		QueueTotal: s.o.QueueTotal, ColdStartHeader: s.o.ColdStartHeader, ServerTiming: s.o.ServerTiming,
 	}, activator.Deps{
-		Router: s.router, NewPool: newPool, Stats: s.loop, Observer: s,
+		Router: s.router, NewPool: newPool, Stats: s.tape.stats(s.loop), Observer: s,
 	})
 	if err != nil {
 		return err
