@@ -60,6 +60,9 @@ func (r *reply) takeHead(p []byte) ([]byte, error) {
 		return nil, nil
 	}
 	n, err := parseHead(p[:end+2])
+	if rest := p[end+len(headEnd):]; err != nil && len(rest) > 0 {
+		return nil, fmt.Errorf("%w: %.200q", err, rest) // proxies say there what went wrong
+	}
 	if err != nil {
 		return nil, err
 	}
