@@ -96,7 +96,8 @@ func onTerm() <-chan os.Signal {
 	return c
 }
 
-// serve answers on the port until SIGTERM: / tells its story, /hold answers once a /release came, /exit crashes, and
+// serve answers on the port until SIGTERM: / tells its story, /hold answers once a /release came and
+// /holding tells how many wait for it, /exit crashes, and
 // /health answers what /health?set=N last set.
 func serve(port string) error {
 	if ms, err := time.ParseDuration(os.Getenv("DELAY_MS") + "ms"); err == nil {
@@ -121,7 +122,13 @@ func serve(port string) error {
 	release := make(chan struct{})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(me) })
-	mux.HandleFunc("/hold", func(w http.ResponseWriter, _ *http.Request) { <-release; fmt.Fprint(w, "held") })
+	var holding atomic.Int64
+	mux.HandleFunc("/hold", func(w http.ResponseWriter, _ *http.Request) {
+		holding.Add(1)
+		<-release
+		fmt.Fprint(w, "held")
+	})
+	mux.HandleFunc("/holding", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, holding.Load()) })
 	mux.HandleFunc("/release", func(http.ResponseWriter, *http.Request) { close(release) })
 	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { fmt.Fprintln(os.Stderr, "asked to exit"); os.Exit(7) })
 	mux.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) {

@@ -1,7 +1,10 @@
 package localpods
 
 import (
+	"fmt"
+	"io"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/rousehq/rouse/internal/identity"
@@ -85,4 +88,19 @@ type Line struct {
 	// Stderr is true for standard error.
 	Stderr bool
 	Text   string // without its line feed
+}
+
+// PrefixWriter returns an Output for Deps that writes each line to w behind the name of its pod, whole lines at a time.
+// Errors of w are dropped: a closed terminal must not stop the pods.
+func PrefixWriter(w io.Writer) func(Line) {
+	var mu sync.Mutex
+	return func(l Line) {
+		mu.Lock()
+		defer mu.Unlock()
+		if l.Container == containerUser {
+			fmt.Fprintf(w, "[%s] %s\n", l.PodUID, l.Text)
+			return
+		}
+		fmt.Fprintf(w, "[%s %s] %s\n", l.PodUID, l.Container, l.Text)
+	}
 }

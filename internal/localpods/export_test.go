@@ -1,16 +1,14 @@
 package localpods
 
 // OfferPorts makes the runner believe that these ports are free, once each, before it looks for others: what it sees
-// when someone takes a port between its look and the program's bind.
+// when someone takes a port between its look and the program's bind. It is called before Apply.
 func (r *Runner) OfferPorts(ports ...uint16) {
-	r.ports.mu.Lock()
-	defer r.ports.mu.Unlock()
-	honest := r.ports.probe
+	honest := r.ports.Probe
 	offer := make(chan uint16, len(ports))
 	for _, p := range ports {
 		offer <- p
 	}
-	r.ports.probe = func(port int) (uint16, error) {
+	r.ports.Probe = func(port int) (uint16, error) {
 		select {
 		case p := <-offer:
 			return p, nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"github.com/rousehq/rouse/internal/localpods/lines"
 	"maps"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ import (
 type group struct {
 	r    *Runner
 	spec Spec
-	log  *ring[Line]
+	log  *lines.Ring[Line]
 	wake chan struct{} // holds one; tells loop that a deadline changed
 	pods sync.WaitGroup
 
@@ -41,7 +42,7 @@ type group struct {
 
 func newGroup(r *Runner, spec Spec) *group {
 	return &group{
-		r: r, spec: spec, log: newRing[Line](r.cfg.LogLines), wake: make(chan struct{}, 1), live: make(map[string]*pod),
+		r: r, spec: spec, log: lines.NewRing[Line](r.cfg.LogLines), wake: make(chan struct{}, 1), live: make(map[string]*pod),
 	}
 }
 
@@ -193,7 +194,7 @@ func (g *group) reconcile(now time.Time) {
 
 // startPod adds a pod and sets it off. Called with mu held.
 func (g *group) startPod(now time.Time) {
-	p := &pod{g: g, spec: &g.spec, uid: g.newUID(), created: now, tail: newTail(g.r.cfg.TailLines)}
+	p := &pod{g: g, spec: &g.spec, uid: g.newUID(), created: now, tail: lines.NewTail(g.r.cfg.TailLines)}
 	p.stopping, p.stop = context.WithCancel(context.Background())
 	g.live[p.uid] = p
 	g.pods.Go(p.run)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/localpods/lines"
 	"github.com/rousehq/rouse/internal/localpods/procfs"
 )
 
@@ -58,7 +59,7 @@ type pod struct {
 	port uint16
 	app  *process
 	side sidecar
-	tail *tail
+	tail *lines.Tail
 
 	leave sync.Once
 }
@@ -74,12 +75,12 @@ func (p *pod) live() ending {
 	if p.stopping.Err() != nil {
 		return ending{kind: endStopped} // before it began
 	}
-	port, err := p.g.r.ports.take()
+	port, err := p.g.r.ports.Take()
 	if err != nil {
 		return ending{kind: endNoStart, status: err.Error()}
 	}
 	p.port = port
-	defer p.g.r.ports.release(port)
+	defer p.g.r.ports.Release(port)
 	if err := p.start(); err != nil {
 		return ending{kind: endNoStart, status: err.Error()}
 	}
@@ -130,8 +131,8 @@ func (p *pod) event(kind EventKind) Event {
 
 func (p *pod) line(container string, stderr bool, text string) {
 	l := Line{Time: time.Now(), Revision: p.spec.Revision, PodUID: p.uid, Container: container, Stderr: stderr, Text: text}
-	p.tail.add(stderr, text)
-	p.g.log.add(l)
+	p.tail.Add(stderr, text)
+	p.g.log.Add(l)
 	if p.g.r.deps.Output != nil {
 		p.g.r.deps.Output(l)
 	}
@@ -216,7 +217,7 @@ func (p *pod) abandon(kind endKind) ending {
 		p.line(containerProxy, true, err.Error())
 	}
 	<-p.app.gone
-	return ending{kind: kind, status: p.app.status, after: after, tail: p.tail.lines()}
+	return ending{kind: kind, status: p.app.status, after: after, tail: p.tail.Lines()}
 }
 
 // portInUse says whether anybody listens on the port, on whatever address.

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rousehq/rouse/internal/localpods/lines"
 	"github.com/rousehq/rouse/internal/localpods/procfs"
 )
 
@@ -130,8 +131,8 @@ func startProcess(sp *spawner, c command) (*process, error) {
 // cannot be given to a stranger meanwhile.
 func (p *process) wait(c command, pidfd int, stdout, stderr io.ReadCloser) {
 	var readers sync.WaitGroup
-	readers.Go(func() { readLines(stdout, c.max, func(s string) { c.line(false, s) }) })
-	readers.Go(func() { readLines(stderr, c.max, func(s string) { c.line(true, s) }) })
+	readers.Go(func() { lines.Read(stdout, c.max, func(s string) { c.line(false, s) }) })
+	readers.Go(func() { lines.Read(stderr, c.max, func(s string) { c.line(true, s) }) })
 	read := make(chan struct{})
 	go func() { readers.Wait(); close(read) }()
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/localpods/ports"
 	"github.com/rousehq/rouse/internal/localpods/sockdiag"
 )
 
@@ -26,7 +27,7 @@ var (
 type Runner struct {
 	cfg     Config
 	deps    Deps
-	ports   *portPool
+	ports   *ports.Pool
 	prober  prober
 	spawner *spawner
 	running chan struct{} // closed by Run
@@ -68,7 +69,7 @@ func New(cfg Config, deps Deps) (*Runner, error) {
 		return nil, errors.New("localpods: Deps.Book is missing")
 	}
 	r := &Runner{
-		cfg: cfg, deps: deps, ports: newPortPool(), spawner: newSpawner(), diagOK: sockdiag.Supported,
+		cfg: cfg, deps: deps, ports: ports.New(), spawner: newSpawner(), diagOK: sockdiag.Supported,
 		groups: make(map[identity.Revision]*group), running: make(chan struct{}),
 	}
 	r.hard, r.kill = context.WithCancel(context.Background())
@@ -244,7 +245,7 @@ func (r *Runner) Logs(rev identity.Revision, n int) ([]Line, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g.log.last(n), nil
+	return g.log.Last(n), nil
 }
 
 // Stats returns what the runner has done so far.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/rousehq/rouse/internal/localpods/ports"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -67,7 +68,7 @@ func (s inProcess) drain(ctx context.Context) error { return s.stop(ctx) }
 type queueProxy struct {
 	proc  *process
 	ports SidecarPorts
-	pool  *portPool
+	pool  *ports.Pool
 	free  sync.Once
 }
 
@@ -75,9 +76,9 @@ func (p *pod) startQueueProxy(info SidecarPod) (sidecar, error) {
 	pool := p.g.r.ports
 	var got [3]uint16
 	for i := range got {
-		port, err := pool.take()
+		port, err := pool.Take()
 		if err != nil {
-			pool.release(got[:i]...)
+			pool.Release(got[:i]...)
 			return nil, fmt.Errorf("start queue-proxy: %w", err)
 		}
 		got[i] = port
@@ -95,7 +96,7 @@ func (p *pod) startQueueProxy(info SidecarPod) (sidecar, error) {
 		line: func(stderr bool, text string) { p.line(containerProxy, stderr, text) },
 	})
 	if err != nil {
-		pool.release(got[:]...)
+		pool.Release(got[:]...)
 		return nil, fmt.Errorf("start queue-proxy: %w", err)
 	}
 	return &queueProxy{proc: proc, ports: ports, pool: pool}, nil
@@ -110,7 +111,7 @@ func (s *queueProxy) listening(pr *prober) bool {
 
 func (s *queueProxy) drain(ctx context.Context) error {
 	s.proc.stop(ctx)
-	s.free.Do(func() { s.pool.release(s.ports.Serving, s.ports.Admin, s.ports.Metrics) })
+	s.free.Do(func() { s.pool.Release(s.ports.Serving, s.ports.Admin, s.ports.Metrics) })
 	if ctx.Err() != nil {
 		return errors.New("queue-proxy did not finish its requests in time and was killed")
 	}

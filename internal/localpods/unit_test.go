@@ -1,56 +1,15 @@
 package localpods
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"pgregory.net/rapid"
 
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/identity"
 )
-
-func TestReadLinesAgainstSplit(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		text := rapid.StringOfN(rapid.SampledFrom([]rune("ab\n")), 0, 200, -1).Draw(rt, "text")
-		most := rapid.IntRange(16, 64).Draw(rt, "max") // bufio's least is 16
-		var got []string
-		readLines(strings.NewReader(text), most, func(s string) { got = append(got, s) })
-		var want []string
-		for line := range strings.Lines(text) {
-			for len(line) > most {
-				want = append(want, line[:most])
-				line = line[most:]
-			}
-			want = append(want, strings.TrimSuffix(line, "\n"))
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			rt.Fatalf("readLines(%q, %d) (-want +got):\n%s", text, most, diff)
-		}
-	})
-}
-
-func TestRingAgainstSlice(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		r := newRing[int](rapid.IntRange(1, 8).Draw(rt, "max"))
-		var all []int
-		for i := range rapid.IntRange(0, 30).Draw(rt, "adds") {
-			r.add(i)
-			all = append(all, i)
-			n := rapid.IntRange(-1, 10).Draw(rt, "n")
-			want := all[max(0, len(all)-r.max):]
-			if n >= 0 {
-				want = want[max(0, len(want)-n):]
-			}
-			if got := r.last(n); !slices.Equal(got, want) {
-				rt.Fatalf("last(%d) = %v, want %v", n, got, want)
-			}
-		}
-	})
-}
 
 func TestBackoff(t *testing.T) {
 	for _, tc := range []struct {
@@ -143,31 +102,6 @@ func TestKnativeEnvironmentOfTheSidecar(t *testing.T) {
 	}
 	if got, want := probeJSON(&Probe{}, 7), `{"tcpSocket":{"port":7,"host":"127.0.0.1"},"successThreshold":1}`; got != want {
 		t.Errorf("probeJSON = %s, want %s", got, want)
-	}
-}
-
-func TestPortPool(t *testing.T) {
-	p := newPortPool()
-	seen := make(map[uint16]bool)
-	for range 50 {
-		port, err := p.take()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if seen[port] {
-			t.Fatalf("take() gave %d twice", port)
-		}
-		seen[port] = true
-	}
-	full := &portPool{held: map[uint16]struct{}{}, lo: 100, n: 2, probe: func(port int) (uint16, error) { return uint16(port), nil }}
-	for _, want := range []uint16{100, 101} {
-		if got, err := full.take(); got != want || err != nil {
-			t.Errorf("take() = %d, %v, want %d", got, err, want)
-		}
-	}
-	full.release(100)
-	if got, err := full.take(); got != 100 || err != nil {
-		t.Errorf("take() after release = %d, %v, want 100", got, err)
 	}
 }
 

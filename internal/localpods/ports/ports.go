@@ -1,4 +1,7 @@
-package localpods
+// Package ports hands out TCP ports that nobody listens on.
+//
+// A port that was free may be taken before its user binds it: whoever uses one must be ready to ask for another.
+package ports
 
 import (
 	"errors"
@@ -13,27 +16,30 @@ import (
 // could take a port between our look and the application's bind, and a probe of a port where nobody listens yet could
 // be given that very port as its own source and so connect to itself.
 const (
-	lowestPort   = 10240
-	fewestPorts  = 1000 // below this, the range is too crowded to be of use
-	portAttempts = 256
+	lowestPort  = 10240
+	fewestPorts = 1000 // below this, the range is too crowded to be of use
+	attempts    = 256
 )
 
-// errNoPort reports that no free port was found.
-var errNoPort = errors.New("found no free TCP port; narrow net.ipv4.ip_local_port_range or stop what holds ports from 10240 up")
+// errNone reports that no free port was found.
+var errNone = errors.New("found no free TCP port; narrow net.ipv4.ip_local_port_range or stop what holds ports from 10240 up")
 
-// portPool hands out ports that nobody listens on. It is safe for concurrent use.
-type portPool struct {
+// Pool hands out ports that nobody listens on. It is safe for concurrent use.
+type Pool struct {
 	mu   sync.Mutex
 	held map[uint16]struct{} // guarded by mu
 	lo   int                 // lo == 0: the ephemeral range begins too low, let the kernel choose
 	n    int
 	next int // guarded by mu
-	// probe returns the port when nobody listens on it, and any free port when asked for port 0.
-	probe func(port int) (uint16, error)
+	// Probe returns the port when nobody listens on it, and any free port when asked for port 0. Tests may set it before
+	// the first Take.
+	Probe func(port int) (uint16, error)
 }
 
-func newPortPool() *portPool {
-	p := &portPool{held: make(map[uint16]struct{}), probe: probePort}
+// New returns a pool of the ports below the kernel's ephemeral range, or of whatever the kernel chooses when that begins
+// too low.
+func New() *Pool {
+	p := &Pool{held: make(map[uint16]struct{}), Probe: probe}
 	low := 32768
 	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
 		_, _ = fmt.Sscan(string(b), &low) // an unreadable file leaves the kernel's default
@@ -45,19 +51,19 @@ func newPortPool() *portPool {
 	return p
 }
 
-// take returns a port that was free a moment ago, and holds it until release.
-func (p *portPool) take() (uint16, error) {
-	for range portAttempts {
-		got, err := p.probe(p.candidate())
+// Take returns a port that was free a moment ago, and holds it until Release. It fails when the machine has no free port.
+func (p *Pool) Take() (uint16, error) {
+	for range attempts {
+		got, err := p.Probe(p.candidate())
 		if err == nil && p.hold(got) {
 			return got, nil
 		}
 	}
-	return 0, errNoPort
+	return 0, errNone
 }
 
-// probePort listens on all addresses, as most programs do, and stops at once. Nothing was accepted, so nothing lingers.
-func probePort(port int) (uint16, error) {
+// probe listens on all addresses, as most programs do, and stops at once. Nothing was accepted, so nothing lingers.
+func probe(port int) (uint16, error) {
 	ln, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 	if err != nil {
 		return 0, err
@@ -67,7 +73,7 @@ func probePort(port int) (uint16, error) {
 }
 
 // candidate goes round the range, so that a port rests as long as possible before it is used again.
-func (p *portPool) candidate() int {
+func (p *Pool) candidate() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.lo == 0 {
@@ -83,7 +89,7 @@ func (p *portPool) candidate() int {
 	return 0
 }
 
-func (p *portPool) hold(port uint16) bool {
+func (p *Pool) hold(port uint16) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, held := p.held[port]; held {
@@ -93,7 +99,8 @@ func (p *portPool) hold(port uint16) bool {
 	return true
 }
 
-func (p *portPool) release(ports ...uint16) {
+// Release gives ports back.
+func (p *Pool) Release(ports ...uint16) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, port := range ports {
