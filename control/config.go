@@ -22,6 +22,10 @@ type Config struct {
 	ReportTTL time.Duration
 	// Activators is how many activators there are, when no ModeTarget knows better. Default 1.
 	Activators int
+	// Growth, when not 0, adds a decision as soon as a report shows this many times what was in flight at the last
+	// decision, and more than the pods that were asked for should carry; at most one per 100 ms and revision. Default
+	// 0: Knative decides at its ticks only, and at once from zero.
+	Growth float64
 	// Events is how many events are kept for a slow observer. Default 4096.
 	Events int
 }
@@ -59,6 +63,7 @@ func (c Config) Validate() error {
 	check(c.ApplyTimeout > 0, "ApplyTimeout must be positive")
 	check(c.ReportTTL > 0, "ReportTTL must be positive")
 	check(c.Activators >= 1, "Activators must be at least 1")
+	check(c.Growth == 0 || c.Growth > 1, "Growth must be 0 or greater than 1")
 	check(c.Events >= 1, "Events must be at least 1")
 	return errors.Join(errs...)
 }

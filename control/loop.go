@@ -185,7 +185,7 @@ func (l *Loop) Report(m metrics.Message) {
 		return
 	}
 	now := l.now()
-	if r.record(&m.Stat, now) {
+	if r.record(&m.Stat, now, &l.cfg) {
 		l.counts.woken.Add(1)
 		l.decide(r, now)
 	}

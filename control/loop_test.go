@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rousehq/rouse/control/kpa"
+	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/identity"
 )
@@ -357,5 +358,45 @@ func TestConfigNamesItsFaults(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("error %v does not name %s", err, field)
 		}
+	}
+}
+
+func TestScheduleKeepsAFloor(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) { // virtual time begins on 2000-01-01 at midnight, UTC
+		rev := revisionOf(t, "hello-1", "window", "6s")
+		in := config.Input{ID: rev.ID, Service: "hello", Annotations: map[string]string{
+			"rouse.dev/schedule": "3 from 5 0 * * * to 10 0 * * * in UTC", "autoscaling.knative.dev/window": "6s",
+		}}
+		rev, faults := config.Resolve(in)
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		id := w.add(rev)
+		for minute := range 15 {
+			time.Sleep(30 * time.Second)
+			if n, want := len(w.pods(id)), 3; minute >= 5 && minute < 10 && n != want {
+				t.Errorf("%d pods at minute %d, want %d", n, minute, want)
+			}
+			w.load(id, 0, 30*time.Second)
+		}
+		if n := len(w.pods(id)); n != 0 {
+			t.Errorf("%d pods after the schedule, want 0", n)
+		}
+	})
+}
+
+func TestGrowthDecidesBeforeTheTick(t *testing.T) {
+	for growth, want := range map[float64]int{0: 1, 2: 6} {
+		inWorld(t, Config{Growth: growth}, nil, func(w *world) {
+			id := w.add(revisionOf(t, "hello-1", "target", "10", "target-utilization-percentage", "100"))
+			time.Sleep(2100 * time.Millisecond)
+			w.report(id, "activator", 1, 0)
+			time.Sleep(time.Second)
+			w.report(id, "activator", 109, 0)
+			w.story()
+			if n := len(w.pods(id)); n != want {
+				t.Errorf("growth %g: %d pods at once, want %d", growth, n, want)
+			}
+		})
 	}
 }

@@ -17,20 +17,23 @@ type revision struct {
 	id   identity.Revision
 	slot int // of the wheel, guarded by the wheel's lock; -1 when not on it
 
-	mu       sync.Mutex // guards everything below
-	live     bool       // on from begin to end
-	cfg      *config.Revision
-	policy   *kpa.Policy
-	target   Target
-	windows  [kpa.NumMetrics]*metrics.Window // of the policy's metrics only
-	state    kpa.State
-	sources  []source
-	pods     endpoint.Snapshot
-	cancel   func() // of the subscription
-	learnt   kpa.Learner
-	reach    kpa.Reachability
-	floor    int
-	replicas int // what the scale is set to, or will be once the request under way is through
+	mu         sync.Mutex // guards everything below
+	live       bool       // on from begin to end
+	cfg        *config.Revision
+	policy     *kpa.Policy
+	target     Target
+	windows    [kpa.NumMetrics]*metrics.Window // of the policy's metrics only
+	state      kpa.State
+	sources    []source
+	pods       endpoint.Snapshot
+	cancel     func() // of the subscription
+	learnt     kpa.Learner
+	reach      kpa.Reachability
+	floor      int     // set from outside
+	seen       float64 // in flight at the last decision
+	floorNow   int     // of the schedule, until floorUntil
+	floorUntil time.Time
+	replicas   int // what the scale is set to, or will be once the request under way is through
 
 	path       kpa.Path
 	mode       kpa.Mode // asked for
@@ -126,6 +129,7 @@ func (r *revision) configure(cfg *config.Revision) {
 	defer r.mu.Unlock()
 	p := cfg.Policy()
 	r.cfg, r.policy = cfg, &p
+	r.floorUntil = time.Time{}
 	r.fitWindows()
 }
 
@@ -150,7 +154,7 @@ func (r *revision) setFloor(pods int) {
 }
 
 // record enters a report into the windows and says whether it calls for a decision at once.
-func (r *revision) record(s *metrics.Stat, now time.Time) (wake bool) {
+func (r *revision) record(s *metrics.Stat, now time.Time, cfg *Config) (wake bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.live {
@@ -165,7 +169,19 @@ func (r *revision) record(s *metrics.Stat, now time.Time) (wake bool) {
 		}
 	}
 	r.note(s, concurrency, now)
-	return kpa.WakesNow(r.state.Raw, r.replicas, max(concurrency, s.Extension.Parked))
+	return kpa.WakesNow(r.state.Raw, r.replicas, max(concurrency, s.Extension.Parked)) || cfg.Growth > 0 && r.grown(now, cfg)
+}
+
+// growthPause is the least time between two decisions that growth asks for.
+const growthPause = 100 * time.Millisecond
+
+// grown says whether so much more is in flight than at the last decision that the next one can't wait.
+func (r *revision) grown(now time.Time, cfg *Config) bool {
+	if now.Sub(r.decided) < growthPause {
+		return false
+	}
+	in := r.inFlight(now, cfg.ReportTTL)
+	return in > cfg.Growth*r.seen && in > r.policy.Targets[0].Value*float64(r.replicas)
 }
 
 // measured returns a report's contribution to a metric of the whole revision.
@@ -188,6 +204,7 @@ func measured(m kpa.Metric, s *metrics.Stat, concurrency float64) float64 {
 
 // observe puts together what is seen at now; the caller holds r.mu.
 func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
+	r.seen = r.inFlight(now, cfg.ReportTTL)
 	o := kpa.Observation{
 		Ready:        r.pods.Count(endpoint.Ready),
 		Starting:     r.pods.Count(endpoint.Starting),
@@ -195,9 +212,9 @@ func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
 		Replicas:     r.replicas,
 		Reachability: r.reach,
 		Path:         r.path,
-		InFlight:     r.inFlight(now, cfg.ReportTTL),
+		InFlight:     r.seen,
 		Startup:      r.learnt.Startup(r.pods.Count(endpoint.Starting) > 0, now),
-		Floor:        r.floor,
+		Floor:        max(r.floor, r.scheduled(now)),
 	}
 	if r.target.Mode == nil {
 		o.Path.Activators = cfg.Activators
@@ -212,6 +229,18 @@ func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
 		o.Metrics[m] = kpa.Sample{Stable: stable, Panic: panicking, Present: ok || silent}
 	}
 	return o
+}
+
+// scheduled returns the floor of the configured schedule; the caller holds r.mu.
+func (r *revision) scheduled(now time.Time) int {
+	floors := r.cfg.Scaling.Floors()
+	if floors == nil {
+		return 0
+	}
+	if !now.Before(r.floorUntil) {
+		r.floorNow, r.floorUntil = floors.At(now)
+	}
+	return r.floorNow
 }
 
 func (r *revision) hasSidecar() bool {

@@ -27,6 +27,8 @@ const (
 //	rouse.dev/queue-deadline  longest that a request is parked, [1ms, 1h]; default 60s
 //	rouse.dev/burst           default | drain-aware: whether a burst starts pods that would be ready only after the
 //	                          queue has drained
+//	rouse.dev/metrics         further metrics that ask for pods, the largest wish wins: see ParseMetrics
+//	rouse.dev/schedule        times of at least so many pods: see ParseSchedule
 //
 // autoscaling.knative.dev/scale-to-zero-grace-period is not Knative's but widely written: it is honoured.
 type Overrides struct {
@@ -50,6 +52,8 @@ type Overrides struct {
 	QueueLimit            Value[int]
 	QueueDeadline         Value[time.Duration]
 	Burst                 Value[string]
+	Metrics               Value[string] // valid for ParseMetrics when set
+	Schedule              Value[string] // valid for ParseSchedule when set
 }
 
 // Layers are the sources above the annotations. All keys are bare names: see [AnnotationKeys].
@@ -165,4 +169,18 @@ func (o *Overrides) readQueue(r *reader) {
 	read(r, annotated("queue-limit"), count(1, 10_000_000), &o.QueueLimit)
 	read(r, annotated("queue-deadline"), duration(time.Millisecond, time.Hour, 1), &o.QueueDeadline)
 	read(r, annotated("burst"), oneOf(BurstDefault, BurstDrainAware), &o.Burst)
+	read(r, annotated("schedule"), rule[string]{scheduleForm, func(s string) (string, bool) {
+		_, err := ParseSchedule(s)
+		return s, err == nil
+	}}, &o.Schedule)
+	main := o.Metric.Or(builtin("metric", MetricConcurrency)).V
+	read(r, annotated("metrics"), rule[string]{metricsForm, func(s string) (string, bool) {
+		targets, err := ParseMetrics(s)
+		for _, t := range targets {
+			if t.Metric.String() == main {
+				return "", false
+			}
+		}
+		return s, err == nil
+	}}, &o.Metrics)
 }

@@ -8,8 +8,9 @@ import (
 // Policy returns the revision's scaling settings as the decision takes them.
 func (rev *Revision) Policy() kpa.Policy {
 	s := &rev.Scaling
+	targets := append([]kpa.Target{{Metric: s.metric(), Value: s.Target(), Total: s.Total.V}}, s.further...)
 	return kpa.Policy{
-		Targets:              []kpa.Target{{Metric: s.metric(), Value: s.Target(), Total: s.Total.V}},
+		Targets:              targets,
 		TargetBurstCapacity:  s.TargetBurstCapacity.V,
 		StableWindow:         s.StableWindow.V,
 		PanicWindow:          s.PanicWindow(),

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/rousehq/rouse/control/kpa"
 	"github.com/rousehq/rouse/internal/identity"
 )
 
@@ -60,7 +61,14 @@ type Scaling struct {
 	EnableScaleToZero     Value[bool]
 	ActivatorCapacity     Value[float64]
 	Burst                 Value[string] // BurstDefault or BurstDrainAware
+	Metrics               Value[string] // further metrics, as written; empty for none
+	Schedule              Value[string] // floors, as written; empty for none
+	floors                Schedule      // Schedule, parsed
+	further               []kpa.Target  // Metrics, parsed
 }
+
+// Floors returns the parsed schedule, nil when there is none.
+func (s *Scaling) Floors() Schedule { return s.floors }
 
 // Target returns what one pod should carry: utilisation × total, but at least [TargetMin].
 func (s Scaling) Target() float64 { return max(TargetMin, s.Total.V*s.Utilization.V) }
@@ -161,6 +169,14 @@ func resolveScaling(a Autoscaler, o Overrides, limit Value[int]) Scaling {
 		EnableScaleToZero:     a.EnableScaleToZero,
 		ActivatorCapacity:     a.ActivatorCapacity,
 		Burst:                 o.Burst.Or(builtin("burst", BurstDefault)),
+		Metrics:               o.Metrics.Or(builtin("metrics", "")),
+		Schedule:              o.Schedule.Or(builtin("schedule", "")),
+	}
+	if o.Metrics.IsSet() {
+		s.further, _ = ParseMetrics(o.Metrics.V) // checked when it was read
+	}
+	if o.Schedule.IsSet() {
+		s.floors, _ = ParseSchedule(o.Schedule.V) // checked when it was read
 	}
 	if s.Algorithm.V == "weightedExponential" {
 		s.Algorithm.V = AlgorithmWeighted

@@ -39,6 +39,8 @@ var settings = []setting{
 	{"queue-limit", PrefixRouse, "", "", true},
 	{"queue-deadline", PrefixRouse, "", "", true},
 	{"burst", PrefixRouse, "", "", true},
+	{"metrics", PrefixRouse, "", "", true},
+	{"schedule", PrefixRouse, "", "", true},
 	{"enable-scale-to-zero", "", "", "enable-scale-to-zero", true},
 	{"allow-zero-initial-scale", "", "", "allow-zero-initial-scale", true},
 	{"target-default", "", "", "container-concurrency-target-default", true},

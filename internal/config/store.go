@@ -217,6 +217,8 @@ func (rev *Revision) Values() []Named {
 		named("enable-scale-to-zero", s.EnableScaleToZero),
 		named("activator-capacity", s.ActivatorCapacity),
 		named("burst", s.Burst),
+		named("metrics", s.Metrics),
+		named("schedule", s.Schedule),
 		named("containerConcurrency", rev.ContainerConcurrency),
 		named("timeoutSeconds", rev.Timeout),
 		named("responseStartTimeoutSeconds", rev.ResponseStartTimeout),

@@ -1,0 +1,72 @@
+package config
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rousehq/rouse/control/kpa"
+)
+
+func TestSchedule(t *testing.T) {
+	s, err := ParseSchedule("3 from 0 8 * * 1-5 to 0 18 * * 1-5 in Europe/Berlin; 5 from 0 12 * * * to 0 13 * * * in Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(day, hour, minute int) time.Time { return time.Date(2026, 6, day, hour, minute, 0, 0, berlin) } // the 1st is a Monday
+	tests := []struct {
+		now   time.Time
+		pods  int
+		until time.Time
+	}{
+		{at(1, 7, 59), 0, at(1, 8, 0)},
+		{at(1, 8, 0), 3, at(1, 12, 0)},
+		{at(1, 12, 30), 5, at(1, 13, 0)},
+		{at(1, 18, 0), 0, at(2, 8, 0)},
+		{at(6, 12, 0), 5, at(6, 13, 0)},
+		{at(6, 14, 0), 0, at(7, 12, 0)},
+	}
+	for _, tt := range tests {
+		pods, until := s.At(tt.now.UTC())
+		if pods != tt.pods || !until.Equal(tt.until) {
+			t.Errorf("At(%s) = %d until %s, want %d until %s", tt.now, pods, until.In(berlin), tt.pods, tt.until)
+		}
+	}
+}
+
+func TestScheduleRefusesNonsense(t *testing.T) {
+	for _, text := range []string{"", "3", "3 from x to y", "0 from 0 8 * * * to 0 9 * * *", "3 from 0 8 * * * to", "3 from 0 8 * * * to 0 9 * * * in Nowhere/Land", "3 from @every 1h to @every 2h", "3 from TZ=x 0 8 * * * to 0 9 * * *"} {
+		if s, err := ParseSchedule(text); err == nil {
+			t.Errorf("ParseSchedule(%q) = %v", text, s)
+		}
+		_, faults := Resolve(Input{ID: hello, Annotations: map[string]string{PrefixRouse + "schedule": text}})
+		if len(faults) != 1 || !strings.Contains(faults[0].Error(), "PODS from CRON to CRON") {
+			t.Errorf("annotation %q: faults %v", text, faults)
+		}
+	}
+}
+
+func TestFurtherMetrics(t *testing.T) {
+	rev, faults := Resolve(Input{ID: hello, Annotations: map[string]string{PrefixRouse + "metrics": "rps=50, cpu=500m,memory=256Mi"}})
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	want := []kpa.Target{
+		{Metric: kpa.Concurrency, Value: 70, Total: 100}, {Metric: kpa.RPS, Value: 50, Total: 50},
+		{Metric: kpa.CPU, Value: 0.5, Total: 0.5}, {Metric: kpa.Memory, Value: 256 << 20, Total: 256 << 20},
+	}
+	if d := cmp.Diff(want, rev.Policy().Targets); d != "" {
+		t.Errorf("targets (-want +got):\n%s", d)
+	}
+	for _, text := range []string{"", "rps", "rps=0", "rps=x", "rps=1,rps=2", "speed=3", "concurrency=5", "cpu=NaN", "lag=Inf"} {
+		if _, faults := Resolve(Input{ID: hello, Annotations: map[string]string{PrefixRouse + "metrics": text}}); len(faults) != 1 {
+			t.Errorf("metrics %q: faults %v, want one", text, faults)
+		}
+	}
+}
