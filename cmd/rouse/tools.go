@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rousehq/rouse/bench/proxybench"
-	"github.com/rousehq/rouse/cmd/rouse/coldstart"
+	"github.com/rousehq/rouse/cmd/rouse/localbench"
 	"github.com/rousehq/rouse/control/simulate"
 )
 
@@ -25,7 +25,14 @@ func newBench() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return coldstart.Main(cmd.Context(), self, args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		return localbench.ColdStart(cmd.Context(), self, args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	})
+	add("burst", "Processes that a burst starts, by Knative's rule and by the drain-aware one", func(cmd *cobra.Command, args []string) error {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		return localbench.Burst(cmd.Context(), self, args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	})
 	add("proxy", "CPU, latency and memory of the queue-proxy beside Knative's, HAProxy and nginx", func(cmd *cobra.Command, args []string) error {
 		return proxybench.Main(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())

@@ -1,21 +1,9 @@
-// Package coldstart is `rouse bench coldstart`: how long a request to a sleeping service takes beyond what the
-// application itself needs to start.
-//
-// It starts a whole `rouse up` in this process, with one service per measurement, so that every request meets a
-// service that never had a process. The overhead of one request is
-//
-//	first byte − request sent − (listen(2) returned − exec)
-//
-// where the last two are told by the sample application's own clock. It contains the decision, fork and exec, the
-// probe, the hand-over and the request itself.
-package coldstart
+package localbench
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -59,8 +47,8 @@ type options struct {
 	self     string
 }
 
-// Main runs the benchmark and prints its table. self is the program that runs the built-in samples.
-func Main(ctx context.Context, self string, args []string, stdout, stderr io.Writer) error {
+// ColdStart is `rouse bench coldstart`. self is the program that runs the built-in samples.
+func ColdStart(ctx context.Context, self string, args []string, stdout, stderr io.Writer) error {
 	o := options{self: self, delays: []int{0, 100, 500}}
 	fs := flag.NewFlagSet("rouse bench coldstart", flag.ContinueOnError)
 	fs.SetOutput(stderr)
@@ -103,25 +91,17 @@ func print(w io.Writer, o options, rows []Row) {
 
 // measure starts one rouse and wakes o.n services, one after the other.
 func measure(ctx context.Context, o options, delay int, stderr io.Writer) (row Row, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ready := make(chan up.Handle, 1)
-	opts := up.Default()
-	opts.Files, opts.Stdin = []string{"-"}, bytes.NewReader(manifests(o.n, delay))
-	opts.Listen, opts.Admin = "127.0.0.1:0", "127.0.0.1:0"
-	opts.Sidecars, opts.Sidecar, opts.Self, opts.Environ = o.sidecars, o.sidecar, o.self, os.Environ()
-	opts.Stdout, opts.Stderr = io.Discard, stderr
-	opts.OnReady = func(h up.Handle) { ready <- h }
-	ended := make(chan error, 1)
-	go func() { ended <- up.Run(ctx, opts, nil) }()
-	select {
-	case h := <-ready:
+	err = with(ctx, o.house(stderr), manifests(o.n, delay), func(ctx context.Context, h up.Handle) error {
 		row, err = wakeAll(ctx, o, delay, h)
-		cancel()
-		return row, errors.Join(err, <-ended)
-	case err := <-ended:
-		return row, cmp.Or(err, errors.New("rouse ended before it listened"))
-	}
+		return err
+	})
+	return row, err
+}
+
+func (o options) house(stderr io.Writer) up.Options {
+	opts := up.Default()
+	opts.Sidecars, opts.Sidecar, opts.Self, opts.Stderr = o.sidecars, o.sidecar, o.self, stderr
+	return opts
 }
 
 // manifests makes n services of the sample application that takes delay to listen.

@@ -1,4 +1,4 @@
-package coldstart
+package localbench
 
 import (
 	"context"
