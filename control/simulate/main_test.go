@@ -151,3 +151,22 @@ func TestStopsWhenAsked(t *testing.T) {
 		t.Error("Main with an ended context = nil, want its error")
 	}
 }
+
+// TestReproducesARealRun plays a recording of `rouse up` (two bursts, up to 34 processes, and the way back): the number of
+// pods must be that of the real run, within one, at every decision. The recording was made with
+//
+//	rouse up -f testdata/up.yaml --record testdata/up.csv
+func TestReproducesARealRun(t *testing.T) {
+	out, err := command(t, "-f", filepath.Join("testdata", "up.yaml"), "--recorded", filepath.Join("testdata", "up.csv"),
+		"--json", "-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reports []simulate.Report
+	if err := json.Unmarshal([]byte(out), &reports); err != nil {
+		t.Fatal(err)
+	}
+	if m := reports[0].Recorded; m == nil || m.Worst > 1 || m.Decisions != 9 {
+		t.Errorf("the replay is apart from the real run: %+v, want at most one pod at each of 9 decisions", m)
+	}
+}
