@@ -36,6 +36,7 @@ func (d *Dispatcher) commit() error {
 	var offsets []kafka.TopicPartition
 	var ps []*partition
 	d.mu.Lock()
+	upTo := time.Now()
 	for _, p := range d.parts {
 		offset, metadata, changed := p.Commit()
 		if !changed {
@@ -63,6 +64,9 @@ func (d *Dispatcher) commit() error {
 			p.Uncommitted()
 		}
 		d.mu.Unlock()
+	}
+	if d.cfg.Committed != nil {
+		d.cfg.Committed(upTo, err)
 	}
 	return err
 }

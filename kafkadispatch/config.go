@@ -104,6 +104,9 @@ type Config struct {
 	// Delivered, if set, is called after each record that the sink took, with the record's time, by the goroutine that
 	// sent it. It must not block.
 	Delivered func(produced time.Time)
+	// Committed, if set, is called after each commit with the time up to which finished records are in it. It must not
+	// block.
+	Committed func(upTo time.Time, err error)
 	// Logger gets what operators must know; nil discards.
 	Logger *slog.Logger
 }

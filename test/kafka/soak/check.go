@@ -39,9 +39,9 @@ func check(o options, w io.Writer) error {
 	}
 	lost := countLost(log, produced, o.keys)
 	swapped := countSwapped(log)
-	worst, over := countTwice(log, kills, o.commit, w)
-	fmt.Fprintf(w, "lost %d of %d, out of order %d, most duplicates of a crash %d, crashes over the bound %d of %d\n",
-		lost, produced, swapped, worst, over, len(kills))
+	twice, over := countTwice(log, kills, w)
+	fmt.Fprintf(w, "lost %d of %d, out of order %d, duplicates after crashes %d, crashes over the bound %d of %d\n",
+		lost, produced, swapped, twice, over, len(kills))
 	if lost+swapped+over > 0 {
 		return errors.New("the sink's log is not as it must be")
 	}
@@ -65,15 +65,30 @@ func readLog(path string) ([]entry, error) {
 	return out, nil
 }
 
-func readMarks(path string) (kills []int64, err error) {
+// crash is a kill, and up to when the victim's records were committed.
+type crash struct{ at, committed int64 }
+
+func readMarks(path string) ([]crash, error) {
 	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	commits := map[int]int64{}
+	var out []crash
 	for _, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
 		var at int64
-		if _, err := fmt.Sscan(line, &at); err == nil {
-			kills = append(kills, at)
+		var what string
+		var pid int
+		if _, err := fmt.Sscan(line, &at, &what, &pid); err != nil {
+			return nil, fmt.Errorf("mark %q: %w", line, err)
+		}
+		if what == "kill" {
+			out = append(out, crash{at, commits[pid]})
+		} else { // a commit, or the start: before it the process has finished nothing
+			commits[pid] = at
 		}
 	}
-	return kills, err
+	return out, nil
 }
 
 // countLost counts records that the sink never took.
@@ -109,37 +124,37 @@ func countSwapped(log []entry) int {
 	return swapped
 }
 
-// countTwice counts, for each kill, the records that were taken before it and again within the time until the next
-// kill. The bound is what was in flight plus what was taken since the last commit could have ended.
-func countTwice(log []entry, kills []int64, commit time.Duration, w io.Writer) (worst, over int) {
-	slack := (commit + 300*time.Millisecond).Microseconds() // a commit is under way for a while itself
-	for i, kill := range kills {
+// countTwice counts, for each crash, the records that were taken before it and again before the next one. The bound
+// is what was in flight plus what was taken since the victim's last commit.
+func countTwice(log []entry, crashes []crash, w io.Writer) (total, over int) {
+	for i, c := range crashes {
 		end := int64(1) << 62
-		if i+1 < len(kills) {
-			end = kills[i+1]
+		if i+1 < len(crashes) {
+			end = crashes[i+1].at
 		}
 		before := map[string]bool{}
 		bound := inFlight
-		from := sort.Search(len(log), func(j int) bool { return log[j].at >= kill })
-		for j := from - 1; j >= 0; j-- {
-			if log[j].how == "took" {
-				before[fmt.Sprint(log[j].key, log[j].n)] = true
-				if log[j].at > kill-slack {
+		from := sort.Search(len(log), func(j int) bool { return log[j].at >= c.at })
+		for _, e := range log[:from] {
+			if e.how == "took" {
+				before[fmt.Sprint(e.key, " ", e.n)] = true
+				if e.at > c.committed {
 					bound++
 				}
 			}
 		}
 		twice := 0
 		for _, e := range log[from:] {
-			if e.at < end && e.how == "took" && before[fmt.Sprint(e.key, e.n)] {
+			if e.at < end && e.how == "took" && before[fmt.Sprint(e.key, " ", e.n)] {
 				twice++
 			}
 		}
-		worst = max(worst, twice)
+		total += twice
 		if twice > bound {
 			over++
-			fmt.Fprintf(w, "kill %d: %d duplicates, bound %d\n", i+1, twice, bound)
 		}
+		fmt.Fprintf(w, "crash %d: last commit %v before, %d duplicates, bound %d\n", i+1,
+			time.Duration(c.at-c.committed)*time.Microsecond, twice, bound)
 	}
-	return worst, over
+	return total, over
 }

@@ -86,6 +86,7 @@ func soak(o options, stdout, stderr io.Writer) error {
 	if err := createTopic(o); err != nil {
 		return err
 	}
+	_ = os.Remove(o.log + ".marks")
 	sink := self(o, "sink", stderr)
 	in, err := sink.StdinPipe()
 	if err != nil {
@@ -158,8 +159,12 @@ func killing(o options, stdout, stderr io.Writer) error {
 		if err := d.Start(); err != nil {
 			return err
 		}
+		if err := note(o, time.Now(), "commit-before", d.Process.Pid); err != nil {
+			return err
+		}
+		awaitCommit(o, d.Process.Pid)
 		time.Sleep(o.every)
-		if err := note(o, "kill"); err != nil {
+		if err := note(o, time.Now(), "kill", d.Process.Pid); err != nil {
 			return err
 		}
 		_ = d.Process.Kill()
@@ -169,15 +174,27 @@ func killing(o options, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// note writes a mark with its time beside the sink's log.
-func note(o options, what string) error {
+// note writes a mark beside the sink's log: when, what, and of which process.
+func note(o options, at time.Time, what string, pid int) error {
 	f, err := os.OpenFile(o.log+".marks", os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	_, err = fmt.Fprintf(f, "%d %s\n", time.Now().UnixMicro(), what)
+	_, err = fmt.Fprintf(f, "%d %s %d\n", at.UnixMicro(), what, pid)
 	return err
+}
+
+// awaitCommit waits until a dispatcher has committed, so that a kill hits one that works; 20 s at most, because its
+// coordinator may be down.
+func awaitCommit(o options, pid int) {
+	want := fmt.Sprintf(" commit %d\n", pid)
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		if text, err := os.ReadFile(o.log + ".marks"); err == nil && strings.Contains(string(text), want) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // churn lets another member join and leave every two seconds.

@@ -35,6 +35,11 @@ func dispatch(o options) error {
 	c.CommitEvery = o.commit
 	c.RevokeDeadline, c.DrainTimeout = 1500*time.Millisecond, 1500*time.Millisecond
 	c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	c.Committed = func(upTo time.Time, err error) {
+		if err == nil {
+			_ = note(o, upTo, "commit", os.Getpid())
+		}
+	}
 	d, err := kafkadispatch.New(c)
 	if err != nil {
 		return err
@@ -51,7 +56,6 @@ func serve(o options, stdout io.Writer) error {
 		return err
 	}
 	defer f.Close()
-	_ = os.Remove(o.log + ".marks")
 	w := bufio.NewWriter(f)
 	var mu sync.Mutex
 	write := func(how string, body []byte) {
