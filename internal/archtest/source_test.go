@@ -137,6 +137,7 @@ func skips(s source) (violations []string) {
 var environment = map[string]string{
 	"cmd":                "a main hands its environment down as a value",
 	"internal/config":    "the one decoder of settings",
+	"test":               "starts peers, and is told by its script where they are",
 	"bench":              "starts peers and compilers with an environment of their own",
 	"internal/citest":    "a tool of the build",
 	"internal/sampleapp": "sample programs read the contract's PORT and K_SERVICE, as users' programs do",
