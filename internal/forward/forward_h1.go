@@ -157,11 +157,12 @@ func (c *conn) sendRequest(u *upConn) (int64, error) {
 		err = u.write2(out, body)
 	}
 	c.srv.bufs.putBig(big)
+	sent := u.wrote // from here on the body's goroutine may write
 	if err == nil && !c.body.complete {
 		c.stopReader()
 		c.startBodyCopy(u)
 	}
-	return u.wrote, err
+	return sent, err
 }
 
 // copyLimit is up to where copying behind the head is cheaper than a vectored write.

@@ -107,7 +107,8 @@ func (h *head) scanRequest(b []byte, maxHead, maxTarget int) (done bool, cause f
 			if int(h.size) > maxHead {
 				return false, fault.HeadTooLarge
 			}
-			return true, h.checkRequest(b)
+			cause = h.checkRequest(b)
+			return cause == fault.None, cause
 		case len(h.fields) == maxFields:
 			return false, fault.HeadTooLarge
 		case !h.field(b, line):
