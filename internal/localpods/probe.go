@@ -23,7 +23,8 @@ const (
 	probeAgent     = "kube-probe/rouse"
 	agePerPause    = 32                    // a pod that is starting for t is tried every t/32
 	usualPerPause  = 256                   // one that usually takes t, every t/256 once it is due
-	httpPause      = 10 * time.Millisecond // between tries that reach the application
+	httpPause      = 10 * time.Millisecond // least pause between tries that reach the application
+	httpPauseMax   = 50 * time.Millisecond // and the longest, which is what Knative begins with
 	connectTimeout = 50                    // ms that a connection on loopback may take; it takes µs
 )
 

@@ -24,6 +24,7 @@ type watch struct {
 	p         *pod
 	pr        *prober
 	sidecarUp bool
+	answered  bool // the application has answered; only the sidecar may still be missing
 	ready     bool
 	everReady bool
 	counted   bool // in prober.starting
@@ -71,6 +72,7 @@ func (w *watch) step() (next time.Duration, foreign bool) {
 		w.strangers++
 		return next, w.strangers >= strangerTries && w.p.app.alive() // else the program's end tells the story
 	case listenerNone:
+		w.strangers = 0
 		w.lookElsewhere()
 		return next, false
 	case listenerOwn:
@@ -80,8 +82,10 @@ func (w *watch) step() (next time.Duration, foreign bool) {
 		w.listened = true
 		w.p.g.took(age)
 	}
-	if !w.answers() {
-		return max(next, httpPause), false
+	if !w.answered {
+		if w.answered = w.answers(); !w.answered {
+			return max(next, min(max(age/agePerPause, httpPause), httpPauseMax)), false
+		}
 	}
 	if !w.sidecarUp {
 		if w.sidecarUp = w.p.side.listening(w.pr); !w.sidecarUp {
@@ -132,7 +136,7 @@ func (w *watch) recheck() time.Duration {
 	if w.failures++; w.failures < threshold {
 		return probe.Period
 	}
-	w.ready, w.successes = false, 0
+	w.ready, w.answered, w.successes = false, false, 0
 	if w.p.g.becameUnready(w.p, err.Error()) {
 		w.p.publish(endpoint.Starting)
 		e := w.p.event(Unready)
