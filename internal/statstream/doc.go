@@ -8,12 +8,13 @@
 // the handler drops what it has seen and what a former process of the same pod sends late, and counts what is missing.
 //
 // Knative's own activators are accepted: they send no extension and, where the handler is configured so, no token.
-// Knative's autoscaler accepts our client: it skips the extension.
+// Knative's autoscaler accepts our client: it skips the extension. Pods with Knative's own queue-proxy push nothing: a
+// [Scraper] fetches their reports.
 //
 // What it does not: interpret load, or retry a report that was replaced by a newer one. In the same process call the
 // [Sink] directly.
 //
-// Concurrency: [Client] and [Handler] are safe for concurrent use. Client.Run owns the client's goroutines; each
+// Concurrency: [Client], [Handler] and [Scraper] are safe for concurrent use. Run owns the goroutines of client and scraper; each
 // connection of the handler lives in the goroutine of its request.
 package statstream
 

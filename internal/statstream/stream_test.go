@@ -103,7 +103,9 @@ func (c *control) close() {
 		c.t.Errorf("Close = %v", err)
 	}
 	_ = c.srv.Close()
-	<-c.done
+	if err := <-c.done; !errors.Is(err, http.ErrServerClosed) {
+		c.t.Errorf("Serve = %v", err)
+	}
 }
 
 // connect runs a client until the returned function is called. dial is asked for each connection.
@@ -255,7 +257,7 @@ func TestSilentStreamIsCut(t *testing.T) {
 		defer srv.close()
 		tr := &http.Transport{DialContext: srv.net.dial}
 		defer tr.CloseIdleConnections()
-		conn, _, err := websocket.Dial(t.Context(), "ws://control", &websocket.DialOptions{HTTPClient: &http.Client{Transport: tr}}) //nolint:bodyclose // the library says that nobody needs to
+		conn, _, err := websocket.Dial(t.Context(), "ws://control", &websocket.DialOptions{HTTPClient: &http.Client{Transport: tr}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,7 +288,7 @@ func TestGarbageIsRefused(t *testing.T) {
 			{"negative", metrics.AppendMessages(nil, []metrics.Message{negative}), -1},
 		}
 		for _, tt := range tests {
-			conn, _, err := websocket.Dial(t.Context(), "ws://control", &websocket.DialOptions{HTTPClient: &http.Client{Transport: tr}}) //nolint:bodyclose // the library says that nobody needs to
+			conn, _, err := websocket.Dial(t.Context(), "ws://control", &websocket.DialOptions{HTTPClient: &http.Client{Transport: tr}})
 			if err != nil {
 				t.Fatal(err)
 			}
