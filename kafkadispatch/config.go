@@ -52,8 +52,6 @@ type Destination struct {
 	Topic string
 }
 
-func (d Destination) set() bool { return d.HTTP != nil || d.Topic != "" }
-
 // Config of a Dispatcher. Start from DefaultConfig.
 type Config struct {
 	// Namespace and Name of the source; they are part of each event.

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -29,9 +30,9 @@ func (b *bench) poison(ctx context.Context, stdout io.Writer) error {
 	return nil
 }
 
-// steady produces 1,000 records a second to one partition, by key, and measures commit lag by watching what is
-// delivered: records are answered in about the order of their production.
-func (b *bench) steady(ctx context.Context, poison bool) ([]time.Duration, error) {
+// steady produces 1,000 records a second to one partition, by key, and measures each from its production to its
+// delivery.
+func (b *bench) steady(ctx context.Context, poison bool) (out []time.Duration, err error) {
 	c := cell{Partitions: 1, Delay: time.Millisecond, Size: 100, Order: "key", Keys: 1000}
 	b.topics++
 	topic := fmt.Sprintf("steady-%d-%d", time.Now().UnixNano(), b.topics)
@@ -45,15 +46,12 @@ func (b *bench) steady(ctx context.Context, poison bool) ([]time.Duration, error
 	if err != nil {
 		return nil, err
 	}
-	inner, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- d.Run(inner) }()
-	defer func() { cancel(); <-done }()
+	stop := running(ctx, d)
+	defer func() { err = errors.Join(err, stop()) }()
 	n := int(b.o.seconds * 1000)
 	if err := b.produceSteadily(ctx, topic, n, poison); err != nil {
 		return nil, err
 	}
-	var out []time.Duration
 	limit := time.After(30 * time.Second)
 	for len(out) < n {
 		select {
@@ -97,18 +95,16 @@ func (b *bench) produceSteadily(ctx context.Context, topic string, n int, poison
 }
 
 // memory starts idle sources and reads the kernel's account.
-func (b *bench) memory(ctx context.Context, stdout io.Writer) error {
+func (b *bench) memory(ctx context.Context, stdout io.Writer) (err error) {
+	var stops []func() error
 	if err := b.create(ctx, "idle", 8); err != nil {
 		return err
 	}
 	base := residentKiB()
 	fmt.Fprintf(stdout, "no source: %d KiB resident\n", base)
-	inner, cancel := context.WithCancel(ctx)
-	var ends []chan error
 	defer func() {
-		cancel()
-		for _, e := range ends {
-			<-e
+		for _, stop := range stops {
+			err = errors.Join(err, stop())
 		}
 	}()
 	for n := 1; n <= 16; n++ {
@@ -116,9 +112,7 @@ func (b *bench) memory(ctx context.Context, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		e := make(chan error, 1)
-		ends = append(ends, e)
-		go func() { e <- d.Run(inner) }()
+		stops = append(stops, running(ctx, d))
 		if err := until(ctx, func() bool { return d.Demand().Partitions == 8 }); err != nil {
 			return err
 		}

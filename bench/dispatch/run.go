@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -163,15 +164,8 @@ func (b *bench) rouse(ctx context.Context, c cell, topic, group string, n int) (
 	if err != nil {
 		return 0, 0, err
 	}
-	inner, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- d.Run(inner) }()
-	defer func() {
-		cancel()
-		if rerr := <-done; err == nil {
-			err = rerr
-		}
-	}()
+	stop := running(ctx, d)
+	defer func() { err = errors.Join(err, stop()) }()
 	if err := until(ctx, func() bool { return d.Stats().Received > 0 }); err != nil {
 		return 0, 0, err
 	}
@@ -179,6 +173,17 @@ func (b *bench) rouse(ctx context.Context, c cell, topic, group string, n int) (
 	err = until(ctx, func() bool { return d.Stats().Delivered >= int64(n) })
 	took := time.Since(began)
 	return float64(n) / took.Seconds(), float64((cpuTime() - used).Microseconds()) / float64(n), err
+}
+
+// running runs a dispatcher until stop is called, which returns how Run ended.
+func running(ctx context.Context, d *kafkadispatch.Dispatcher) (stop func() error) {
+	inner, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- d.Run(inner) }()
+	return func() error {
+		cancel()
+		return <-done
+	}
 }
 
 // until looks every millisecond; two minutes are an error.
