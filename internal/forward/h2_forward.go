@@ -114,6 +114,9 @@ func (a *attempt) trace() *httptrace.ClientTrace {
 			if c := counting(info.Conn); c != nil {
 				a.before.Store(c.written.Load())
 				a.conn.Store(c)
+				if info.Reused && !a.shared.Load() && c.stale() {
+					c.Close() // the write fails, nothing goes out, and the next connection is tried
+				}
 			}
 		},
 		WroteHeaders:         func() { a.headed.Store(true) },

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/rousehq/rouse/internal/endpoint"
@@ -40,7 +41,7 @@ func (p *Pool) newTransport() *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			return &countingConn{Conn: u.Conn}, nil
+			return &countingConn{Conn: u.Conn, raw: u.raw}, nil
 		},
 		TLSClientConfig:       p.cfg.TLS,
 		DisableCompression:    true,
@@ -105,7 +106,19 @@ func (p *Pool) repeats(o *outbound) bool {
 // countingConn counts what was written, so that a request can be known not to have gone out.
 type countingConn struct {
 	net.Conn
+	raw     syscall.RawConn // nil when there is no usable descriptor
 	written atomic.Int64
+}
+
+// stale reports that an idle connection was closed by the pod, or has bytes that nobody asked for. net/http reads
+// from it all the time, so this looks past the lock that reads take.
+func (c *countingConn) stale() bool {
+	if c.raw == nil {
+		return false
+	}
+	var s sock
+	err := c.raw.Control(func(fd uintptr) { s.tryPeek(fd) })
+	return s.peeked || err != nil
 }
 
 func (c *countingConn) Write(p []byte) (int, error) {
