@@ -23,12 +23,12 @@ func (l *Loop) decide(r *revision, now time.Time) {
 	d := kpa.Decide(r.policy, &r.state, &o, now)
 	before := r.last
 	r.last, r.decided = d, now
-	if d.Panic != before.Panic {
-		l.panicked(r, d, now)
-	}
 	taken := l.own(r)
 	if !r.owned {
 		return
+	}
+	if d.Panic != before.Panic {
+		l.panicked(r, d, now)
 	}
 	// What the previous owner asked for is not known here: a new owner asks again.
 	if d.Desired >= 0 && (taken || d.Desired != r.replicas) {

@@ -140,6 +140,7 @@ func (l *Loop) Add(cfg *config.Revision, t Target) error {
 // Remove takes a revision out of control. Its pods stay as they are. What is not there is no fault.
 func (l *Loop) Remove(id identity.Revision) {
 	l.mu.Lock()
+	delete(l.handover, id)
 	r := l.revs[id.Key()]
 	if r == nil || r.id != id {
 		l.mu.Unlock()
