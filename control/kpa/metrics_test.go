@@ -103,3 +103,17 @@ func TestScheduleIsAFloor(t *testing.T) {
 		t.Errorf("Decide = %d by %v, want 4 by max-scale", d.Desired, d.Reasons.Limit)
 	}
 }
+
+// TestBoundsNeedNoData: a revision that nobody has asked anything of yet gets its floor, and nothing else.
+func TestBoundsNeedNoData(t *testing.T) {
+	p := kpa.DefaultPolicy()
+	p.InitialScale = 0
+	s := kpa.NewState(&p, 0, at(0))
+	var o kpa.Observation
+	for i, c := range []struct{ floor, min, want int }{{0, 0, -1}, {0, 0, -1}, {2, 0, 2}, {2, 3, 3}} {
+		o.Floor, p.MinScale = c.floor, c.min
+		if d := kpa.Decide(&p, &s, &o, at(2+2*float64(i))); d.Desired != c.want && (c.want >= 0 || d.Desired > 0) {
+			t.Errorf("step %d: Decide = %d, want %d", i, d.Desired, c.want)
+		}
+	}
+}

@@ -24,10 +24,10 @@ type Settlement struct {
 
 // Settle bounds a wish of raw pods and takes a revision to zero step by step. It reads s and changes nothing.
 func Settle(p *Policy, s *State, o *Observation, raw int, now time.Time) Settlement {
-	if raw < 0 && s.Activity != Activating {
+	want, limit := p.bound(s, o, raw)
+	if raw < 0 && s.Activity != Activating && want <= o.Replicas {
 		return Settlement{Want: raw}
 	}
-	want, limit := p.bound(s, o, raw)
 	if want != 0 {
 		return Settlement{Want: want, Apply: true, Limit: limit}
 	}

@@ -42,10 +42,21 @@ type Config struct {
 	// DirectPath lets requests go past the activator when there is enough excess burst capacity, as in Kubernetes; it
 	// delays the way to zero by the grace period. Off, every request comes through the activator, as in `rouse up`.
 	DirectPath bool
+	// Growth, when not 0, adds a decision when a report shows this many times what was in flight at the last one, as
+	// the loop's setting of that name does.
+	Growth float64
+	// Floors, when not nil, gives the floor of a schedule; virtual time begins at Start, by default at Epoch.
+	Floors Floors
+	Start  time.Time
 	// Recorder, when not nil, gets the run as if it were a real one. The caller closes it.
 	Recorder *Recorder
 	// KeepDecisions puts every decision into the report, not only the rows.
 	KeepDecisions bool
+}
+
+// Floors tells the least number of pods at an instant, and until when that holds.
+type Floors interface {
+	At(now time.Time) (pods int, until time.Time)
 }
 
 // Defaults of Config and Service.
@@ -60,6 +71,7 @@ const (
 func (c Config) withDefaults() Config {
 	setDefault(&c.Label, "policy")
 	setDefault(&c.Rows, defaultRows)
+	setDefault(&c.Start, epoch)
 	setDefault(&c.Duration, c.Load.length())
 	setDefault(&c.Service.QueueLimit, defaultQueueLimit)
 	setDefault(&c.Service.QueueDeadline, defaultQueueDeadline)
@@ -88,6 +100,7 @@ func (c *Config) validate() error {
 	check(c.Service.QueueDeadline > 0, "queue deadline %v: allowed is more than 0", c.Service.QueueDeadline)
 	check(c.Service.StartupPerPod >= 0, "start-up per pod %v: allowed are 0 and more", c.Service.StartupPerPod)
 	check(len(c.Policy.Targets) > 0, "the policy has no target")
+	check(c.Growth == 0 || c.Growth > 1, "growth %v: allowed are 0 and more than 1", c.Growth)
 	check(c.Rows > 0, "rows %d: allowed are 1 and more", c.Rows)
 	check(c.Policy.StableWindow >= time.Second, "stable window %v: allowed is 1s and more", c.Policy.StableWindow)
 	for _, t := range c.Policy.Targets {

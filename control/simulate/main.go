@@ -31,6 +31,8 @@ type options struct {
 	rows, queue                           int
 	direct, decisions                     bool
 	set, setOther                         list
+	growth                                float64
+	start                                 time.Time
 }
 
 // list is a flag that may be given several times.
@@ -94,6 +96,8 @@ func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 	f.IntVar(&o.queue, "queue-limit", defaultQueueLimit, "requests that may wait")
 	f.DurationVar(&o.deadline, "queue-deadline", defaultQueueDeadline, "how long they may wait")
 	f.BoolVar(&o.direct, "direct", false, "let requests go past the activator when there is spare capacity, as in Kubernetes")
+	f.Float64Var(&o.growth, "growth", 0, "decide at once when a report shows this many times the load of the last decision; 0: at the ticks only")
+	f.TextVar(&o.start, "start", epoch, "when the load begins, for schedules, as 2026-03-02T08:00:00Z")
 	f.Uint64Var(&o.seed, "seed", 1, "of the random numbers")
 	f.IntVar(&o.rows, "rows", defaultRows, "intervals of the report")
 	f.BoolVar(&o.decisions, "decisions", false, "put every decision into the JSON")
@@ -116,7 +120,7 @@ func (o *options) configs() ([]Config, error) {
 		return nil, fmt.Errorf("--startup: %w", err)
 	}
 	base := Config{Load: load, Service: svc, Duration: o.duration, Seed: o.seed, Rows: o.rows, DirectPath: o.direct,
-		KeepDecisions: o.decisions}
+		KeepDecisions: o.decisions, Growth: o.growth, Start: o.start}
 	first, err := base.with(o.file, o.set)
 	if err != nil || o.compare == "" && len(o.setOther) == 0 {
 		return []Config{first}, err
@@ -139,15 +143,14 @@ func (c Config) with(file string, set list) (Config, error) {
 			return c, err
 		}
 	}
-	if err := s.set(set); err != nil {
+	if err = s.set(set); err != nil {
 		return c, err
 	}
 	c.Label = strings.TrimSpace(strings.Join(append([]string{filepath.Base(file)}, set...), " "))
 	if file == "" {
 		c.Label = strings.Join(append([]string{"defaults"}, set...), " ")
 	}
-	c.Policy, err = s.policy(!c.DirectPath)
-	return c, err
+	return c, s.resolve(&c)
 }
 
 func (o *options) load() (Load, error) {

@@ -128,6 +128,9 @@ func TestBadCommandLines(t *testing.T) {
 		{"--startup", []string{"--startup", "later"}},
 		{"load curve", []string{"--load", write(t, "bad.csv", "0,1\nx,y\n")}},
 		{"first line", []string{"--recorded", write(t, "bad.csv", "x")}},
+		{"schedule", []string{"--set", "schedule=always"}},
+		{"growth", []string{"--growth", "0.5"}},
+		{"cpu is not simulated", []string{"--set", "metrics=cpu=500m"}},
 		{"queue limit", []string{"--queue-limit", "-1"}},
 		{"flag provided but not defined", []string{"--nonsense"}},
 	} {

@@ -13,6 +13,7 @@ import (
 const (
 	reportEvery = int64(time.Second)
 	decideEvery = int64(2 * time.Second)
+	growthPause = int64(100 * time.Millisecond)
 	never       = math.MaxInt64
 )
 
@@ -59,17 +60,21 @@ type sim struct {
 	tick   int64 // when the next decision is due
 	beat   int64 // when it would be due on an exact clock
 
-	stats    *metrics.RequestStats
-	active   bool // there was load in this period or the last one
-	ahead    bool // the first request of the period was reported at once
-	worked   int64
-	ended    int64 // requests behind worked
-	windows  [kpa.NumMetrics]*metrics.Window
-	state    kpa.State
-	learner  kpa.Learner
-	replicas int
-	path     kpa.Path
-	tally    *tally
+	stats      *metrics.RequestStats
+	active     bool // there was load in this period or the last one
+	ahead      bool // the first request of the period was reported at once
+	worked     int64
+	ended      int64 // requests behind worked
+	windows    [kpa.NumMetrics]*metrics.Window
+	state      kpa.State
+	learner    kpa.Learner
+	replicas   int
+	decided    int64   // when the last decision was made
+	seen       float64 // what was in flight then
+	floor      int
+	floorUntil time.Time
+	path       kpa.Path
+	tally      *tally
 }
 
 func newSim(cfg *Config) *sim {
@@ -79,11 +84,11 @@ func newSim(cfg *Config) *sim {
 		load:    newArrivals(&cfg.Load, cfg.Duration, cfg.Seed),
 		work:    stream(cfg.Seed, streamWork),
 		startup: stream(cfg.Seed, streamStartup),
-		stats:   metrics.NewRequestStats(epoch),
-		state:   kpa.NewState(&cfg.Policy, 0, epoch),
+		stats:   metrics.NewRequestStats(cfg.Start),
+		state:   kpa.NewState(&cfg.Policy, 0, cfg.Start),
 		report:  reportEvery,
 		tick:    decideEvery,
-		path:    kpa.Path{ProxiedSince: epoch, Activators: 2, Probe: kpa.ProbeOK},
+		path:    kpa.Path{ProxiedSince: cfg.Start, Activators: 2, Probe: kpa.ProbeOK},
 		tally:   newTally(cfg),
 	}
 	size := metrics.WindowConfig{Stable: cfg.Policy.StableWindow, Panic: cfg.Policy.PanicWindow, Algorithm: cfg.Policy.Algorithm}
@@ -136,7 +141,10 @@ func (s *sim) advance(to int64) {
 	s.now = to
 }
 
-func (s *sim) instant() time.Time { return epoch.Add(time.Duration(s.now)) }
+func (s *sim) instant() time.Time { return s.at(s.now) }
+
+// at converts to an instant of virtual time.
+func (s *sim) at(nanos int64) time.Time { return s.cfg.Start.Add(time.Duration(nanos)) }
 
 // arrive takes the next request.
 func (s *sim) arrive() {
@@ -147,7 +155,7 @@ func (s *sim) arrive() {
 	}
 	s.tally.arrived()
 	if rec := s.cfg.Recorder; rec != nil {
-		rec.Request(epoch.Add(time.Duration(w.arrived)), time.Duration(w.work))
+		rec.Request(s.at(w.arrived), time.Duration(w.work))
 	}
 	if s.queue.n >= s.cfg.Service.QueueLimit {
 		s.tally.rejected()
@@ -215,7 +223,7 @@ func (s *sim) happen(e event) {
 	}
 	s.fleet.become(e.pod)
 	if rec := s.cfg.Recorder; rec != nil {
-		rec.Start(epoch.Add(time.Duration(p.asked)), time.Duration(s.now-p.asked))
+		rec.Start(s.at(p.asked), time.Duration(s.now-p.asked))
 	}
 	s.learner.Ready(1, s.instant())
 	s.dispatch()
@@ -241,7 +249,19 @@ func (s *sim) measure() {
 		s.learner.Worked(time.Duration(s.worked / s.ended))
 	}
 	s.worked, s.ended = 0, 0
+	if s.grown() {
+		s.decide()
+	}
 }
+
+// grown says whether so much more is in flight than at the last decision that the next one can't wait.
+func (s *sim) grown() bool {
+	in := s.inFlight()
+	return s.cfg.Growth > 0 && s.now-s.decided >= growthPause && in > s.cfg.Growth*s.seen &&
+		in > s.cfg.Policy.Targets[0].Value*float64(s.replicas)
+}
+
+func (s *sim) inFlight() float64 { return float64(s.queue.n + s.tally.inService) }
 
 func (s *sim) record(concurrency, requests float64) {
 	s.windows[kpa.Concurrency].Record(s.instant(), concurrency)
@@ -260,6 +280,7 @@ func (s *sim) scheduleTick() {
 
 func (s *sim) decide() {
 	o := s.observe()
+	s.decided, s.seen = s.now, o.InFlight
 	d := kpa.Decide(&s.cfg.Policy, &s.state, &o, s.instant())
 	if s.cfg.DirectPath {
 		s.route(d.Mode)
@@ -276,9 +297,13 @@ func (s *sim) decide() {
 func (s *sim) observe() kpa.Observation {
 	o := kpa.Observation{
 		Ready: s.fleet.ready, Starting: s.fleet.starting, Terminating: s.fleet.draining, Replicas: s.replicas,
-		Path: s.path, InFlight: float64(s.queue.n + s.tally.inService), Reachability: kpa.Reachable,
+		Path: s.path, InFlight: s.inFlight(), Reachability: kpa.Reachable,
 		Startup: s.learner.Startup(s.fleet.starting > 0, s.instant()),
 	}
+	if now := s.instant(); s.cfg.Floors != nil && !now.Before(s.floorUntil) {
+		s.floor, s.floorUntil = s.cfg.Floors.At(now)
+	}
+	o.Floor = s.floor
 	for m, w := range s.windows {
 		if w != nil {
 			stable, panicking, ok := w.Averages(s.instant())

@@ -2,14 +2,12 @@ package simulate
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
 
 	"sigs.k8s.io/yaml"
 
-	"github.com/rousehq/rouse/control/kpa"
 	"github.com/rousehq/rouse/internal/config"
 )
 
@@ -91,30 +89,31 @@ func (s *settings) set(pairs []string) error {
 }
 
 func prefixOf(key string) string {
-	if key == "burst" {
+	switch key {
+	case "burst", "metrics", "schedule":
 		return config.PrefixRouse
 	}
 	return config.PrefixAutoscaling
 }
 
-// policy resolves the settings, and reports all faults at once. A revision on one machine (local) begins without pods
-// unless somebody says otherwise, as in `rouse up`.
-func (s *settings) policy(local bool) (kpa.Policy, error) {
+// resolve puts the settings into c, and reports all faults at once. A revision on one machine begins without pods unless
+// somebody says otherwise, as in `rouse up`.
+func (s *settings) resolve(c *Config) error {
 	base, faults := config.ParseAutoscaler(s.configMap, nil)
 	if len(faults) > 0 {
-		return kpa.Policy{}, config.Join(faults)
+		return config.Join(faults)
 	}
-	if local && !base.InitialScale.IsSet() {
+	if !c.DirectPath && !base.InitialScale.IsSet() {
 		base.InitialScale.V = 0
 		base.AllowZeroInitialScale.V = true
 	}
 	rev, faults := config.Resolve(config.Input{Autoscaler: base, Annotations: s.annotations, ContainerConcurrency: s.limit})
 	if len(faults) > 0 {
-		return kpa.Policy{}, config.Join(faults)
+		return config.Join(faults)
 	}
-	p := rev.Policy()
-	if p.Targets[0].Metric == kpa.CPU || p.Targets[0].Metric == kpa.Memory {
-		return p, errors.New("a simulation knows concurrency, rps and the queue, not the CPU or memory of a pod")
+	c.Policy = rev.Policy()
+	if floors := rev.Scaling.Floors(); floors != nil {
+		c.Floors = floors
 	}
-	return p, nil
+	return nil
 }

@@ -65,7 +65,7 @@ func dayOf(t testing.TB, requests int) simulate.Config {
 
 func TestSameSeedSameBytes(t *testing.T) {
 	write := func(seed uint64) string {
-		cfg := dayOf(t, 20_000)
+		cfg := dayOf(t, 5_000)
 		cfg.Seed = seed
 		var b bytes.Buffer
 		if err := simulate.WriteJSON(&b, run(t, cfg)); err != nil {
@@ -114,7 +114,7 @@ func TestEveryRequestIsAccountedFor(t *testing.T) {
 			Seed: rapid.Uint64().Draw(r, "seed"),
 			Rows: rapid.IntRange(1, 20).Draw(r, "rows"),
 			Load: simulate.Load{
-				Rates:  rapid.SliceOfN(rapid.Float64Range(0, 40), 1, 60).Draw(r, "rates"),
+				Rates:  rapid.SliceOfN(rapid.Float64Range(0, 30), 1, 20).Draw(r, "rates"),
 				Bursts: []simulate.Burst{{At: 3 * time.Second, Requests: rapid.IntRange(0, 300).Draw(r, "burst")}},
 			},
 			Service: simulate.Service{
@@ -186,6 +186,44 @@ func TestSleepsAndWakes(t *testing.T) {
 	for _, row := range rep.Rows {
 		if row.At > 72 && row.At < 95 && row.Pods > 0 {
 			t.Errorf("at %v there are %v pods, want none", row.At, row.Pods)
+		}
+	}
+}
+
+// TestGrowthDecidesEarlier: a burst that has to wait for the next tick is answered sooner with decisions on growth.
+func TestGrowthDecidesEarlier(t *testing.T) {
+	cfg := burst(300, limited(1))
+	cfg.Load.Bursts = []simulate.Burst{{At: 4100 * time.Millisecond, Requests: 300}}
+	plain := run(t, cfg).Total
+	cfg.Growth = 2
+	if eager := run(t, cfg).Total; eager.Latency.P99 > plain.Latency.P99-0.5 {
+		t.Errorf("p99 %v with decisions on growth, %v without, want it half a second sooner", eager.Latency.P99, plain.Latency.P99)
+	}
+}
+
+// officeHours asks for three pods in the second minute.
+type officeHours struct{ start time.Time }
+
+func (o officeHours) At(now time.Time) (pods int, until time.Time) {
+	switch open, shut := o.start.Add(time.Minute), o.start.Add(2*time.Minute); {
+	case now.Before(open):
+		return 0, open
+	case now.Before(shut):
+		return 3, shut
+	}
+	return 0, o.start.Add(time.Hour)
+}
+
+func TestScheduleKeepsPods(t *testing.T) {
+	cfg := burst(1, limited(100))
+	cfg.Load = simulate.Load{Rates: make([]float64, 180)}
+	cfg.Rows = 180
+	cfg.Start = time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
+	cfg.Floors = officeHours{cfg.Start}
+	rows := run(t, cfg).Rows
+	for at, want := range map[int]int{50: 0, 65: 3, 118: 3} {
+		if got := rows[at].Ready; got != want {
+			t.Errorf("%d s: %d pods are ready, want %d", at, got, want)
 		}
 	}
 }
