@@ -21,7 +21,7 @@ import (
 
 // arena is the backend and the contenders' processes.
 type arena struct {
-	dir     string
+	dir     string // of HAProxy's configuration; empty without
 	backend netip.AddrPort
 	procs   map[string]*exec.Cmd
 	addrs   map[string]netip.AddrPort
@@ -34,11 +34,12 @@ func newArena(ctx context.Context) (*arena, error) {
 		return nil, err
 	}
 	go func() { _ = b.Run(ctx) }()
-	dir, err := os.MkdirTemp("", "adr0001")
-	if err != nil {
-		return nil, err
-	}
-	return &arena{dir: dir, backend: b.Addr(), procs: map[string]*exec.Cmd{}, addrs: map[string]netip.AddrPort{}}, nil
+	return newArenaFor(b.Addr()), nil
+}
+
+// newArenaFor returns an arena whose contenders lead to a backend that somebody else runs.
+func newArenaFor(backend netip.AddrPort) *arena {
+	return &arena{backend: backend, procs: map[string]*exec.Cmd{}, addrs: map[string]netip.AddrPort{}}
 }
 
 // pin keeps a process on one core, where there are several.
@@ -53,7 +54,9 @@ func (a *arena) close() {
 		_ = p.Process.Kill()
 		_ = p.Wait()
 	}
-	_ = os.RemoveAll(a.dir)
+	if a.dir != "" {
+		_ = os.RemoveAll(a.dir)
+	}
 }
 
 // start runs a contender and waits until it accepts.
@@ -93,7 +96,12 @@ func (a *arena) command(name string, addr netip.AddrPort) (*exec.Cmd, error) {
 		}
 		return exec.Command("taskset", "-c", "0", self), nil
 	}
-	file := filepath.Join(a.dir, "haproxy.cfg")
+	dir, err := os.MkdirTemp("", "adr0001")
+	if err != nil {
+		return nil, err
+	}
+	a.dir = dir
+	file := filepath.Join(dir, "haproxy.cfg")
 	text := fmt.Sprintf(haproxy, addr, a.backend)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err

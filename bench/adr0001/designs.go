@@ -36,6 +36,10 @@ func serve(name, listen, up string) error {
 	switch name {
 	case "onepass":
 		return serveOnePass(ln, up)
+	case "parsers":
+		return serveParsers(ln, up)
+	case "fasthttp":
+		return serveFastHTTP(ln, up)
 	}
 	return fmt.Errorf("%s: no such design", name)
 }
@@ -46,7 +50,7 @@ func serveOnePass(ln net.Listener, up string) error {
 	limiter := breaker.New(limit, queue)
 	var requests atomic.Int64
 	srv, err := forward.NewServer(forward.Config{
-		Forwarding: forward.Forwarding{XForwarded: true, Forwarded: true},
+		Forwarding: forward.Forwarding{XForwarded: true},
 	}, forward.HandlerFunc(func(x forward.Exchange) {
 		requests.Add(1)
 		if err := limiter.Acquire(x.Waiter()); err != nil {

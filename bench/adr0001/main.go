@@ -5,6 +5,7 @@
 //
 //	go run ./bench/adr0001                      # all designs, all scenarios
 //	go run ./bench/adr0001 -contenders onepass,haproxy -scenarios c64 -rounds 3
+//	go run ./bench/adr0001 -fidelity            # what each design keeps of the wire
 //
 // A contender is a process of its own on one core; load generator and backend share the other. CPU time is what
 // /proc/PID/task/*/schedstat says, so a noisy machine moves it less than it moves the request rate.
@@ -40,7 +41,11 @@ func compare() error {
 	length := flag.Duration("duration", 2*time.Second, "length of one measurement")
 	only := flag.String("contenders", "onepass,parsers,fasthttp,haproxy", "which designs; NAME=PROGRAM adds one that reads LISTEN and UP")
 	which := flag.String("scenarios", "c1,c64,c512,post1k,get64k", "which scenarios")
+	faithful := flag.Bool("fidelity", false, "try what each design keeps of the wire, instead of measuring")
 	flag.Parse()
+	if *faithful {
+		return fidelity(strings.Split(*only, ","))
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	a, err := newArena(ctx)
