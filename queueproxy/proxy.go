@@ -1,6 +1,7 @@
 package queueproxy
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"sync/atomic"
@@ -72,19 +73,33 @@ func (c Config) Validate() error {
 type Deps struct {
 	// Pool leads to the application; its owner closes it.
 	Pool *forward.Pool
+	// PoolHTTP2, when set, leads to the same application for requests that came over HTTP/2.
+	PoolHTTP2 *forward.Pool
 	// Stats receives a report every StatPeriod; nil for none.
 	Stats StatSink
-	// Ready says whether the application answers its probe; nil means always.
-	Ready func() bool
+	// Ready says whether the application answers its probes; nil means always. It may block, as long as a probe that
+	// waits for the application's start does; its context ends when the proxy drains.
+	Ready func(ctx context.Context) bool
 	// Observer counts outcomes; nil for none.
 	Observer Observer
+	// Log writes a line per request; nil for none.
+	Log RequestLog
+}
+
+// RequestLog writes one line per request.
+type RequestLog interface {
+	// Record is called on the request's goroutine, before the request becomes invalid. status is what the client was
+	// sent, or would have been had it stayed.
+	Record(x forward.Exchange, status int, responseBytes int64, took time.Duration)
+	// Probes says whether probes are recorded too.
+	Probes() bool
 }
 
 // Observer counts. Its methods are called on the request path and must be cheap and not block.
 type Observer interface {
 	// Done is called once per request that is not a probe. app is the time that the application had it, 0 when it
-	// was not admitted.
-	Done(res forward.Result, took, app time.Duration)
+	// was not admitted. tag is the traffic target that the request was routed by: nil when the ingress does not route by tags.
+	Done(res forward.Result, tag []byte, took, app time.Duration)
 }
 
 // Proxy is the sidecar's request handler: see the package comment.
@@ -95,6 +110,10 @@ type Proxy struct {
 	load     load
 	last     atomic.Pointer[metrics.Stat]
 	draining atomic.Bool
+	paused   atomic.Int32 // callers of Pause that have not resumed
+	// Readiness is asked in probing, which ends with the drain.
+	probing context.Context
+	stop    context.CancelFunc
 }
 
 // New checks cfg and returns a proxy.
@@ -107,6 +126,7 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 		return nil, errors.New("queueproxy: Deps needs Pool")
 	}
 	p := &Proxy{cfg: cfg, deps: deps}
+	p.probing, p.stop = context.WithCancel(context.Background())
 	p.load.init(time.Now())
 	if cfg.ContainerConcurrency > 0 {
 		p.slots = breaker.New(cfg.ContainerConcurrency, cfg.QueueLimit)
@@ -118,7 +138,16 @@ func New(cfg Config, deps Deps) (*Proxy, error) {
 func (p *Proxy) Observe(o Observer) { p.deps.Observer = o }
 
 // Drain makes probes fail from now on. Requests are still served: whoever owns the listener decides when it ends.
-func (p *Proxy) Drain() { p.draining.Store(true) }
+func (p *Proxy) Drain() {
+	p.draining.Store(true)
+	p.stop()
+}
+
+// Pause makes probes fail until resume is called, and changes nothing else.
+func (p *Proxy) Pause() (resume func()) {
+	p.paused.Add(1)
+	return func() { p.paused.Add(-1) }
+}
 
 // Draining reports whether Drain was called.
 func (p *Proxy) Draining() bool { return p.draining.Load() }
@@ -136,7 +165,7 @@ func (p *Proxy) Depth() (inFlight, pending int) {
 // the 2 KB stack that it started with: waiting and forwarding are calls beside each other, not inside.
 func (p *Proxy) ServeExchange(x forward.Exchange) {
 	if isProbe(x) {
-		p.answerProbe(x)
+		p.serveProbe(x)
 		return
 	}
 	proxied := string(x.Header(headerProxy)) == proxyActivator
@@ -163,9 +192,21 @@ func (p *Proxy) serve(x forward.Exchange, proxied bool, denied error) {
 	}
 	now := time.Now()
 	p.load.end(now, proxied, app)
+	took := now.Sub(x.Received())
 	if p.deps.Observer != nil {
-		p.deps.Observer.Done(res, now.Sub(x.Received()), app)
+		p.deps.Observer.Done(res, routeTag(x), took, app)
 	}
+	if p.deps.Log != nil {
+		p.deps.Log.Record(x, statusOf(res), res.ResponseBytes, took)
+	}
+}
+
+// statusOf is the status that the client was sent; one that was sent nothing counts under the status of the cause.
+func statusOf(res forward.Result) int {
+	if res.Status == 0 {
+		return fault.Of(res.Cause).Status
+	}
+	return res.Status
 }
 
 // admitted forwards a request and gives its slot back, whatever happens.
@@ -183,13 +224,20 @@ func (p *Proxy) forward(x forward.Exchange) (forward.Result, time.Duration) {
 	}
 	x.SetTimeouts(p.cfg.Timeouts)
 	start := time.Now()
-	res := x.Forward(p.deps.Pool)
+	res := x.Forward(p.pool(x))
 	if res.Retryable {
 		// The application saw nothing: let an activator of ours try another pod.
 		x.SetResponse(forward.NotAdmittedHeader, res.Cause.String())
 		x.Fail(res.Cause, "the application at "+p.cfg.App.String()+" takes no connection", 0)
 	}
 	return res, time.Since(start)
+}
+
+func (p *Proxy) pool(x forward.Exchange) *forward.Pool {
+	if p.deps.PoolHTTP2 != nil && x.Proto() == forward.HTTP2 {
+		return p.deps.PoolHTTP2
+	}
+	return p.deps.Pool
 }
 
 // refuse answers a request that got no slot.
@@ -203,41 +251,4 @@ func (p *Proxy) refuse(x forward.Exchange, err error) forward.Result {
 	}
 	x.Fail(cause, "pending request queue full", time.Second)
 	return forward.Result{Cause: cause, Status: fault.Of(cause).Status, Err: err}
-}
-
-// Probes: how they are known, and what queue-proxies are asked.
-const (
-	probeHeader    = "K-Network-Probe"
-	probeQueue     = "queue"
-	kubeletHeader  = "K-Kubelet-Probe"
-	kubeletAgent   = "kube-probe/"
-	activatorAgent = "Knative-Activator-Probe"
-	scalerAgent    = "Knative-Autoscaling-Probe"
-)
-
-// isProbe knows a probe by its User-Agent or by the header that kubelet is configured to send.
-func isProbe(x forward.Exchange) bool {
-	agent := x.Header("User-Agent")
-	return hasPrefix(agent, kubeletAgent) || hasPrefix(agent, activatorAgent) || hasPrefix(agent, scalerAgent) ||
-		x.Header(kubeletHeader) != nil
-}
-
-func hasPrefix(b []byte, prefix string) bool {
-	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
-}
-
-// answerProbe says whether the pod may be given requests.
-func (p *Proxy) answerProbe(x forward.Exchange) {
-	const text = "text/plain; charset=utf-8"
-	value := x.Header(probeHeader)
-	switch {
-	case value != nil && string(value) != probeQueue:
-		x.Reply(400, text, "unexpected probe header value: "+string(value)+"\n")
-	case p.Draining():
-		x.Reply(503, text, "draining\n")
-	case p.deps.Ready != nil && !p.deps.Ready():
-		x.Reply(503, text, "queue not ready\n")
-	default:
-		x.Reply(200, text, probeQueue)
-	}
 }

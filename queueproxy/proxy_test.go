@@ -52,7 +52,7 @@ func TestProbes(t *testing.T) {
 			{"another proxy's probe", map[string]string{"user-agent": "kube-probe/1.36", "k-network-probe": "activator"}, false, true, 400, "activator"},
 		} {
 			p := newProxy(t, 1, 0, nil)
-			p.deps.Ready = func() bool { return c.ready }
+			p.deps.Ready = func(context.Context) bool { return c.ready }
 			if c.drain {
 				p.Drain()
 			}
@@ -223,9 +223,9 @@ func TestTelemetryCountsByStatusAndOutcome(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tel.Done(forward.Result{Status: 200}, time.Millisecond, time.Millisecond)
-		tel.Done(forward.Result{Cause: fault.ClientGone}, time.Millisecond, 0)
-		if got := testutil.ToFloat64(tel.requests.WithLabelValues("499", "4xx")); got != 1 {
+		tel.Done(forward.Result{Status: 200}, nil, time.Millisecond, time.Millisecond)
+		tel.Done(forward.Result{Cause: fault.ClientGone}, nil, time.Millisecond, 0)
+		if got := testutil.ToFloat64(tel.requests.WithLabelValues("499", "4xx", "DISABLED")); got != 1 {
 			t.Errorf("requests with 499 = %v, want 1", got)
 		}
 		if got := testutil.ToFloat64(tel.appRequests.WithLabelValues("200", "2xx")); got != 1 {

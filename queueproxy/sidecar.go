@@ -2,6 +2,7 @@ package queueproxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -12,15 +13,24 @@ import (
 	"github.com/rousehq/rouse/internal/lifecycle"
 )
 
-// How often a draining sidecar looks whether it is idle.
-const drainPoll = 20 * time.Millisecond
+const (
+	// How often a draining sidecar looks whether it is idle.
+	drainPoll = 20 * time.Millisecond
+	// How long the end of an application may come before the sign that the pod ends too.
+	restartNotice = time.Second
+)
 
 // SidecarConfig of a [Sidecar].
 type SidecarConfig struct {
 	Proxy  Config
 	Server forward.Config
+	// TLS, when set, is for [Sidecar.RunTLS].
+	TLS *tls.Config
 	// Protocol is what the application speaks, H1 or H2C.
 	Protocol endpoint.Protocol
+	// FollowProtocol gives the application requests that came over HTTP/2 as h2c, whatever Protocol says, as Knative
+	// does: the caller knows what the application speaks.
+	FollowProtocol bool
 	// Drain says when a stopping sidecar may end. Callers that are told at once need no minimum: NoDrainDelay.
 	Drain lifecycle.DrainConfig
 }
@@ -30,41 +40,70 @@ func NoDrainDelay(grace time.Duration) lifecycle.DrainConfig {
 	return lifecycle.DrainConfig{Minimum: time.Nanosecond, Quiet: time.Nanosecond, Grace: grace}
 }
 
-// Sidecar is a proxy with the server in front of it and the connections behind it: what stands in a pod.
+// Sidecar is a proxy with the servers in front of it and the connections behind it: what stands in a pod. It is safe
+// for concurrent use. Whoever made it ends it with [Sidecar.Stop].
 type Sidecar struct {
-	cfg    SidecarConfig
-	proxy  *Proxy
-	server *forward.Server
-	pool   *forward.Pool
+	cfg     SidecarConfig
+	proxy   *Proxy
+	servers []*forward.Server // clear text, and TLS when configured
+	pools   []*forward.Pool
 
-	mu    sync.Mutex // guards the following
+	began chan struct{} // closed when the drain begins
+	mu    sync.Mutex    // guards the following
 	drain *lifecycle.Drain
 }
 
-// NewSidecar checks cfg and returns a sidecar that serves nothing yet. deps.Pool is made here.
+// NewSidecar checks cfg and returns a sidecar that serves nothing yet. Pools are made here.
 func NewSidecar(cfg SidecarConfig, deps Deps) (*Sidecar, error) {
-	idle := cfg.Proxy.ContainerConcurrency
-	pool := forward.NewPool(forward.PoolConfig{Addr: cfg.Proxy.App, Protocol: cfg.Protocol, MaxIdle: idle})
-	deps.Pool = pool
 	if cfg.Drain.Grace == 0 {
 		cfg.Drain.Grace = max(cfg.Drain.Default().Grace, cfg.Proxy.Timeouts.Total)
 	}
 	if err := cfg.Drain.Validate(); err != nil {
-		pool.Close()
 		return nil, err
 	}
-	proxy, err := New(cfg.Proxy, deps)
-	if err != nil {
-		pool.Close()
+	s := &Sidecar{cfg: cfg, began: make(chan struct{})}
+	deps.Pool = s.pool(cfg.Protocol)
+	if cfg.FollowProtocol && cfg.Protocol != endpoint.H2C {
+		deps.PoolHTTP2 = s.pool(endpoint.H2C)
+	}
+	if err := s.build(deps); err != nil {
+		s.closePools()
 		return nil, err
 	}
-	cfg.Server.Forwarding = forward.Forwarding{XForwarded: true, Forwarded: true}
-	server, err := forward.NewServer(cfg.Server, proxy)
-	if err != nil {
-		pool.Close()
-		return nil, err
+	return s, nil
+}
+
+func (s *Sidecar) pool(protocol endpoint.Protocol) *forward.Pool {
+	p := forward.NewPool(forward.PoolConfig{Addr: s.cfg.Proxy.App, Protocol: protocol, MaxIdle: s.cfg.Proxy.ContainerConcurrency})
+	s.pools = append(s.pools, p)
+	return p
+}
+
+func (s *Sidecar) build(deps Deps) (err error) {
+	if s.proxy, err = New(s.cfg.Proxy, deps); err != nil {
+		return err
 	}
-	return &Sidecar{cfg: cfg, proxy: proxy, server: server, pool: pool}, nil
+	configs := []*tls.Config{nil}
+	if s.cfg.TLS != nil {
+		configs = append(configs, s.cfg.TLS)
+	}
+	for _, t := range configs {
+		cfg := s.cfg.Server
+		cfg.Forwarding = forward.Forwarding{XForwarded: true, Forwarded: true}
+		cfg.TLS = t
+		server, err := forward.NewServer(cfg, s.proxy)
+		if err != nil {
+			return err
+		}
+		s.servers = append(s.servers, server)
+	}
+	return nil
+}
+
+func (s *Sidecar) closePools() {
+	for _, p := range s.pools {
+		p.Close()
+	}
 }
 
 // Proxy returns the request handler, for its figures.
@@ -77,23 +116,41 @@ func (s *Sidecar) Run(ctx context.Context, ln net.Listener) error {
 		defer close(reporting)
 		s.proxy.Run(ctx)
 	}()
-	err := s.server.Serve(ctx, ln)
+	err := s.servers[0].Serve(ctx, ln)
 	<-reporting
 	return err
 }
 
-// Drain makes probes fail and connections close after their next response, and returns when the minimum has passed,
-// nothing is in flight and no new connection came for the quiet time, or when ctx ends. Requests are served
-// throughout. Calling it again, from any goroutine, waits for the same end.
-func (s *Sidecar) Drain(ctx context.Context) error {
-	s.mu.Lock()
-	if s.drain == nil {
-		s.drain = lifecycle.NewDrain(s.cfg.Drain)
-		s.drain.Begin(time.Now())
-		s.proxy.Drain()
-		s.server.Drain()
+// RunTLS serves ln, encrypted by SidecarConfig.TLS, until ctx ends. It goes beside [Sidecar.Run].
+func (s *Sidecar) RunTLS(ctx context.Context, ln net.Listener) error {
+	if len(s.servers) < 2 {
+		return errors.Join(errors.New("queueproxy: RunTLS needs SidecarConfig.TLS"), ln.Close())
 	}
-	s.mu.Unlock()
+	return s.servers[1].Serve(ctx, ln)
+}
+
+// BeginDrain makes probes fail and connections close after their next response, from now on. Requests are still
+// served, on connections that are there and on new ones. There is no way back.
+func (s *Sidecar) BeginDrain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.drain != nil {
+		return
+	}
+	s.drain = lifecycle.NewDrain(s.cfg.Drain)
+	s.drain.Begin(time.Now())
+	s.proxy.Drain()
+	for _, srv := range s.servers {
+		srv.Drain()
+	}
+	close(s.began)
+}
+
+// Drain begins to drain, and returns when the minimum has passed, nothing is in flight and no new connection came for
+// the quiet time, or when ctx ends. Requests are served throughout. Calling it again, from any goroutine, waits for
+// the same end.
+func (s *Sidecar) Drain(ctx context.Context) error {
+	s.BeginDrain()
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
 	for !s.drained(time.Now()) {
@@ -106,20 +163,45 @@ func (s *Sidecar) Drain(ctx context.Context) error {
 	return nil
 }
 
+// AwaitDrain is for the application's end, which does not say whether the pod ends or the application alone is
+// restarted. When the pod drains, or begins to within a second, it blocks until the drain is over; else it returns
+// false and the sidecar serves as before. Probes fail meanwhile.
+func (s *Sidecar) AwaitDrain(ctx context.Context) (drained bool, err error) {
+	resume := s.proxy.Pause()
+	defer resume()
+	notice := time.NewTimer(restartNotice)
+	defer notice.Stop()
+	select {
+	case <-s.began:
+		return true, s.Drain(ctx)
+	case <-notice.C:
+		return false, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
 func (s *Sidecar) drained(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := s.server.Stats()
+	active := 0
+	for _, srv := range s.servers {
+		st := srv.Stats()
+		active += st.Active + st.Tunnels
+		s.drain.Came(st.LastAccept)
+	}
 	inside, _ := s.proxy.Depth()
-	s.drain.Load(max(inside, st.Active) + st.Tunnels)
-	s.drain.Came(st.LastAccept)
+	s.drain.Load(max(inside, active))
 	state, _ := s.drain.State(now)
 	return state == lifecycle.Drained
 }
 
 // Stop drains and then ends every connection. When ctx ends first, what is left is cut.
 func (s *Sidecar) Stop(ctx context.Context) error {
-	err := errors.Join(s.Drain(ctx), s.server.Shutdown(ctx))
-	s.pool.Close()
-	return err
+	errs := []error{s.Drain(ctx)}
+	for _, srv := range s.servers {
+		errs = append(errs, srv.Shutdown(ctx))
+	}
+	s.closePools()
+	return errors.Join(errs...)
 }

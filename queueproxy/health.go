@@ -1,0 +1,54 @@
+package queueproxy
+
+import (
+	"time"
+
+	"github.com/rousehq/rouse/internal/forward"
+)
+
+// Probes: how they are known, and what queue-proxies are asked.
+const (
+	probeHeader    = "K-Network-Probe"
+	probeQueue     = "queue"
+	kubeletHeader  = "K-Kubelet-Probe"
+	kubeletAgent   = "kube-probe/"
+	activatorAgent = "Knative-Activator-Probe"
+	scalerAgent    = "Knative-Autoscaling-Probe"
+)
+
+// isProbe knows a probe by its User-Agent or by the header that kubelet is configured to send.
+func isProbe(x forward.Exchange) bool {
+	agent := x.Header("User-Agent")
+	return hasPrefix(agent, kubeletAgent) || hasPrefix(agent, activatorAgent) || hasPrefix(agent, scalerAgent) ||
+		x.Header(kubeletHeader) != nil
+}
+
+func hasPrefix(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
+}
+
+func (p *Proxy) serveProbe(x forward.Exchange) {
+	status, body := p.health(x.Header(probeHeader))
+	x.Reply(status, "text/plain; charset=utf-8", body)
+	if p.deps.Log != nil && p.deps.Log.Probes() {
+		p.deps.Log.Record(x, status, int64(len(body)), time.Since(x.Received()))
+	}
+}
+
+// health says whether the pod may be given requests. asked is who the probe means to ask, nil for whoever is there.
+func (p *Proxy) health(asked []byte) (status int, body string) {
+	switch {
+	case asked != nil && string(asked) != probeQueue:
+		return 400, "unexpected probe header value: " + string(asked) + "\n"
+	case p.unready():
+		return 503, "draining\n"
+	case p.deps.Ready != nil && !p.deps.Ready(p.probing):
+		return 503, "queue not ready\n"
+	case p.unready(): // it began while the application was asked
+		return 503, "draining\n"
+	default:
+		return 200, probeQueue
+	}
+}
+
+func (p *Proxy) unready() bool { return p.Draining() || p.paused.Load() > 0 }
