@@ -174,13 +174,11 @@ func TestVictimsAreTheIdlest(t *testing.T) {
 	inWorld(t, Config{}, nil, func(w *world) {
 		id := w.add(revisionOf(t, "hello-1", "min-scale", "4"))
 		time.Sleep(time.Second)
-		for i, uid := range w.pods(id) { // pod-1 … pod-4
-			w.report(id, uid, []float64{3, 0, 5, 1}[i], 0)
-		}
 		w.add(revisionOf(t, "hello-1", "min-scale", "1"))
+		busy := []float64{3, 0, 5, 1} // of pod-1 … pod-4; some of it came through an activator
 		for range 80 {
 			for i, uid := range []string{"pod-1", "pod-2", "pod-3", "pod-4"} {
-				w.report(id, uid, []float64{3, 0, 5, 1}[i], 0)
+				w.report(id, uid, busy[i], float64(i%3)/2*busy[i])
 			}
 			time.Sleep(time.Second)
 		}

@@ -14,10 +14,10 @@ const sourceTTL = time.Minute
 
 // source is the last report of one producer about one revision.
 type source struct {
-	pod      string // Stat.PodName
-	at       int64  // Unix nanoseconds of receipt
-	inFlight float64
-	draining bool
+	pod      string  // Stat.PodName
+	at       int64   // Unix nanoseconds of receipt
+	inFlight float64 // that nobody else reports
+	busy     float64 // all that is in it, what came through an activator too
 }
 
 // note remembers who has how much in flight, and what is learnt about the work; the caller holds r.mu.
@@ -30,8 +30,7 @@ func (r *revision) note(s *metrics.Stat, concurrency float64, now time.Time) {
 		i = len(r.sources) - 1
 	}
 	r.sources[i] = source{
-		pod: r.sources[i].pod, at: now.UnixNano(), draining: s.Extension.Draining,
-		inFlight: max(concurrency, s.Extension.Parked),
+		pod: r.sources[i].pod, at: now.UnixNano(), inFlight: max(concurrency, s.Extension.Parked), busy: s.AverageConcurrency,
 	}
 }
 
@@ -62,7 +61,7 @@ func (r *revision) victims(n int) []string {
 			c.busy = -1
 		case endpoint.Ready:
 			if i := slices.IndexFunc(r.sources, func(s source) bool { return s.pod == e.Pod.UID }); i >= 0 {
-				c.busy = r.sources[i].inFlight
+				c.busy = r.sources[i].busy
 			}
 		}
 		all = append(all, c)
