@@ -3,12 +3,99 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/valyala/fasthttp"
-	"github.com/valyala/fasthttp/fasthttpadaptor"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/rousehq/rouse/metrics"
+	"github.com/rousehq/rouse/queueproxy"
 )
+
+// How long the answers of the admin ports may outlive the drain.
+const adminGrace = time.Second
+
+// admin are the servers that no client of the application reaches.
+type admin struct {
+	s        *settings
+	sidecar  *queueproxy.Sidecar
+	gatherer prometheus.Gatherer
+	servers  []*http.Server
+}
+
+// listen opens all admin ports and serves them until stop.
+func (a *admin) listen(owned *sync.WaitGroup) error {
+	ports := []struct {
+		env  string
+		port uint16
+		h    http.Handler
+	}{
+		{"ROUSE_ADMIN_PORT", a.s.AdminPort, a.operations()},
+		{"ROUSE_STATS_PORT", a.s.StatsPort, http.HandlerFunc(a.serveStats)},
+		{"ROUSE_METRICS_PORT", a.s.MetricsPort, http.HandlerFunc(a.serveMetrics)},
+		{"ROUSE_PROFILE_PORT", a.s.ProfilePort, profiles()},
+	}
+	if !a.s.Profiling {
+		ports = ports[:len(ports)-1]
+	}
+	for _, p := range ports {
+		ln, err := net.Listen("tcp", a.s.address(p.port))
+		if err != nil {
+			a.stop()
+			return fmt.Errorf("%s: %w", p.env, err)
+		}
+		srv := &http.Server{Handler: p.h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+		a.servers = append(a.servers, srv)
+		owned.Go(func() { _ = srv.Serve(ln) }) // ends with stop
+	}
+	return nil
+}
+
+// stop ends the servers; answers that are under way have a moment.
+func (a *admin) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), adminGrace)
+	defer cancel()
+	for _, srv := range a.servers {
+		if srv.Shutdown(ctx) != nil {
+			_ = srv.Close() // the process ends next
+		}
+	}
+}
+
+// operations answers the hooks of the pod's containers, and shows what the sidecar runs with.
+func (a *admin) operations() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/wait-for-drain", a.waitForDrain)
+	mux.HandleFunc("/drain", func(http.ResponseWriter, *http.Request) { a.sidecar.BeginDrain() })
+	mux.HandleFunc("/config", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(a.effective()) // a reader that left needs no answer
+	})
+	return mux
+}
+
+// waitForDrain is the application's preStop hook: the application ends when this has answered.
+func (a *admin) waitForDrain(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), a.s.grace())
+	defer cancel()
+	drained, err := a.sidecar.AwaitDrain(ctx)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		http.Error(w, "requests are still running after "+a.s.grace().String(), http.StatusServiceUnavailable)
+	case err != nil:
+		return // whoever asked has left
+	case !drained:
+		fmt.Fprintln(w, "the pod does not end: the application alone is restarted")
+	default:
+		fmt.Fprintln(w, "drained")
+	}
+}
 
 // effective is what the sidecar runs with, for people and for benchmarks that must not measure a crippled proxy.
 type effective struct {
@@ -21,28 +108,8 @@ type effective struct {
 	ClientGone bool   `json:"client_gone"`
 	Drain      string `json:"drain_minimum"`
 	Push       bool   `json:"stats_push"`
-}
-
-// serveAdmin answers /wait-for-drain for the application's preStop hook, and /config.
-func (a *admin) serveAdmin(ctx *fasthttp.RequestCtx) {
-	switch string(ctx.Path()) {
-	case "/wait-for-drain":
-		wait, cancel := context.WithTimeout(context.Background(), a.s.grace())
-		defer cancel()
-		if err := a.sidecar.Drain(wait); err != nil {
-			ctx.Error("requests are still running: "+err.Error(), fasthttp.StatusServiceUnavailable)
-		}
-	case "/config":
-		ctx.SetContentType("application/json")
-		b, err := json.Marshal(a.effective())
-		if err != nil {
-			ctx.Error(err.Error(), fasthttp.StatusInternalServerError)
-			return
-		}
-		ctx.SetBody(b)
-	default:
-		ctx.Error("the admin port answers /wait-for-drain and /config", fasthttp.StatusNotFound)
-	}
+	Probes     int    `json:"readiness_probes"`
+	RequestLog bool   `json:"request_log"`
 }
 
 func (a *admin) effective() effective {
@@ -50,9 +117,40 @@ func (a *admin) effective() effective {
 	return effective{
 		Limit: c.ContainerConcurrency, Queue: c.QueueLimit, Timeout: c.Timeouts.Total.String(), Timeouts: c.Timeouts.Total > 0,
 		Metrics: true, Forwarded: true, ClientGone: true, Drain: a.s.DrainMinimum.String(), Push: a.s.StatsURL != "",
+		Probes: len(a.s.probes), RequestLog: a.s.requestLogged(),
 	}
 }
 
-func (a *admin) metricsHandler() fasthttp.RequestHandler {
-	return fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(a.registry, promhttp.HandlerOpts{Registry: prometheus.NewRegistry()}))
+// serveStats answers Knative's autoscaler: the newest complete period as one Stat in protobuf.
+func (a *admin) serveStats(w http.ResponseWriter, _ *http.Request) {
+	st := a.sidecar.Proxy().Last()
+	w.Header().Set("Content-Type", "application/protobuf")
+	_, _ = w.Write(metrics.AppendStat(nil, &st)) // a scraper that left needs no answer
+}
+
+// serveMetrics answers Prometheus. Its own handler would link three compressors, a third of the sidecar's memory, for
+// pages of a few kilobytes.
+func (a *admin) serveMetrics(w http.ResponseWriter, r *http.Request) {
+	families, err := a.gatherer.Gather()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	format := expfmt.Negotiate(r.Header)
+	w.Header().Set("Content-Type", string(format))
+	enc := expfmt.NewEncoder(w, format)
+	for _, f := range families {
+		if enc.Encode(f) != nil {
+			return // the scraper has left
+		}
+	}
+}
+
+func profiles() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return mux
 }

@@ -2,7 +2,10 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,17 +15,22 @@ import (
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/lifecycle"
 	"github.com/rousehq/rouse/queueproxy"
+	"github.com/rousehq/rouse/queueproxy/readiness"
+	"github.com/rousehq/rouse/queueproxy/servingtls"
 )
 
-// settings are the environment of the sidecar. Names without ROUSE_ are Knative's.
+// settings are the environment of the sidecar. Names without ROUSE_ are Knative's, of both generations; those that are
+// accepted without effect are in [ignored].
 type settings struct {
 	ContainerConcurrency int    `env:"CONTAINER_CONCURRENCY,required"`
 	ServingPort          uint16 `env:"QUEUE_SERVING_PORT,required"`
+	ServingTLSPort       uint16 `env:"QUEUE_SERVING_TLS_PORT" envDefault:"8112"`
 	UserPort             uint16 `env:"USER_PORT,required"`
 	TimeoutSeconds       int    `env:"REVISION_TIMEOUT_SECONDS,required"`
 	ResponseStartSeconds int    `env:"REVISION_RESPONSE_START_TIMEOUT_SECONDS"`
 	IdleSeconds          int    `env:"REVISION_IDLE_TIMEOUT_SECONDS"`
 	ReadinessProbe       string `env:"SERVING_READINESS_PROBE"`
+	DetectHTTP2          bool   `env:"ENABLE_HTTP2_AUTO_DETECTION"`
 
 	Namespace     string `env:"SERVING_NAMESPACE,required"`
 	Service       string `env:"SERVING_SERVICE"`
@@ -31,17 +39,54 @@ type settings struct {
 	Pod           string `env:"SERVING_POD,required"`
 	PodIP         string `env:"SERVING_POD_IP,required"`
 
+	LoggingConfig      string `env:"SERVING_LOGGING_CONFIG"`
+	LoggingLevel       string `env:"SERVING_LOGGING_LEVEL"`
+	RequestLog         bool   `env:"SERVING_ENABLE_REQUEST_LOG"`
+	RequestLogTemplate string `env:"SERVING_REQUEST_LOG_TEMPLATE"`
+	ProbeRequestLog    bool   `env:"SERVING_ENABLE_PROBE_REQUEST_LOG"`
+	Profiling          bool   `env:"ENABLE_PROFILING"`
+	Observability      string `env:"OBSERVABILITY_CONFIG"`
+
+	TLSMinVersion string `env:"QUEUE_PROXY_TLS_MIN_VERSION"`
+	TLSMaxVersion string `env:"QUEUE_PROXY_TLS_MAX_VERSION"`
+	TLSCiphers    string `env:"QUEUE_PROXY_TLS_CIPHER_SUITES"`
+	TLSCurves     string `env:"QUEUE_PROXY_TLS_CURVE_PREFERENCES"`
+
 	RevisionUID  string        `env:"ROUSE_REVISION_UID"`
 	BindAddress  string        `env:"ROUSE_BIND_ADDRESS" envDefault:"::"`
-	UserProtocol string        `env:"ROUSE_USER_PROTOCOL" envDefault:"h1"`
+	UserProtocol string        `env:"ROUSE_USER_PROTOCOL"`
 	AdminPort    uint16        `env:"ROUSE_ADMIN_PORT" envDefault:"8022"`
 	StatsPort    uint16        `env:"ROUSE_STATS_PORT" envDefault:"9090"`
 	MetricsPort  uint16        `env:"ROUSE_METRICS_PORT" envDefault:"9091"`
+	ProfilePort  uint16        `env:"ROUSE_PROFILE_PORT" envDefault:"8008"`
+	CertDir      string        `env:"ROUSE_CERT_DIR" envDefault:"/var/lib/knative/certs"`
 	StatsURL     string        `env:"ROUSE_STATS_URL"`
 	StatsToken   string        `env:"ROUSE_STATS_TOKEN"`
+	TokenFile    string        `env:"ROUSE_STATS_TOKEN_FILE"`
 	DrainMinimum time.Duration `env:"ROUSE_DRAIN_MINIMUM" envDefault:"5s"`
 	DrainQuiet   time.Duration `env:"ROUSE_DRAIN_QUIET" envDefault:"2s"`
 	DrainMaximum time.Duration `env:"ROUSE_DRAIN_MAXIMUM"`
+
+	probes []readiness.Probe // of ReadinessProbe
+}
+
+// ignored lists the variables that Knative sets and that need nothing here, each with the reason.
+func ignored() map[string]string {
+	return map[string]string{
+		"SERVING_REQUEST_METRICS_BACKEND":                  "the metrics port always serves Prometheus text; nothing is pushed",
+		"SERVING_REQUEST_METRICS_REPORTING_PERIOD_SECONDS": "metrics are read when they are scraped",
+		"METRICS_COLLECTOR_ADDRESS":                        "for the push of OpenCensus, which is retired",
+		"METRICS_DOMAIN":                                   "a prefix of retired metric backends; Prometheus names never had it",
+		"TRACING_CONFIG_BACKEND":                           "trace headers pass unchanged; the sidecar reports no spans of its own",
+		"TRACING_CONFIG_DEBUG":                             "trace headers pass unchanged; the sidecar reports no spans of its own",
+		"TRACING_CONFIG_SAMPLE_RATE":                       "trace headers pass unchanged; the sidecar reports no spans of its own",
+		"TRACING_CONFIG_ZIPKIN_ENDPOINT":                   "trace headers pass unchanged; the sidecar reports no spans of its own",
+		"ENABLE_HTTP_FULL_DUPLEX":                          "HTTP/1 is always full duplex",
+		"ENABLE_MULTI_CONTAINER_PROBES":                    "whether SERVING_READINESS_PROBE is one probe or a list is seen in its JSON",
+		"SYSTEM_NAMESPACE":                                 "nothing is read from the cluster",
+		"HOST_IP":                                          "an address of the node for Zipkin agents; no spans are reported",
+		"ROOT_CA":                                          "for plug-ins that are compiled into Knative's queue-proxy; the sidecar calls nobody over TLS",
+	}
 }
 
 // load reads the environment and reports every fault of it at once.
@@ -54,29 +99,71 @@ func load(environ []string) (settings, error) {
 	if s.ContainerConcurrency < 0 {
 		refuse("CONTAINER_CONCURRENCY", fmt.Sprint(s.ContainerConcurrency), "0 (no limit) or more")
 	}
-	for key, v := range map[string]int{"REVISION_TIMEOUT_SECONDS": s.TimeoutSeconds,
-		"REVISION_RESPONSE_START_TIMEOUT_SECONDS": s.ResponseStartSeconds, "REVISION_IDLE_TIMEOUT_SECONDS": s.IdleSeconds} {
-		if v < 0 {
-			refuse(key, fmt.Sprint(v), "0 (off) or a number of seconds")
+	seconds := map[string]int{"REVISION_TIMEOUT_SECONDS": s.TimeoutSeconds,
+		"REVISION_RESPONSE_START_TIMEOUT_SECONDS": s.ResponseStartSeconds, "REVISION_IDLE_TIMEOUT_SECONDS": s.IdleSeconds}
+	for _, key := range slices.Sorted(maps.Keys(seconds)) {
+		if v := seconds[key]; v < 0 {
+			refuse(key, strconv.Itoa(v), "0 (off) or a number of seconds")
 		}
 	}
 	if _, err := netip.ParseAddr(s.BindAddress); err != nil {
 		refuse("ROUSE_BIND_ADDRESS", s.BindAddress, "an IP address")
 	}
-	if _, err := s.protocol(); err != nil {
-		refuse("ROUSE_USER_PROTOCOL", s.UserProtocol, "h1 or h2c")
+	if _, _, err := s.protocol(); err != nil {
+		refuse("ROUSE_USER_PROTOCOL", s.UserProtocol, "h1, h2c, or empty for the protocol of each request")
 	}
+	s.ports(refuse)
+	if s.ReadinessProbe != "" {
+		probes, err := readiness.Decode(s.ReadinessProbe, s.UserPort)
+		if err != nil {
+			refuse("SERVING_READINESS_PROBE", s.ReadinessProbe, "a Kubernetes probe or a list of them in JSON: "+err.Error())
+		}
+		s.probes = probes
+	}
+	if _, err := s.tls().Config(nil); err != nil {
+		refuse("QUEUE_PROXY_TLS_*", "", err.Error())
+	}
+	s.observability(refuse)
 	return s, config.Join(faults)
 }
 
-func (s *settings) protocol() (endpoint.Protocol, error) {
-	switch strings.ToLower(s.UserProtocol) {
-	case "h1", "http1":
-		return endpoint.H1, nil
-	case "h2c":
-		return endpoint.H2C, nil
+// ports refuses to serve two things on one port: what is for operators must never be reachable by clients.
+func (s *settings) ports(refuse func(key, value, allowed string)) {
+	taken := make(map[uint16]string)
+	for _, p := range []struct {
+		key  string
+		port uint16
+	}{
+		{"QUEUE_SERVING_PORT", s.ServingPort}, {"QUEUE_SERVING_TLS_PORT", s.ServingTLSPort}, {"USER_PORT", s.UserPort},
+		{"ROUSE_ADMIN_PORT", s.AdminPort}, {"ROUSE_STATS_PORT", s.StatsPort}, {"ROUSE_METRICS_PORT", s.MetricsPort},
+		{"ROUSE_PROFILE_PORT", s.ProfilePort},
+	} {
+		if p.port == 0 {
+			continue // any free one
+		}
+		if other, ok := taken[p.port]; ok {
+			refuse(p.key, strconv.Itoa(int(p.port)), "a port of its own: "+other+" has this one")
+			continue
+		}
+		taken[p.port] = p.key
 	}
-	return 0, fmt.Errorf("unknown protocol %q", s.UserProtocol)
+}
+
+// protocol returns what the application speaks, and whether the protocol of the request decides.
+func (s *settings) protocol() (p endpoint.Protocol, follow bool, err error) {
+	switch strings.ToLower(s.UserProtocol) {
+	case "":
+		return endpoint.H1, true, nil
+	case "h1", "http1":
+		return endpoint.H1, false, nil
+	case "h2c":
+		return endpoint.H2C, false, nil
+	}
+	return 0, false, fmt.Errorf("unknown protocol %q", s.UserProtocol)
+}
+
+func (s *settings) tls() servingtls.Options {
+	return servingtls.Options{MinVersion: s.TLSMinVersion, MaxVersion: s.TLSMaxVersion, CipherSuites: s.TLSCiphers, CurvePreferences: s.TLSCurves}
 }
 
 func (s *settings) address(port uint16) string {
@@ -88,11 +175,11 @@ func (s *settings) grace() time.Duration {
 	if s.DrainMaximum > 0 {
 		return s.DrainMaximum
 	}
-	return time.Duration(max(s.TimeoutSeconds, 1)) * time.Second
+	return max(time.Duration(max(s.TimeoutSeconds, 1))*time.Second, s.DrainMinimum)
 }
 
 func (s *settings) sidecar() queueproxy.SidecarConfig {
-	protocol, _ := s.protocol() // load has checked it
+	protocol, follow, _ := s.protocol() // load has checked it
 	return queueproxy.SidecarConfig{
 		Proxy: queueproxy.Config{
 			Revision:             identity.Revision{Namespace: s.Namespace, Name: s.Revision, UID: s.RevisionUID},
@@ -105,7 +192,8 @@ func (s *settings) sidecar() queueproxy.SidecarConfig {
 			},
 			App: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), s.UserPort),
 		},
-		Protocol: protocol,
+		Protocol:       protocol,
+		FollowProtocol: follow,
 		Drain: lifecycle.DrainConfig{
 			Minimum: max(s.DrainMinimum, time.Nanosecond), // 0 asks for none, the zero value for the default
 			Quiet:   max(s.DrainQuiet, time.Nanosecond),

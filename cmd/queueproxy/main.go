@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -11,34 +12,41 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/valyala/fasthttp"
 
 	"github.com/rousehq/rouse/internal/statstream"
-	"github.com/rousehq/rouse/metrics"
 	"github.com/rousehq/rouse/queueproxy"
+	"github.com/rousehq/rouse/queueproxy/readiness"
+	"github.com/rousehq/rouse/queueproxy/servingtls"
 )
 
 func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	os.Exit(run(os.Environ(), signals, os.Stderr))
+	os.Exit(run(os.Environ(), signals, os.Stdout, os.Stderr))
 }
 
-// run is the whole life of the sidecar: the first signal drains, the second ends it at once.
-func run(environ []string, signals <-chan os.Signal, logTo io.Writer) int {
-	log := slog.New(slog.NewJSONHandler(logTo, nil))
+// run is the whole life of the sidecar: the first signal drains, the second ends it at once. The request log goes to
+// stdout.
+func run(environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {
+	level := new(slog.LevelVar)
+	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
 	s, err := load(environ)
 	if err != nil {
 		log.Error("the environment is not usable", "error", err.Error())
 		return 2
 	}
-	if err := serve(s, signals, log); err != nil {
+	if l, err := s.logLevel(); err == nil {
+		level.Set(l)
+	}
+	if err := serve(&s, signals, stdout, log.With("revision", s.Namespace+"/"+s.Revision, "pod", s.Pod)); err != nil {
 		log.Error("queue-proxy failed", "error", err.Error())
 		return 1
 	}
@@ -46,122 +54,161 @@ func run(environ []string, signals <-chan os.Signal, logTo io.Writer) int {
 }
 
 // serve runs every server until the drain is over.
-func serve(s settings, signals <-chan os.Signal, log *slog.Logger) error {
+func serve(s *settings, signals <-chan os.Signal, stdout io.Writer, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	var owned sync.WaitGroup
 	defer owned.Wait()
 	defer cancel()
 
-	deps := queueproxy.Deps{}
-	if s.StatsURL != "" {
-		push, err := statstream.NewClient(statstream.ClientConfig{
-			URL: s.StatsURL, Producer: s.Pod, Log: log, Token: func() (string, error) { return s.StatsToken, nil },
-		})
-		if err != nil {
-			return fmt.Errorf("ROUSE_STATS_URL: %w", err)
-		}
-		deps.Stats = push
-		owned.Go(func() { _ = push.Run(ctx) }) // it only ends with ctx, and reconnects until then
+	deps, err := s.deps(ctx, &owned, stdout, log)
+	if err != nil {
+		return err
 	}
-	sidecar, err := queueproxy.NewSidecar(s.sidecar(), deps)
+	cfg := s.sidecar()
+	if cfg.TLS, err = s.serverTLS(log); err != nil {
+		return err
+	}
+	sidecar, err := queueproxy.NewSidecar(cfg, deps)
 	if err != nil {
 		return err
 	}
 	registry := prometheus.NewRegistry()
+	if err := observe(registry, s, sidecar.Proxy()); err != nil {
+		return err
+	}
+	admin := &admin{s: s, sidecar: sidecar, gatherer: registry}
+	if err := admin.listen(&owned); err != nil {
+		return err
+	}
+	defer admin.stop()
+	failed, err := s.listen(ctx, sidecar, cfg.TLS != nil, &owned, log)
+	if err != nil {
+		return errors.Join(err, sidecar.Stop(ended()))
+	}
+	select {
+	case <-signals:
+		return drain(s, sidecar, signals, log)
+	case err := <-failed:
+		return errors.Join(err, sidecar.Stop(ended()))
+	}
+}
+
+// ended is the context of a stop that waits for nobody.
+func ended() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// deps makes what the proxy works with: probes, the stream of statistics and the request log, each when configured.
+func (s *settings) deps(ctx context.Context, owned *sync.WaitGroup, stdout io.Writer, log *slog.Logger) (d queueproxy.Deps, err error) {
+	if len(s.probes) > 0 {
+		d.Ready = readiness.New(readiness.Config{Probes: s.probes, DetectHTTP2: s.DetectHTTP2, Log: log}).Ready
+	}
+	if s.requestLogged() {
+		requests, err := s.requestLog(stdout)
+		if err != nil {
+			return d, fmt.Errorf("SERVING_REQUEST_LOG_TEMPLATE: %w", err)
+		}
+		d.Log = requests
+	}
+	if s.StatsURL == "" {
+		return d, nil
+	}
+	push, err := statstream.NewClient(statstream.ClientConfig{URL: s.StatsURL, Producer: s.Pod, Log: log, Token: s.token})
+	if err != nil {
+		return d, fmt.Errorf("ROUSE_STATS_URL: %w", err)
+	}
+	d.Stats = push
+	owned.Go(func() { _ = push.Run(ctx) }) // it only ends with ctx, and reconnects until then
+	return d, nil
+}
+
+// token is asked for with every connection: projected tokens are replaced while the pod lives.
+func (s *settings) token() (string, error) {
+	if s.TokenFile == "" {
+		return s.StatsToken, nil
+	}
+	b, err := os.ReadFile(s.TokenFile)
+	return strings.TrimSpace(string(b)), err
+}
+
+// serverTLS returns nil unless a certificate and its key are mounted.
+func (s *settings) serverTLS(log *slog.Logger) (*tls.Config, error) {
+	cert, key := filepath.Join(s.CertDir, "tls.crt"), filepath.Join(s.CertDir, "tls.key")
+	for _, name := range []string{cert, key} {
+		if _, err := os.Stat(name); errors.Is(err, os.ErrNotExist) {
+			return nil, nil //nolint:nilnil // no certificate is no fault: then there is no encrypted port
+		}
+	}
+	c, err := servingtls.Load(cert, key, log)
+	if err != nil {
+		return nil, fmt.Errorf("ROUSE_CERT_DIR: %w", err)
+	}
+	cfg, err := s.tls().Config(c.Get)
+	if err != nil {
+		return nil, fmt.Errorf("QUEUE_PROXY_TLS_*: %w", err)
+	}
+	return cfg, nil
+}
+
+// observe registers the metrics of the runtime and of the proxy.
+func observe(registry *prometheus.Registry, s *settings, p *queueproxy.Proxy) error {
 	if err := registry.Register(collectors.NewGoCollector()); err != nil {
 		return err
 	}
-	telemetry, err := queueproxy.NewTelemetry(registry, s.labels(), sidecar.Proxy())
+	telemetry, err := queueproxy.NewTelemetry(registry, s.labels(), p)
 	if err != nil {
 		return err
 	}
-	sidecar.Proxy().Observe(telemetry)
-
-	admin := newAdmin(s, sidecar, registry)
-	stop, err := admin.listen(&owned)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	ln, err := net.Listen("tcp", s.address(s.ServingPort))
-	if err != nil {
-		return fmt.Errorf("QUEUE_SERVING_PORT: %w", err)
-	}
-	log.Info("queue-proxy is serving", "address", ln.Addr().String(), "limit", s.ContainerConcurrency)
-	owned.Go(func() {
-		if err := sidecar.Run(ctx, ln); err != nil {
-			log.Error("serving ended", "error", err.Error())
-		}
-	})
-	return drain(s, sidecar, signals, log)
+	p.Observe(telemetry)
+	return nil
 }
 
-// drain waits for the first signal, then for the requests.
-func drain(s settings, sidecar *queueproxy.Sidecar, signals <-chan os.Signal, log *slog.Logger) error {
-	<-signals
+// listen serves the serving ports until ctx ends; failed gets the error of one that ended before.
+func (s *settings) listen(ctx context.Context, sidecar *queueproxy.Sidecar, encrypted bool, owned *sync.WaitGroup, log *slog.Logger) (failed <-chan error, err error) {
+	ports := []struct {
+		env  string
+		port uint16
+		run  func(context.Context, net.Listener) error
+	}{{"QUEUE_SERVING_PORT", s.ServingPort, sidecar.Run}, {"QUEUE_SERVING_TLS_PORT", s.ServingTLSPort, sidecar.RunTLS}}
+	if !encrypted {
+		ports = ports[:1]
+	}
+	errs := make(chan error, len(ports))
+	for _, p := range ports {
+		ln, err := net.Listen("tcp", s.address(p.port))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.env, err)
+		}
+		owned.Go(func() {
+			if err := p.run(ctx, ln); err != nil {
+				errs <- fmt.Errorf("%s: %w", p.env, err)
+			}
+		})
+		log.Info("queue-proxy is serving", "port", p.env, "address", ln.Addr().String(), "limit", s.ContainerConcurrency)
+	}
+	return errs, nil
+}
+
+// drain lets requests end, until the grace period or a second signal.
+func drain(s *settings, sidecar *queueproxy.Sidecar, signals <-chan os.Signal, log *slog.Logger) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), s.grace())
 	defer cancel()
-	go func() {
-		select {
-		case <-signals:
-			log.Warn("second signal: ending at once")
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	err := sidecar.Stop(ctx)
+	stopped := make(chan error, 1)
+	go func() { stopped <- sidecar.Stop(ctx) }()
+	var err error
+	select {
+	case <-signals:
+		log.Warn("second signal: ending at once")
+		cancel()
+		err = <-stopped
+	case err = <-stopped:
+	}
 	log.Info("drained", "took", time.Since(began).String())
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return fmt.Errorf("requests were cut after %s: %w", time.Since(began).Round(time.Millisecond), err)
 	}
 	return err
-}
-
-// admin are the servers that no client of the application reaches.
-type admin struct {
-	s        settings
-	sidecar  *queueproxy.Sidecar
-	registry *prometheus.Registry
-}
-
-func newAdmin(s settings, sidecar *queueproxy.Sidecar, registry *prometheus.Registry) *admin {
-	return &admin{s: s, sidecar: sidecar, registry: registry}
-}
-
-// listen opens all admin ports, serves them, and returns what stops them.
-func (a *admin) listen(owned *sync.WaitGroup) (stop func(), err error) {
-	var servers []*fasthttp.Server
-	stop = func() {
-		for _, srv := range servers {
-			_ = srv.Shutdown() // the process ends next
-		}
-	}
-	for _, e := range []struct {
-		env  string
-		port uint16
-		h    fasthttp.RequestHandler
-	}{
-		{"ROUSE_ADMIN_PORT", a.s.AdminPort, a.serveAdmin},
-		{"ROUSE_STATS_PORT", a.s.StatsPort, a.serveStats},
-		{"ROUSE_METRICS_PORT", a.s.MetricsPort, a.metricsHandler()},
-	} {
-		ln, err := net.Listen("tcp", a.s.address(e.port))
-		if err != nil {
-			stop()
-			return nil, fmt.Errorf("%s: %w", e.env, err)
-		}
-		srv := &fasthttp.Server{Handler: e.h, NoDefaultServerHeader: true, ReadTimeout: 10 * time.Second, IdleTimeout: time.Minute}
-		servers = append(servers, srv)
-		owned.Go(func() { _ = srv.Serve(ln) }) // ends with Shutdown
-	}
-	return stop, nil
-}
-
-// serveStats answers Knative's autoscaler: the newest complete period as one Stat in protobuf.
-func (a *admin) serveStats(ctx *fasthttp.RequestCtx) {
-	st := a.sidecar.Proxy().Last()
-	ctx.SetContentType("application/protobuf")
-	ctx.SetBody(metrics.AppendStat(nil, &st))
 }
