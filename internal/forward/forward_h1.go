@@ -45,7 +45,6 @@ var (
 	errMisuse    = errors.New("forward: exchange was answered already, or one of its edits is not valid")
 	errHead      = errors.New("forward: response head is not valid or too large")
 	errBody      = errors.New("forward: response body is malformed")
-	errCutShort  = errors.New("forward: pod closed the connection")
 	errNotAdmit  = errors.New("forward: pod refused before its application saw the request")
 	errSwitching = errors.New("forward: pod switched protocols without being asked")
 )
@@ -175,7 +174,7 @@ func (c *conn) receive(u *upConn, began int64, r *Result) (reuse bool) {
 	big, n, err := u.readFresh(headRoom, bigSize-headRoom)
 	if err != nil {
 		*r = Result{Cause: fault.UpstreamReset, Err: err}
-		if err == io.EOF && u.served > 0 && !c.sender.running && u.unseen() {
+		if errors.Is(err, io.EOF) && u.served > 0 && !c.sender.running && u.unseen() {
 			r.Cause = fault.ConnectFailed
 		}
 		return false
@@ -466,7 +465,7 @@ func (d *delivery) untilClosed() (fault.Cause, error) {
 		var err error
 		d.big, n, err = d.u.readFresh(chunkRoom, bigSize-chunkRoom-behind)
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return fault.ClientGone, d.finish()
 		case err != nil:
 			return fault.UpstreamAborted, err

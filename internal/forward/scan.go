@@ -180,10 +180,10 @@ func validTarget(method, target []byte) bool {
 			return false
 		}
 	}
-	switch {
-	case target[0] == '/':
+	switch target[0] {
+	case '/':
 		return string(method) != "CONNECT"
-	case target[0] == '*':
+	case '*':
 		return len(target) == 1 && string(method) == "OPTIONS"
 	}
 	return len(authority(target)) > 0

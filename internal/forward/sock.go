@@ -1,9 +1,9 @@
 package forward
 
 import (
+	"errors"
 	"io"
 	"net"
-	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -209,12 +209,6 @@ func (s *sock) stalePlain() bool {
 func past() time.Time { return time.Unix(1, 0) }
 
 func isTimeout(err error) bool {
-	if err == nil {
-		return false
-	}
-	if err == os.ErrDeadlineExceeded {
-		return true
-	}
-	t, ok := err.(interface{ Timeout() bool })
-	return ok && t.Timeout()
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
 }
