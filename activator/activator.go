@@ -1,6 +1,7 @@
 package activator
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"strconv"
@@ -181,6 +182,22 @@ func (a *Activator) Update(u endpoint.Update) {
 func (a *Activator) Fail(id identity.Revision, reason string) {
 	if r := a.revision(id); r != nil {
 		r.fail(reason)
+	}
+}
+
+// AwaitIdle blocks until a draining pod has nothing of this activator's in flight, or ctx is done.
+func (a *Activator) AwaitIdle(ctx context.Context, id identity.Revision, podUID string) {
+	r := a.revision(id)
+	if r == nil {
+		return
+	}
+	idle := r.whenIdle(podUID)
+	if idle == nil {
+		return
+	}
+	select {
+	case <-idle:
+	case <-ctx.Done():
 	}
 }
 

@@ -398,3 +398,36 @@ func TestColdStartIsAnnounced(t *testing.T) {
 		}
 	})
 }
+
+// TestAwaitIdleCoversTheMomentBeforeSending: a picked pod counts as busy before a byte was sent to it.
+func TestAwaitIdleCoversTheMomentBeforeSending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings())
+		w.pod("a", endpoint.Ready)
+		release := make(chan struct{})
+		x := forwardtest.New("hello")
+		x.OnForward = func(*forward.Pool) forward.Result {
+			<-release
+			return forward.Result{Status: 200}
+		}
+		done := w.serve(x)
+		synctest.Wait()
+		w.pod("a", endpoint.Draining)
+		idle := make(chan struct{})
+		go func() {
+			defer close(idle)
+			w.AwaitIdle(t.Context(), hello, "a")
+		}()
+		synctest.Wait()
+		select {
+		case <-idle:
+			t.Error("a pod with a request was called idle")
+		default:
+		}
+		close(release)
+		<-idle
+		<-done
+		w.AwaitIdle(t.Context(), hello, "a")    // idle already
+		w.AwaitIdle(t.Context(), hello, "gone") // unknown: nothing in flight
+	})
+}

@@ -59,6 +59,7 @@ type pod struct {
 	ejected  bool
 	refusals int
 	removed  bool
+	idle     []chan struct{} // closed when a pod that is not picked any more has nothing in flight
 }
 
 // refusal is why a request got no pod.
@@ -154,10 +155,37 @@ func (p *pod) release(refused bool) {
 	case !p.ejected && !p.removed:
 		p.eject()
 	}
-	if p.removed && p.inFlight == 0 {
-		p.pool.Close()
+	if p.inFlight == 0 {
+		p.settled()
 	}
 	r.pump()
+}
+
+// settled tells those who wait for it, and lets the connections go when the pod is gone. The caller holds the lock.
+func (p *pod) settled() {
+	if p.removed {
+		p.pool.Close()
+	}
+	if p.removed || p.ep.State == endpoint.Draining {
+		for _, c := range p.idle {
+			close(c)
+		}
+		p.idle = nil
+	}
+}
+
+// whenIdle returns a channel that is closed when the pod takes no new requests and has none in flight; nil when that
+// is so already.
+func (r *revision) whenIdle(uid string) <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.pods[uid]
+	if p == nil || p.ep.State == endpoint.Draining && p.inFlight == 0 {
+		return nil
+	}
+	c := make(chan struct{})
+	p.idle = append(p.idle, c)
+	return c
 }
 
 // eject keeps the pod from being picked until a timer brings it back. The caller holds the lock.
@@ -193,6 +221,11 @@ func (r *revision) update(u endpoint.Update) {
 		}
 	}
 	r.index(u.Snapshot)
+	for _, p := range r.pods {
+		if p.inFlight == 0 {
+			p.settled()
+		}
+	}
 	if len(r.ready) > 0 {
 		r.failure = ""
 	}
@@ -216,7 +249,7 @@ func (r *revision) drop(uid string, p *pod) {
 	delete(r.pods, uid)
 	p.removed = true
 	if p.inFlight == 0 {
-		p.pool.Close()
+		p.settled()
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/identity"
 )
 
 // Config holds what is the same for all revisions. Begin with Default.
@@ -110,6 +111,10 @@ type Deps struct {
 	// SidecarEnv returns variables for a queue-proxy process beyond those that Knative defines, such as where to push
 	// stats to. They win over Knative's. Optional.
 	SidecarEnv func(SidecarPod, SidecarPorts) []string
+	// AwaitIdle blocks until callers have nothing in flight in a pod that was published as draining, or ctx is done.
+	// A pod is asked to stop only after it: the moment between picking a pod and sending to it cannot be seen from the
+	// pod. Optional, for callers that can tell.
+	AwaitIdle func(ctx context.Context, rev identity.Revision, podUID string)
 	// Observer is told of every event. Events of one pod come in order; those of different pods may come at the same
 	// time. It must not block for long, because the pod waits for it, and may call the runner. Optional.
 	Observer func(Event)

@@ -169,6 +169,9 @@ func (p *pod) shutdown() ending {
 	p.publish(endpoint.Draining)
 	ctx, cancel := context.WithTimeout(p.g.r.hard, p.grace())
 	defer cancel()
+	if idle := p.g.r.deps.AwaitIdle; idle != nil {
+		idle(ctx, p.spec.Revision, p.uid)
+	}
 	if err := p.side.drain(ctx); err != nil {
 		p.line(containerProxy, true, err.Error())
 	}
@@ -213,6 +216,9 @@ func (p *pod) abandon(kind endKind) ending {
 	p.app.kill()
 	ctx, cancel := context.WithTimeout(p.g.r.hard, crashDrain)
 	defer cancel()
+	if idle := p.g.r.deps.AwaitIdle; idle != nil {
+		idle(ctx, p.spec.Revision, p.uid)
+	}
 	if err := p.side.drain(ctx); err != nil {
 		p.line(containerProxy, true, err.Error())
 	}

@@ -128,6 +128,7 @@ func (s *stack) buildRunner() (err error) {
 	}
 	deps := localpods.Deps{
 		Book: s.book, InProcess: &sidecars{stats: s.loop}, SidecarEnv: s.admin.sidecarEnv, Observer: s.observePods,
+		AwaitIdle: func(ctx context.Context, rev identity.Revision, uid string) { s.activator.AwaitIdle(ctx, rev, uid) },
 	}
 	if s.o.Verbose {
 		deps.Output = localpods.PrefixWriter(s.o.Stdout)
