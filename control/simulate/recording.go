@@ -18,7 +18,7 @@ import (
 //
 //	rouse-recording,1
 //	request,12.345678,0.050123    arrived at, worked on for
-//	start,12.350000,0.412000      pod asked for at, ready after
+//	start,12.350000,0.412000      pod started at, ready after
 //	decision,12.346100,3,0        decided at, pods wanted from now on, pods ready then
 //	report,13.000000              the activator told its load at
 //
