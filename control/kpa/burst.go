@@ -53,7 +53,7 @@ func (p *Policy) holdBack(s *State, o *Observation, pods int, r *Reasons, now ti
 // long it takes.
 func (p *Policy) drain(o *Observation) (useful int, drained time.Duration) {
 	st, limit := &o.Startup, p.podConcurrency()
-	if st.Base <= 0 || st.Work <= 0 {
+	if st.Base <= 0 || st.PerPod <= 0 || st.Work <= 0 {
 		return o.Ready + pods(math.Ceil(firstBatch*math.Sqrt(o.InFlight/limit))), st.Base
 	}
 	most := int(math.Ceil(o.InFlight / limit))    // more pods than requests help nobody
@@ -76,20 +76,11 @@ func (p *Policy) drain(o *Observation) (useful int, drained time.Duration) {
 
 // readyAt is in how many nanoseconds pod i of those starting, and of those that would be started now, is ready.
 func (p *Policy) readyAt(o *Observation, i int) float64 {
-	at := o.Startup.Base + time.Duration(i)*o.Startup.perPod()
+	at := o.Startup.Base + time.Duration(i)*o.Startup.PerPod
 	if i < o.Starting {
 		at -= o.Startup.OldestStarting
 	}
 	return float64(at)
-}
-
-// perPod is by how much each further pod is later. Until that is known, pods are taken to share a machine on which eight
-// start in the time of two: too little is asked for only until the next decision.
-func (s *Startup) perPod() time.Duration {
-	if s.PerPod > 0 {
-		return s.PerPod
-	}
-	return s.Base / 8
 }
 
 // steadyPods is how many pods the arrivals of the stable window keep busy.
