@@ -11,6 +11,8 @@ import (
 const (
 	MetricConcurrency = "concurrency"
 	MetricRPS         = "rps"
+	MetricCPU         = "cpu"    // class HPA only: percent of a core
+	MetricMemory      = "memory" // class HPA only: MiB
 
 	AlgorithmLinear   = "linear"
 	AlgorithmWeighted = "weighted-exponential"

@@ -37,9 +37,9 @@ func (s *Scaling) metric() kpa.Metric {
 	switch s.Metric.V {
 	case MetricRPS:
 		return kpa.RPS
-	case "cpu":
+	case MetricCPU:
 		return kpa.CPU
-	case "memory":
+	case MetricMemory:
 		return kpa.Memory
 	}
 	return kpa.Concurrency

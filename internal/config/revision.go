@@ -188,9 +188,20 @@ func resolveScaling(a Autoscaler, o Overrides, limit Value[int]) Scaling {
 // rpsUtilization is fixed in Knative: config-autoscaler cannot change it, an annotation can.
 const rpsUtilization = 0.7
 
+// resourceUnits are the metrics that only class HPA takes. Kubernetes reads a cpu target as percent of what the pod
+// requests and memory as MiB; a request is not known here, so that cpu is percent of one core.
+var resourceUnits = map[string]struct{ size, target float64 }{
+	MetricCPU:    {0.01, 80},
+	MetricMemory: {1 << 20, 1024},
+}
+
 // resolveTarget returns what a pod can carry and which share of it to aim at. A pod's hard limit caps a concurrency
 // target, whoever asked for more.
 func resolveTarget(metric string, a Autoscaler, o Overrides, limit Value[int]) (total, utilization Value[float64]) {
+	if unit, resource := resourceUnits[metric]; resource {
+		target := o.Target.Or(builtin("target", unit.target))
+		return Value[float64]{target.V * unit.size, target.Origin}, builtin("target-utilization-percentage", 1.0)
+	}
 	total, utilization = a.ConcurrencyTarget, a.TargetFraction
 	if metric == MetricRPS {
 		total, utilization = a.RPSTarget, builtin("target-utilization-percentage", rpsUtilization)

@@ -70,3 +70,27 @@ func TestFurtherMetrics(t *testing.T) {
 		}
 	}
 }
+
+func TestResourceMetrics(t *testing.T) {
+	tests := []struct {
+		metric, target string
+		want           kpa.Target
+	}{
+		{"cpu", "", kpa.Target{Metric: kpa.CPU, Value: 0.8, Total: 0.8}},
+		{"cpu", "50", kpa.Target{Metric: kpa.CPU, Value: 0.5, Total: 0.5}},
+		{"memory", "64", kpa.Target{Metric: kpa.Memory, Value: 64 << 20, Total: 64 << 20}},
+	}
+	for _, tt := range tests {
+		a := map[string]string{PrefixAutoscaling + "class": ClassHPA, PrefixAutoscaling + "metric": tt.metric}
+		if tt.target != "" {
+			a[PrefixAutoscaling+"target"] = tt.target
+		}
+		rev, faults := Resolve(Input{ID: hello, Annotations: a})
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+		if d := cmp.Diff([]kpa.Target{tt.want}, rev.Policy().Targets); d != "" {
+			t.Errorf("%s %s (-want +got):\n%s", tt.metric, tt.target, d)
+		}
+	}
+}
