@@ -21,7 +21,7 @@ func (c *conn) Forward(to *Pool) Result {
 	began := c.srv.now()
 	r := Result{}
 	if cause := c.beginForward(began); cause != fault.None {
-		c.endForward(began)
+		_ = c.endForward(began)
 		return c.failed(cause, cause)
 	}
 	for {
@@ -113,7 +113,7 @@ func (c *conn) roundTrip(u *upConn, began int64, r *Result) bool {
 	*r = Result{}
 	sent, err := c.sendRequest(u)
 	if err != nil && sent == 0 {
-		c.detach()
+		_ = c.detach()
 		u.Close()
 		*r = Result{Cause: fault.ConnectFailed, Err: err}
 		return false

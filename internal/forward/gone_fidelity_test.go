@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"errors"
 	"io"
 	"testing"
 
@@ -74,7 +75,7 @@ func TestFidelityClientGone(t *testing.T) {
 			client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 			eventually(t, "the request is parked", func() bool { return queue.Counts().Pending == 1 })
 			left(client)
-			if err := <-parked; err != fault.ClientGone {
+			if err := <-parked; !errors.Is(err, fault.ClientGone) {
 				t.Errorf("Acquire = %v, want %v", err, fault.ClientGone)
 			}
 			if n := queue.Counts().Pending; n != 0 {

@@ -63,7 +63,7 @@ func (r *replay) seal() {
 func (r *replay) failed() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.err == io.EOF {
+	if errors.Is(r.err, io.EOF) {
 		return nil
 	}
 	return r.err

@@ -394,7 +394,7 @@ func TestReplay(t *testing.T) {
 				b := make([]byte, rapid.IntRange(1, 30).Draw(rt, "size"))
 				n, err := a.Read(b)
 				got = append(got, b[:n]...)
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					if len(got) != len(body) {
 						rt.Fatalf("attempt %d ended after %d of %d bytes", try, len(got), len(body))
 					}

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -130,7 +131,7 @@ func TestFidelityTimeouts(t *testing.T) {
 			x.SetWaitDeadline(time.Now().Add(short))
 			err := queue.Acquire(x.Waiter())
 			x.SetWaitDeadline(time.Time{})
-			if err != fault.QueueDeadline {
+			if !errors.Is(err, fault.QueueDeadline) {
 				t.Errorf("Acquire = %v, want %v", err, fault.QueueDeadline)
 			}
 			x.Fail(fault.QueueDeadline, "", 1500*time.Millisecond)

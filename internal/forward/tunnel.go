@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -74,7 +75,7 @@ func (t *tunnelRun) copyHalf(dst *sock, src tunnelEnd) (copied int64) {
 func (t *tunnelRun) pump(dst, src *sock) (copied int64, err error) {
 	for {
 		b, n, err := src.readFresh(0, bigSize)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return copied, nil
 		}
 		if err != nil {

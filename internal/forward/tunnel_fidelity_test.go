@@ -2,6 +2,7 @@ package forward
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -147,7 +148,7 @@ func TestFidelityTunnel(t *testing.T) {
 		client.send("ping")
 		pod.want("ping")
 		cancel()
-		if err := <-done; err != context.Canceled {
+		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Shutdown = %v", err)
 		}
 		client.wantEnd()
