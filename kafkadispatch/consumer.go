@@ -19,6 +19,7 @@ const (
 // poller is what the poll loop alone uses.
 type poller struct {
 	d       *Dispatcher
+	ctx     context.Context // of pollLoop: the client library's callback passes none
 	msgs    []*kafka.Message
 	last    *partition // of the latest record, to spare a map lookup
 	checked time.Time
@@ -27,7 +28,7 @@ type poller struct {
 
 // pollLoop reads until ctx ends or the client gives up.
 func (d *Dispatcher) pollLoop(ctx context.Context) error {
-	l := &poller{d: d}
+	l := &poller{d: d, ctx: ctx}
 	if err := d.consumer.SubscribeTopics(d.cfg.Kafka.Topics, l.rebalance); err != nil {
 		return fmt.Errorf("source %s/%s: subscribe: %w", d.cfg.Namespace, d.cfg.Name, err)
 	}
@@ -193,6 +194,8 @@ func remedy(code kafka.ErrorCode, k *Kafka) string {
 		return "correct net.sasl user and password"
 	case kafka.ErrAllBrokersDown, kafka.ErrResolve:
 		return fmt.Sprintf("correct bootstrapServers %v, or start the brokers", k.Bootstrap)
+	case kafka.ErrInvalidSessionTimeout:
+		return "choose a session timeout between the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms"
 	case kafka.ErrSsl:
 		return "correct net.tls"
 	}
@@ -313,7 +316,7 @@ func (d *Dispatcher) lookup(tps []kafka.TopicPartition) []*partition {
 
 func (l *poller) assigned(tps []kafka.TopicPartition) error {
 	d := l.d
-	starts := d.starts(tps)
+	starts := d.starts(l.ctx, tps)
 	d.mu.Lock()
 	for i, s := range starts {
 		id := order.TopicPartition{Topic: *tps[i].Topic, Partition: tps[i].Partition}

@@ -1,6 +1,8 @@
 package kafkadispatch
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -16,13 +18,17 @@ type start struct {
 	commit bool // commit the position at once, so that a restart begins at the same place
 }
 
-// askBroker bounds each question at assignment. It runs inside Poll, where the partitions that stay wait too.
-const askBroker = 5 * time.Second
+// askBroker bounds each question at assignment, askMost all tries of it. They run inside Poll, where the partitions
+// that stay are not read further; what is held of them is sent meanwhile.
+const (
+	askBroker = 5 * time.Second
+	askMost   = time.Minute
+)
 
 // starts finds where each partition begins: at its commit, else at the initial offset.
-func (d *Dispatcher) starts(tps []kafka.TopicPartition) []start {
+func (d *Dispatcher) starts(ctx context.Context, tps []kafka.TopicPartition) []start {
 	out := make([]start, len(tps))
-	committed, err := d.committed(tps)
+	committed, err := d.committed(ctx, tps)
 	if err != nil {
 		d.log.Error("commits cannot be read: the client's own position is used, finished records may be sent again", "error", err)
 		for i := range out {
@@ -49,13 +55,18 @@ func (d *Dispatcher) starts(tps []kafka.TopicPartition) []start {
 	return out
 }
 
-func (d *Dispatcher) committed(tps []kafka.TopicPartition) (out []kafka.TopicPartition, err error) {
-	for range 3 {
+// committed asks until it gets an answer: starting without the map of what is finished would send all that again.
+func (d *Dispatcher) committed(ctx context.Context, tps []kafka.TopicPartition) (out []kafka.TopicPartition, err error) {
+	for until := time.Now().Add(askMost); time.Now().Before(until) && ctx.Err() == nil; {
 		if out, err = d.consumer.Committed(tps, int(askBroker.Milliseconds())); err == nil && len(out) == len(tps) {
 			return out, nil
 		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
-	return nil, err
+	return nil, errors.Join(err, ctx.Err())
 }
 
 // initial is the start of a partition that nobody of the group has committed.

@@ -159,7 +159,7 @@ func killing(o options, stdout, stderr io.Writer) error {
 		if err := d.Start(); err != nil {
 			return err
 		}
-		if err := note(o, time.Now(), "commit-before", d.Process.Pid); err != nil {
+		if err := note(o, time.Now(), "start", d.Process.Pid); err != nil {
 			return err
 		}
 		awaitCommit(o, d.Process.Pid)
@@ -201,12 +201,15 @@ func awaitCommit(o options, pid int) {
 func churn(ctx context.Context, o options, stderr io.Writer) {
 	for ctx.Err() == nil {
 		d := self(o, "dispatcher", stderr)
-		if d.Start() != nil {
+		if d.Start() != nil || note(o, time.Now(), "start", d.Process.Pid) != nil {
 			return
 		}
 		pause(ctx, 2*time.Second)
 		_ = d.Process.Signal(syscall.SIGTERM)
 		_ = d.Wait()
+		if note(o, time.Now(), "end", d.Process.Pid) != nil {
+			return
+		}
 		pause(ctx, 2*time.Second)
 	}
 }
