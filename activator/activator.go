@@ -201,6 +201,9 @@ func (a *Activator) AwaitIdle(ctx context.Context, id identity.Revision, podUID 
 	}
 }
 
+// Parked returns how many requests are parked, over all revisions.
+func (a *Activator) Parked() float64 { return float64(a.parked.Load()) }
+
 // Counts returns how many requests of the revision are parked and in flight, and how many pods may be picked.
 func (a *Activator) Counts(id identity.Revision) (parked, inFlight, ready int) {
 	if r := a.revision(id); r != nil {

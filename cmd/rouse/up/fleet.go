@@ -392,6 +392,9 @@ func (s *stack) adopt(p *planned) error {
 	id := p.config.ID
 	s.narrator.name(id, p.service.Name)
 	s.tape.follow(id, p.service.Name)
+	s.telemetry.Name(id, activator.Labels{
+		Namespace: id.Namespace, Service: p.service.Name, Configuration: p.service.Name, Revision: id.Name,
+	})
 	s.activator.Put(id, activator.Settings{
 		ContainerConcurrency: p.config.ContainerConcurrency.V,
 		QueueLimit:           p.config.QueueLimit.V,
@@ -419,6 +422,7 @@ func (s *stack) abandon(p *planned) {
 	id := p.config.ID
 	s.loop.Remove(id)
 	s.activator.Remove(id)
+	s.telemetry.Forget(id)
 	s.background.Go(func() {
 		if err := s.runner.Remove(context.Background(), id); err != nil {
 			s.log.Error("a revision's pods did not end", "revision", id.String(), "error", err.Error())

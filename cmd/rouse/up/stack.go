@@ -46,6 +46,7 @@ type stack struct {
 	trusted   *forward.Server
 	admin     *admin
 	tape      *tape
+	telemetry *activator.Telemetry
 
 	background sync.WaitGroup // removals of revisions
 }
@@ -146,6 +147,9 @@ func (s *stack) buildActivator() (err error) {
 	if err != nil {
 		return err
 	}
+	if s.telemetry, err = activator.NewTelemetry(s.registry, s.activator.Parked); err != nil {
+		return err
+	}
 	cfg := forward.Config{Forwarding: forward.Forwarding{XForwarded: true}}
 	if s.public, err = forward.NewServer(cfg, s.activator.Handler(false)); err != nil {
 		return err
@@ -165,10 +169,15 @@ func (s *stack) observeScaling(e control.Event) {
 }
 
 // Dispatched implements activator.Observer.
-func (s *stack) Dispatched(identity.Revision, bool, time.Duration) {}
+func (s *stack) Dispatched(rev identity.Revision, cold bool, parked time.Duration) {
+	s.telemetry.Dispatched(rev, cold, parked)
+}
 
 // Done implements activator.Observer.
-func (s *stack) Done(rev identity.Revision, o activator.Outcome) { s.tape.request(rev, o) }
+func (s *stack) Done(rev identity.Revision, o activator.Outcome) {
+	s.telemetry.Done(rev, o)
+	s.tape.request(rev, o)
+}
 
 // observePods narrates, and lets waiters fail when a revision cannot start.
 func (s *stack) observePods(e localpods.Event) {

@@ -1,0 +1,162 @@
+package activator
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rousehq/rouse/internal/fault"
+	"github.com/rousehq/rouse/internal/identity"
+)
+
+// Labels name a revision in metrics, as Knative's dashboards do.
+type Labels struct {
+	Namespace, Service, Configuration, Revision string
+}
+
+// Telemetry counts outcomes by revision. It implements [Observer] and is safe for concurrent use.
+type Telemetry struct {
+	requests  *prometheus.CounterVec
+	outcomes  *prometheus.CounterVec
+	retries   *prometheus.CounterVec
+	latencies *prometheus.HistogramVec
+	parked    *prometheus.HistogramVec
+	cold      *prometheus.HistogramVec
+
+	mu        sync.Mutex // serialises changes of revisions
+	revisions atomic.Pointer[map[identity.Revision]*counted]
+}
+
+// counted are one revision's children, resolved once.
+type counted struct {
+	labels    []string
+	retries   prometheus.Counter
+	latencies prometheus.Observer
+	parked    prometheus.Observer
+	cold      prometheus.Observer
+	outcomes  [fault.Count]prometheus.Counter
+	mu        sync.Mutex // serialises changes of statuses
+	statuses  atomic.Pointer[map[int]prometheus.Counter]
+}
+
+// NewTelemetry registers the activator's metrics. queued tells how many requests are parked now.
+func NewTelemetry(reg prometheus.Registerer, queued func() float64) (*Telemetry, error) {
+	by := []string{"namespace_name", "service_name", "configuration_name", "revision_name"}
+	wait := prometheus.ExponentialBuckets(0.001, 2, 17) // 1 ms to 65 s
+	t := &Telemetry{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "activator_request_count", Help: "Requests that the activator routed to a revision, by the status that the client was sent."},
+			append(by, "response_code", "response_code_class")),
+		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rouse_activator_outcomes_total", Help: "Requests by how they ended; ok means a complete response."}, append(by, "outcome")),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rouse_activator_retries_total", Help: "Tries beyond the first, each after certainty that no application saw the one before."}, by),
+		latencies: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "activator_request_latencies", Help: "Time of a request in the activator, in milliseconds, parking included.",
+			Buckets: []float64{5, 10, 20, 40, 60, 80, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 800, 900, 1000, 2000, 5000, 10000, 20000, 50000, 100000}}, by),
+		parked: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "rouse_activator_parked_seconds", Help: "Time that a request was parked before it got its pod.", Buckets: wait}, by),
+		cold: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "rouse_activator_cold_start_seconds", Help: "Time that a request was parked which met no pod.", Buckets: wait}, by),
+	}
+	t.revisions.Store(&map[identity.Revision]*counted{})
+	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "queue_depth", Help: "Requests parked in the activator, over all revisions."}, queued)
+	for _, c := range []prometheus.Collector{t.requests, t.outcomes, t.retries, t.latencies, t.parked, t.cold, gauge} {
+		if err := reg.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// Name gives a revision its labels; without, only its own name is known.
+func (t *Telemetry) Name(rev identity.Revision, l Labels) {
+	labels := slices.Clip([]string{l.Namespace, l.Service, l.Configuration, l.Revision}) // appended to by many
+	c := &counted{
+		labels:    labels,
+		retries:   t.retries.WithLabelValues(labels...),
+		latencies: t.latencies.WithLabelValues(labels...),
+		parked:    t.parked.WithLabelValues(labels...),
+		cold:      t.cold.WithLabelValues(labels...),
+	}
+	for i := range c.outcomes {
+		c.outcomes[i] = t.outcomes.WithLabelValues(append(labels, fault.Cause(i).String())...)
+	}
+	c.statuses.Store(&map[int]prometheus.Counter{})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := maps.Clone(*t.revisions.Load())
+	next[rev] = c
+	t.revisions.Store(&next)
+}
+
+// Forget drops a revision's metrics.
+func (t *Telemetry) Forget(rev identity.Revision) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := (*t.revisions.Load())[rev]
+	if c == nil {
+		return
+	}
+	next := maps.Clone(*t.revisions.Load())
+	delete(next, rev)
+	t.revisions.Store(&next)
+	l := c.labels
+	match := prometheus.Labels{"namespace_name": l[0], "revision_name": l[3]}
+	for _, vec := range []interface {
+		DeletePartialMatch(prometheus.Labels) int
+	}{t.requests, t.outcomes, t.retries, t.latencies, t.parked, t.cold} {
+		vec.DeletePartialMatch(match)
+	}
+}
+
+func (t *Telemetry) of(rev identity.Revision) *counted {
+	if c := (*t.revisions.Load())[rev]; c != nil {
+		return c
+	}
+	t.Name(rev, Labels{Namespace: rev.Namespace, Revision: rev.Name})
+	return (*t.revisions.Load())[rev]
+}
+
+// Dispatched implements [Observer].
+func (t *Telemetry) Dispatched(rev identity.Revision, cold bool, parked time.Duration) {
+	c := t.of(rev)
+	c.parked.Observe(parked.Seconds())
+	if cold {
+		c.cold.Observe(parked.Seconds())
+	}
+}
+
+// Done implements [Observer].
+func (t *Telemetry) Done(rev identity.Revision, o Outcome) {
+	c := t.of(rev)
+	c.outcomes[o.Cause].Inc()
+	c.latencies.Observe(float64(o.Took) / float64(time.Millisecond))
+	if o.Tries > 1 {
+		c.retries.Add(float64(o.Tries - 1))
+	}
+	status := o.Status
+	if status == 0 {
+		status = fault.Of(o.Cause).Status
+	}
+	c.status(t, status).Inc()
+}
+
+func (c *counted) status(t *Telemetry, code int) prometheus.Counter {
+	if child := (*c.statuses.Load())[code]; child != nil {
+		return child
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	child := t.requests.WithLabelValues(append(c.labels, strconv.Itoa(code), strconv.Itoa(code/100)+"xx")...)
+	next := maps.Clone(*c.statuses.Load())
+	next[code] = child
+	c.statuses.Store(&next)
+	return child
+}

@@ -1,0 +1,57 @@
+package activator
+
+import (
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/rousehq/rouse/internal/fault"
+	"github.com/rousehq/rouse/internal/forward"
+)
+
+func TestTelemetry(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	tel, err := NewTelemetry(reg, func() float64 { return 7 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	tel.Name(hello, Labels{"default", "hello", "hello", hello.Name})
+	tel.Dispatched(hello, true, 10*time.Millisecond)
+	tel.Done(hello, Outcome{Result: forward.Result{Status: 200}, Took: time.Millisecond, Tries: 3})
+	tel.Done(hello, Outcome{Result: forward.Result{Cause: fault.ClientGone}, Took: time.Millisecond})
+	for _, c := range []struct {
+		name string
+		got  prometheus.Collector
+		want float64
+	}{
+		{"200", tel.requests.WithLabelValues("default", "hello", "hello", hello.Name, "200", "2xx"), 1},
+		{"499", tel.requests.WithLabelValues("default", "hello", "hello", hello.Name, "499", "4xx"), 1},
+		{"retries", tel.retries.WithLabelValues("default", "hello", "hello", hello.Name), 2},
+		{"client_gone", tel.outcomes.WithLabelValues("default", "hello", "hello", hello.Name, "client_gone"), 1},
+	} {
+		if got := testutil.ToFloat64(c.got); got != c.want {
+			t.Errorf("%s = %v, want %v", c.name, got, c.want)
+		}
+	}
+	if n := testutil.CollectAndCount(tel.cold); n != 1 {
+		t.Errorf("%d cold start histograms, want 1", n)
+	}
+	tel.Forget(hello)
+	if n := testutil.CollectAndCount(tel.requests); n != 0 {
+		t.Errorf("%d series are left of a revision that is gone, want 0", n)
+	}
+}
+
+func TestCountingAllocatesNothing(t *testing.T) {
+	tel, err := NewTelemetry(prometheus.NewRegistry(), func() float64 { return 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Outcome{Result: forward.Result{Status: 200}, Took: time.Millisecond, Tries: 1}
+	tel.Done(hello, o)
+	if allocs := testing.AllocsPerRun(100, func() { tel.Done(hello, o) }); allocs != 0 {
+		t.Errorf("%v allocations per request, want 0", allocs)
+	}
+}
