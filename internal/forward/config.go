@@ -44,7 +44,7 @@ type PoolConfig struct {
 	Protocol endpoint.Protocol
 	// Dial opens a connection; default is a net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// ConnectTimeout bounds a dial, default 1 s. When Adaptive it is the upper bound, and the bound in force follows
+	// ConnectTimeout bounds a dial, default 1 s. It is the upper bound: except on loopback, the bound in force follows
 	// the measured connect times.
 	ConnectTimeout time.Duration
 	// MaxIdle is how many unused connections are kept, default 1,000.

@@ -139,10 +139,7 @@ func (p *Pool) expire() {
 
 // dial opens a connection; ctx ends early when the request is given up.
 func (p *Pool) dial(ctx context.Context, bufs *buffers) (*upConn, error) {
-	p.mu.Lock()
-	limit := p.rtt.bound(p.cfg.ConnectTimeout)
-	p.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, p.connectLimit())
 	defer cancel()
 	began := time.Now()
 	c, err := p.cfg.Dial(ctx, "tcp", p.addr)
@@ -159,6 +156,17 @@ func (p *Pool) dial(ctx context.Context, bufs *buffers) (*upConn, error) {
 	u := &upConn{pool: p}
 	u.init(c, bufs)
 	return u, nil
+}
+
+// connectLimit is the bound in force. On loopback a slow connect tells that this process got no processor time, as in
+// a throttled container, and not that the pod is away: a tight bound would fail requests for nothing.
+func (p *Pool) connectLimit() time.Duration {
+	if p.cfg.Addr.Addr().IsLoopback() {
+		return p.cfg.ConnectTimeout
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rtt.bound(p.cfg.ConnectTimeout)
 }
 
 // unseen reports that the pod, which has closed this connection, did so before it had received anything of the
