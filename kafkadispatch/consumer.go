@@ -193,7 +193,11 @@ func remedy(code kafka.ErrorCode, k *Kafka) string {
 	case kafka.ErrAuthentication, kafka.ErrSaslAuthenticationFailed:
 		return "correct net.sasl user and password"
 	case kafka.ErrAllBrokersDown, kafka.ErrResolve:
-		return fmt.Sprintf("correct bootstrapServers %v, or start the brokers", k.Bootstrap)
+		text := fmt.Sprintf("correct bootstrapServers %v, or start the brokers", k.Bootstrap)
+		if k.SASL.Mechanism != "" {
+			text += "; a broker that refuses a login may just hang up: check net.sasl user and password"
+		}
+		return text
 	case kafka.ErrInvalidSessionTimeout:
 		return "choose a session timeout between the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms"
 	case kafka.ErrSsl:

@@ -48,7 +48,7 @@ func TestLogin(t *testing.T) {
 	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	c.Kafka.SASL.Password = "wrong"
 	_, stop = start(t, c)
-	await(t, "the message", func() bool { return strings.Contains(log.String(), "correct net.sasl user and password") })
+	await(t, "the message", func() bool { return strings.Contains(log.String(), "net.sasl user and password") })
 	stop()
 }
 
