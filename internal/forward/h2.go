@@ -20,6 +20,8 @@ type h2Server struct {
 	draining atomic.Bool
 	active   atomic.Int64 // streams
 
+	exchanges sync.Pool // of *h2Exchange
+
 	mu     sync.Mutex // guards the following
 	ended  *sync.Cond // on mu: conns shrank, a stream ended or a generation stopped; set with the first connection
 	conns  map[net.Conn]struct{}

@@ -23,7 +23,7 @@ import (
 func (c *conn) forwardH2(to *Pool) Result {
 	began := c.srv.now()
 	if cause := c.beginForward(began); cause != fault.None {
-		c.endForward(began)
+		_ = c.endForward(began)
 		return c.failed(cause, cause)
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -41,7 +41,7 @@ func (c *conn) forwardH2(to *Pool) Result {
 	c.mu.Lock()
 	c.ctl.cancelDial = nil
 	c.mu.Unlock()
-	c.endForward(began)
+	_ = c.endForward(began)
 	to.releaseH2()
 	if b.failure != fault.None {
 		c.Fail(b.failure, "", 0)
@@ -105,7 +105,8 @@ func (c *conn) httpHeader() http.Header {
 		switch {
 		case f.kind == kindTE && hasToken(f.val(b), "trailers"):
 			h["Te"] = []string{"trailers"}
-		case f.drop, f.kind == kindHost, f.kind == kindContentLength, f.kind == kindTransferEncoding, f.kind == kindTrailer:
+		case f.drop, f.kind == kindHost, f.kind == kindContentLength, f.kind == kindTransferEncoding, f.kind == kindTrailer,
+			f.kind == kindExpect && !c.req.major1:
 		default:
 			name := textproto.CanonicalMIMEHeaderKey(string(f.nameOf(b)))
 			h[name] = append(h[name], string(f.val(b)))
@@ -289,7 +290,7 @@ func (s *bridgeBody) open(b *bridge) {
 // Read implements [io.Reader].
 func (s *bridgeBody) Read(p []byte) (int, error) {
 	n, err := s.data.Read(p)
-	if err == io.EOF && s.raw != nil {
+	if errors.Is(err, io.EOF) && s.raw != nil {
 		if terr := s.readTrailer(); terr != nil {
 			err = terr
 		}

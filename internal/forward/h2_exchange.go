@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/rousehq/rouse/breaker"
@@ -39,11 +38,11 @@ type h2Exchange struct {
 	watch *streamWatch
 }
 
-// h2Exchanges is memory, not state: an exchange in it has no stream.
-var h2Exchanges = sync.Pool{New: func() any { return &h2Exchange{watch: newStreamWatch()} }}
-
 func openStream(s *Server, w http.ResponseWriter, r *http.Request) *h2Exchange {
-	x := h2Exchanges.Get().(*h2Exchange)
+	x, ok := s.h2.exchanges.Get().(*h2Exchange)
+	if !ok {
+		x = &h2Exchange{watch: newStreamWatch()}
+	}
 	x.s, x.w, x.r = s, w, r
 	x.rc = http.NewResponseController(w)
 	x.received = time.Now()
@@ -64,9 +63,10 @@ func (x *h2Exchange) close() {
 	if !x.answered || x.aborted {
 		return
 	}
+	pool := &x.s.h2.exchanges
 	x.edits.reset()
 	*x = h2Exchange{watch: x.watch, buf: x.buf[:0], edits: x.edits}
-	h2Exchanges.Put(x)
+	pool.Put(x)
 }
 
 // bytes makes a view of v that lives as long as the exchange.

@@ -299,8 +299,8 @@ func (a *attempt) cut(cause fault.Cause, err error) Result {
 
 // copyBody passes the body on as it comes. A part is flushed unless it is known to be the last.
 func (a *attempt) copyBody(res *http.Response) (fault.Cause, error) {
-	buf := copyBuffers.Get().(*[copyBufferBytes]byte)
-	defer copyBuffers.Put(buf)
+	buf := a.pool.h2.buffer()
+	defer a.pool.h2.buffers.Put(buf)
 	for {
 		n, err := res.Body.Read(buf[:])
 		if n > 0 {
@@ -319,11 +319,6 @@ func (a *attempt) copyBody(res *http.Response) (fault.Cause, error) {
 		}
 	}
 }
-
-// copyBufferBytes is the size of the buffers that bodies and tunnels are copied with.
-const copyBufferBytes = 32 << 10
-
-var copyBuffers = sync.Pool{New: func() any { return new([copyBufferBytes]byte) }}
 
 // streamReset has the shape of net/http's HTTP/2 stream error, which errors.As fills in by field names.
 type streamReset struct {

@@ -26,6 +26,17 @@ type h2Pool struct {
 	once      sync.Once
 	transport *http.Transport
 	closed    atomic.Bool
+	buffers   sync.Pool // of *[copyBufferBytes]byte
+}
+
+// copyBufferBytes is the size of the buffers that net/http's bodies are copied with.
+const copyBufferBytes = 32 << 10
+
+func (h *h2Pool) buffer() *[copyBufferBytes]byte {
+	if b, ok := h.buffers.Get().(*[copyBufferBytes]byte); ok {
+		return b
+	}
+	return new([copyBufferBytes]byte)
 }
 
 // transportH2 returns the pool's net/http transport.

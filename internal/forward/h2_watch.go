@@ -9,10 +9,6 @@ import (
 	"github.com/rousehq/rouse/internal/fault"
 )
 
-// recancel is how often a cancellation is repeated until the stream ends or the deadline is disarmed: a waiter that
-// is cancelled in the instant before it enters its queue does not notice.
-const recancel = 10 * time.Millisecond
-
 // streamWatch cancels a stream's waiter when its client leaves or its deadline passes. Both happen under the lock
 // and only while armed, so that once close (or disarming) has returned no late cancel meets the waiter's next use.
 type streamWatch struct {
@@ -21,6 +17,7 @@ type streamWatch struct {
 
 	mu    sync.Mutex // guards the following
 	until time.Time  // zero: no deadline is armed
+	over  bool       // it has passed
 	gone  bool
 	stop  func() bool // nil: the client is not watched yet
 	live  uint64      // generation; a callback of an earlier one does nothing
@@ -28,6 +25,7 @@ type streamWatch struct {
 
 func newStreamWatch() *streamWatch {
 	d := &streamWatch{waiter: breaker.NewWaiter()}
+	d.waiter.Parking = d.parking
 	d.timer = time.AfterFunc(time.Hour, d.fire)
 	d.timer.Stop()
 	return d
@@ -49,7 +47,7 @@ func (d *streamWatch) left(live uint64) {
 	defer d.mu.Unlock()
 	if d.live == live {
 		d.gone = true
-		d.cancel(fault.ClientGone)
+		d.waiter.Cancel(fault.ClientGone)
 	}
 }
 
@@ -57,30 +55,34 @@ func (d *streamWatch) left(live uint64) {
 func (d *streamWatch) deadline(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.until = t
-	switch {
-	case d.gone:
-	case t.IsZero():
+	d.until, d.over = t, false
+	if t.IsZero() {
 		d.timer.Stop()
-	default:
-		d.timer.Reset(time.Until(t))
+		return
 	}
+	d.timer.Reset(time.Until(t))
 }
 
 func (d *streamWatch) fire() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case d.gone:
-		d.cancel(fault.ClientGone)
-	case !d.until.IsZero() && !time.Now().Before(d.until):
-		d.cancel(fault.QueueDeadline)
+	if !d.until.IsZero() && !time.Now().Before(d.until) {
+		d.over = true
+		d.waiter.Cancel(fault.QueueDeadline)
 	}
 }
 
-func (d *streamWatch) cancel(cause error) {
-	d.waiter.Cancel(cause)
-	d.timer.Reset(recancel)
+// parking runs on the handler's goroutine when it is about to block in its queue. What came before the waiter stood
+// in the queue could not cancel it, so it is cancelled here.
+func (d *streamWatch) parking() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.gone:
+		d.waiter.Cancel(fault.ClientGone)
+	case d.over:
+		d.waiter.Cancel(fault.QueueDeadline)
+	}
 }
 
 // close disarms everything.
@@ -88,7 +90,7 @@ func (d *streamWatch) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.live++
-	d.until, d.gone = time.Time{}, false
+	d.until, d.over, d.gone = time.Time{}, false, false
 	d.timer.Stop()
 	if d.stop != nil {
 		d.stop()

@@ -195,7 +195,7 @@ func TestFidelityManyWebSockets(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		defer c.CloseNow()
+		defer func() { _ = c.CloseNow() }()
 		for {
 			kind, b, err := c.Read(context.Background())
 			if err != nil {
@@ -237,7 +237,7 @@ func echo(ctx context.Context, url string, messages int, pause time.Duration, op
 	if err != nil {
 		return err
 	}
-	defer c.CloseNow()
+	defer func() { _ = c.CloseNow() }()
 	c.SetReadLimit(-1)
 	tick := time.NewTimer(pause)
 	defer tick.Stop()
