@@ -3,10 +3,12 @@
 #   cluster.sh up N DIR      start N brokers (1 or 3) with their data under DIR; prints bootstrap addresses
 #   cluster.sh stop I DIR    kill broker I hard;  cluster.sh start I DIR  start it again
 #   cluster.sh down DIR      end all brokers
+# ROUSE_KAFKA_LIBS names a folder with the libraries already in it; ROUSE_KAFKA_PORT is the port below the first broker's.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cmd=$1
 id=aaaaaaaaaaaaaaaaaaaaaw
+port=${ROUSE_KAFKA_PORT:-29090}
 
 libs() {
 	libs=${ROUSE_KAFKA_LIBS:-$1/libs}
@@ -15,14 +17,14 @@ libs() {
 
 props() { # I N DIR
 	voters= ; v=1
-	while [ $v -le "$2" ]; do voters=${voters:+$voters,}$v@127.0.0.1:$((29190 + v)); v=$((v + 1)); done
+	while [ $v -le "$2" ]; do voters=${voters:+$voters,}$v@127.0.0.1:$((port + 100 + v)); v=$((v + 1)); done
 	replicas=$2
 	cat >"$3/$1.properties" <<EOF
 process.roles=broker,controller
 node.id=$1
 controller.quorum.voters=$voters
-listeners=PLAINTEXT://127.0.0.1:$((29090 + $1)),CONTROLLER://127.0.0.1:$((29190 + $1))
-advertised.listeners=PLAINTEXT://127.0.0.1:$((29090 + $1))
+listeners=PLAINTEXT://127.0.0.1:$((port + $1)),CONTROLLER://127.0.0.1:$((port + 100 + $1))
+advertised.listeners=PLAINTEXT://127.0.0.1:$((port + $1))
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=$3/data$1
@@ -62,7 +64,7 @@ up)
 		i=$((i + 1))
 	done
 	i=1; addrs=
-	while [ $i -le "$n" ]; do java_broker $i "$dir"; addrs=${addrs:+$addrs,}127.0.0.1:$((29090 + i)); i=$((i + 1)); done
+	while [ $i -le "$n" ]; do java_broker $i "$dir"; addrs=${addrs:+$addrs,}127.0.0.1:$((port + i)); i=$((i + 1)); done
 	i=1
 	while [ $i -le "$n" ]; do await $i "$dir"; i=$((i + 1)); done
 	echo "$addrs"
@@ -76,5 +78,5 @@ down)
 		rm "$f"
 	done
 	;;
-*) sed -n '2,6s/^# //p' "$0"; exit 2 ;;
+*) sed -n '2,7s/^# //p' "$0"; exit 2 ;;
 esac
