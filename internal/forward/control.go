@@ -267,3 +267,11 @@ func (c *conn) attach(u *upConn) fault.Cause {
 	c.ctl.up, c.ctl.cancelDial = u, nil
 	return c.ctl.cause
 }
+
+// leaveRequest ends what limits and watches a request, but not the connection.
+func (c *conn) leaveRequest() {
+	c.mu.Lock()
+	c.ctl.forwarding = false
+	c.ctl.at[dlTotal], c.ctl.at[dlFirst], c.ctl.at[dlIdle] = 0, 0, 0
+	c.mu.Unlock()
+}

@@ -311,6 +311,7 @@ func (c *conn) upstreamKeeps() bool {
 
 // startTunnel passes the 101 on and copies both ways until the tunnel ends.
 func (c *conn) startTunnel(u *upConn, out []byte, head, big *buffer, at, end int, r *Result) bool {
+	c.leaveRequest() // before the client can know: from its 101 on, a FIN is a half-close
 	err := c.client.write(out)
 	c.srv.bufs.putBig(head)
 	c.keep = false
@@ -323,10 +324,6 @@ func (c *conn) startTunnel(u *upConn, out []byte, head, big *buffer, at, end int
 	c.srv.bufs.putBig(big)
 	c.stopReader()
 	c.phase.Store(int32(phaseTunnel))
-	c.mu.Lock()
-	c.ctl.forwarding = false
-	c.ctl.at[dlTotal], c.ctl.at[dlFirst], c.ctl.at[dlIdle] = 0, 0, 0
-	c.mu.Unlock()
 	u.moved, c.client.moved = nil, nil
 	early := append([]byte(nil), c.in.b[c.body.next:c.have]...)
 	c.dropInputBehindHead()
