@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/pprof"
+	"runtime/pprof"
+	"strconv"
 	"sync"
 	"time"
 
@@ -146,11 +147,32 @@ func (a *admin) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// profiles serves what go tool pprof reads. net/http/pprof would add half a megabyte for pages and differences.
 func profiles() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("/debug/pprof/profile", func(w http.ResponseWriter, r *http.Request) {
+		seconds, err := strconv.Atoi(r.FormValue("seconds"))
+		if err != nil || seconds <= 0 {
+			seconds = 30
+		}
+		if err := pprof.StartCPUProfile(w); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		defer pprof.StopCPUProfile()
+		select {
+		case <-time.After(time.Duration(seconds) * time.Second):
+		case <-r.Context().Done():
+		}
+	})
+	mux.HandleFunc("/debug/pprof/{name}", func(w http.ResponseWriter, r *http.Request) {
+		p := pprof.Lookup(r.PathValue("name"))
+		if p == nil {
+			http.Error(w, "there are profile, heap, allocs, goroutine, threadcreate, block and mutex", http.StatusNotFound)
+			return
+		}
+		debug, _ := strconv.Atoi(r.FormValue("debug")) // 0, the binary form, when it is none
+		_ = p.WriteTo(w, debug)                        // a reader that left needs no answer
+	})
 	return mux
 }
