@@ -151,6 +151,7 @@ func (m *monitor) listen(addr string, log *slog.Logger) (end func(), err error) 
 	if err != nil {
 		return nil, fmt.Errorf("-listen: %w", err)
 	}
+	log.Info("health and metrics", "addr", ln.Addr().String())
 	srv := &http.Server{Handler: m, ReadHeaderTimeout: 5 * time.Second}
 	var wg sync.WaitGroup
 	wg.Go(func() {

@@ -71,6 +71,7 @@ func newRoot(cut <-chan struct{}) *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newUp(cut), newSample(), newApply(), newStatus(), newLogs(), newStop(), newBench(), newSimulate(), newExplain())
+	root.AddCommand(newKafka()...)
 	return root
 }
 

@@ -10,10 +10,33 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rousehq/rouse/bench/controlbench"
+	"github.com/rousehq/rouse/bench/dispatch"
 	"github.com/rousehq/rouse/bench/proxybench"
 	"github.com/rousehq/rouse/cmd/rouse/localbench"
 	"github.com/rousehq/rouse/control/simulate"
+	"github.com/rousehq/rouse/kafkadispatch/cli"
 )
+
+// newKafka are the commands that talk to brokers. Each reads its own flags.
+func newKafka() []*cobra.Command {
+	command := func(use, short string, main func(cmd *cobra.Command, args []string) error) *cobra.Command {
+		return &cobra.Command{Use: use, Short: short, DisableFlagParsing: true, RunE: main}
+	}
+	return []*cobra.Command{
+		command("produce TOPIC", "Write the lines of standard input to a topic", func(cmd *cobra.Command, args []string) error {
+			return cli.Produce(cmd.Context(), args, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+		}),
+		command("consume TOPIC", "Print a topic", func(cmd *cobra.Command, args []string) error {
+			return cli.Consume(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		}),
+		command("lag GROUP", "How far a consumer group is behind", func(cmd *cobra.Command, args []string) error {
+			return cli.Lag(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		}),
+		command("replay-dead-letters TOPIC", "Send dead letters again", func(cmd *cobra.Command, args []string) error {
+			return cli.ReplayDeadLetters(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		}),
+	}
+}
 
 // newBench groups the benchmarks. Each reads its own flags, so that it can also be run by itself.
 func newBench() *cobra.Command {
@@ -40,6 +63,9 @@ func newBench() *cobra.Command {
 	})
 	add("control", "CPU, memory and lateness of the control loop beside Knative's autoscaler", func(cmd *cobra.Command, args []string) error {
 		return controlbench.BenchMain(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	})
+	add("dispatch", "Rates and CPU of Kafka dispatch, beside a bare consumer loop", func(cmd *cobra.Command, args []string) error {
+		return dispatch.Main(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	})
 	return bench
 }

@@ -99,6 +99,9 @@ type Options struct {
 	Namespace string
 	// InterceptorRoutes says that the caller serves the HTTP add-on's routes; else they are warned of as not built.
 	InterceptorRoutes bool
+	// Others are kinds that the caller decodes itself, as "group/Kind" such as "sources.knative.dev/KafkaSource". They
+	// are handed on in Set.Others, and count as something to run.
+	Others []string
 	// Images, when set, must be able to say what each service runs; what it can't is a fault of the image's line.
 	Images *Images
 }
@@ -243,14 +246,35 @@ func (l *loader) object(o *object) {
 		l.secret(o)
 	case id == "http.keda.sh/v1beta1/InterceptorRoute" && l.opts.InterceptorRoutes:
 		l.interceptorRoute(o)
+	case l.handsOn(o.obj):
+		l.other(o)
 	default:
 		l.skipped(o)
 	}
 }
 
+// handsOn reports whether the caller decodes this kind itself.
+func (l *loader) handsOn(obj *Object) bool {
+	group, _, _ := strings.Cut(obj.APIVersion, "/")
+	return slices.Contains(l.opts.Others, group+"/"+obj.Kind)
+}
+
+// other keeps a document as it is, under its name.
+func (l *loader) other(o *object) {
+	if _, _, ok := l.metadata(o, true); !ok {
+		return
+	}
+	text, err := yaml.Marshal(o.node)
+	if err != nil {
+		o.errorf("", "cannot be written back: %v", err)
+		return
+	}
+	l.set.Others = append(l.set.Others, Document{Object: *o.obj, YAML: text})
+}
+
 // checkRunnable reports when all went well but there is nothing to run.
 func (l *loader) checkRunnable(sources []Source) {
-	if len(l.set.Services) > 0 || len(l.diags.Errors()) > 0 {
+	if len(l.set.Services)+len(l.set.Others) > 0 || len(l.diags.Errors()) > 0 {
 		return
 	}
 	names := make([]string, len(sources))

@@ -13,6 +13,8 @@ type Set struct {
 	ConfigMaps []ConfigMap
 	// InterceptorRoutes are empty unless Options asks for them.
 	InterceptorRoutes []InterceptorRoute
+	// Others are documents of the kinds that Options.Others names, whole.
+	Others []Document
 	// Skipped are the documents of kinds that are recognised but not built.
 	Skipped []Object
 }
@@ -53,6 +55,12 @@ func (o Object) Where(path string) string { return o.pos.where(path) }
 
 // File returns the name of the source that holds the object.
 func (o Object) File() string { return o.pos.file }
+
+// Document is an object that the caller decodes itself.
+type Document struct {
+	Object
+	YAML []byte
+}
 
 // ConfigMap is a v1 ConfigMap.
 type ConfigMap struct {

@@ -26,17 +26,18 @@ type planned struct {
 type intake struct {
 	services     []manifest.Service
 	interceptors []manifest.InterceptorRoute
+	others       []manifest.Document
 	base         config.Autoscaler
 	sources      []manifest.Source
 }
 
 // read decodes manifests. Warnings are returned; with errors nothing may run.
 func (p *planner) read(sources []manifest.Source) (intake, manifest.Diagnostics, error) {
-	set, diags := manifest.Load(sources, manifest.Options{Strict: p.o.Strict, Images: &p.images, InterceptorRoutes: true})
+	set, diags := manifest.Load(sources, manifest.Options{Strict: p.o.Strict, Images: &p.images, InterceptorRoutes: true, Others: []string{kafkaSource}})
 	if err := diags.Err(); err != nil {
 		return intake{}, diags.Warnings(), err
 	}
-	return intake{set.Services, set.InterceptorRoutes, set.Autoscaler(), sources}, diags.Warnings(), nil
+	return intake{set.Services, set.InterceptorRoutes, set.Others, set.Autoscaler(), sources}, diags.Warnings(), nil
 }
 
 // planner turns services into revisions that can run.

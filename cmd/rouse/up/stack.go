@@ -47,6 +47,8 @@ type stack struct {
 	admin     *admin
 	tape      *tape
 	telemetry *activator.Telemetry
+	sources   *sources
+	local     net.Addr // where this process reaches the activator
 
 	background sync.WaitGroup // removals of revisions
 }
@@ -79,6 +81,9 @@ func Run(ctx context.Context, o Options, cut <-chan struct{}) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	if err := s.open(in, stop); err != nil {
+		return errors.Join(err, s.admin.ln.Close())
+	}
+	if err := s.addSources(in.others); err != nil {
 		return errors.Join(err, s.admin.ln.Close())
 	}
 	return s.run(ctx, in, cut)
@@ -199,6 +204,7 @@ func (s *stack) run(ctx context.Context, in intake, cut <-chan struct{}) error {
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
+	s.local = loopback(public.Addr())
 	listeners := map[*forward.Server]net.Listener{s.public: public}
 	if s.o.Trusted != "" {
 		ln, err := net.Listen("tcp", s.o.Trusted)
@@ -226,6 +232,7 @@ func (s *stack) run(ctx context.Context, in intake, cut <-chan struct{}) error {
 	}
 	start("traffic", s.fleet.run)
 	start("remote", s.remote.run)
+	start("sources", s.sources.run)
 	start("activator", s.activator.Run)
 	for server, ln := range listeners {
 		start("listener "+ln.Addr().String(), func(ctx context.Context) error { return server.Serve(ctx, ln) })
@@ -243,6 +250,15 @@ func (s *stack) run(ctx context.Context, in intake, cut <-chan struct{}) error {
 	parts.Wait()
 	s.background.Wait()
 	return errors.Join(err, s.tape.close())
+}
+
+// loopback turns a listening address into one that this process can dial.
+func loopback(a net.Addr) net.Addr {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return a
+	}
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: tcp.Port}
 }
 
 // begin brings up what was applied before, as far as the manifests still name it, and then the manifests.

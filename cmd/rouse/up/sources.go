@@ -1,0 +1,182 @@
+package up
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/rousehq/rouse/internal/kafkabroker"
+	"github.com/rousehq/rouse/internal/manifest"
+	"github.com/rousehq/rouse/internal/route"
+	"github.com/rousehq/rouse/kafkadispatch"
+	"github.com/rousehq/rouse/kafkadispatch/sink"
+	"github.com/rousehq/rouse/kafkadispatch/source"
+)
+
+// kafkaSource is the kind that this file runs.
+const kafkaSource = "sources.knative.dev/KafkaSource"
+
+// sources are the KafkaSources of a rouse: their dispatchers, and the broker inside this process when one asks for it.
+type sources struct {
+	s           *stack
+	broker      *kafkabroker.Broker
+	dispatchers []*kafkadispatch.Dispatcher
+	names       []string
+}
+
+// addSources decodes KafkaSources and makes their dispatchers. One that is wrong is said, and the others go on.
+func (s *stack) addSources(docs []manifest.Document) error {
+	all := &sources{s: s}
+	s.sources = all
+	var decoded []*source.KafkaSource
+	topics := map[string]int{}
+	for _, doc := range docs {
+		k, err := source.Parse(doc.YAML)
+		if err != nil {
+			fmt.Fprintf(s.o.Stderr, "%s: %v; it does not run, others go on\n", doc.Where(""), err)
+			continue
+		}
+		if slices.Equal(k.Spec.BootstrapServers, []string{source.Embedded}) {
+			for _, t := range k.Spec.Topics {
+				topics[t] = 0
+			}
+		}
+		decoded = append(decoded, k)
+	}
+	if len(topics) > 0 {
+		if err := all.embed(topics); err != nil {
+			return err
+		}
+	}
+	for _, k := range decoded {
+		if err := all.add(k); err != nil {
+			fmt.Fprintf(s.o.Stderr, "KafkaSource %s/%s: %v; it does not run, others go on\n", k.Metadata.Namespace, k.Metadata.Name, err)
+		}
+	}
+	return nil
+}
+
+// usualPort is where Kafka's tools look for a broker.
+const usualPort = 9092
+
+// partitions of a topic of the embedded broker: enough to see order by partition at work.
+const partitions = 4
+
+func (a *sources) embed(topics map[string]int) (err error) {
+	for t := range topics {
+		topics[t] = partitions
+	}
+	cfg := kafkabroker.Config{Topics: topics}
+	if a.s.o.Data != "" {
+		cfg.DataDir = filepath.Join(a.s.o.Data, "kafka")
+	}
+	cfg.Port = usualPort
+	if a.broker, err = kafkabroker.Start(cfg); err != nil { // somebody has it: any other will do
+		cfg.Port = 0
+		a.broker, err = kafkabroker.Start(cfg)
+	}
+	if err != nil {
+		return fmt.Errorf("embedded broker: %w", err)
+	}
+	kept := "in memory"
+	if cfg.DataDir != "" {
+		kept = "in " + cfg.DataDir
+	}
+	fmt.Fprintf(a.s.o.Stdout, "embedded Kafka on %s, records kept %s, replication 1\n", a.broker, kept)
+	return nil
+}
+
+func (a *sources) add(k *source.KafkaSource) error {
+	cfg, err := k.Config(a)
+	if err != nil {
+		return err
+	}
+	cfg.Logger = a.s.log
+	cfg.Sink.Dial = a.dial
+	for _, to := range []*sink.Config{cfg.DeadLetter.HTTP, cfg.Reply.HTTP} {
+		if to != nil {
+			to.Dial = a.dial
+		}
+	}
+	d, err := kafkadispatch.New(cfg)
+	if err != nil {
+		return err
+	}
+	a.dispatchers = append(a.dispatchers, d)
+	a.names = append(a.names, k.Metadata.Namespace+"/"+k.Metadata.Name)
+	return nil
+}
+
+// run dispatches until ctx ends. A source that the brokers refuse for good ends alone.
+func (a *sources) run(ctx context.Context) error {
+	var all sync.WaitGroup
+	for i, d := range a.dispatchers {
+		all.Go(func() {
+			if err := d.Run(ctx); err != nil {
+				fmt.Fprintf(a.s.o.Stderr, "KafkaSource %s ended: %v; others go on\n", a.names[i], err)
+			}
+		})
+	}
+	all.Wait()
+	if a.broker != nil {
+		a.broker.Close()
+	}
+	return nil
+}
+
+// dial leads the names of local services to the activator, and every other address where it says.
+func (a *sources) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	if a.s.fleet.serves(host) {
+		network, addr = a.s.local.Network(), a.s.local.String()
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, network, addr)
+}
+
+// Address implements source.Resolver: a referenced service is a local one.
+func (a *sources) Address(ref source.Ref) (string, error) {
+	if ref.Kind != "Service" {
+		return "", fmt.Errorf("kind %s: only Services run here; give a uri", ref.Kind)
+	}
+	return "http://" + ref.Name + "." + ref.Namespace + ".svc.cluster.local", nil
+}
+
+// Secret implements source.Resolver.
+func (a *sources) Secret(namespace, name, key string) (string, error) {
+	return "", fmt.Errorf("secret %s/%s, key %s: secrets are not read on one machine; use brokers without login, or kafkadispatch", namespace, name, key)
+}
+
+// Embedded implements source.Resolver.
+func (a *sources) Embedded() []string {
+	if a.broker == nil {
+		return nil
+	}
+	return a.broker.Bootstrap()
+}
+
+// Token implements source.Resolver.
+func (a *sources) Token(audience string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) {
+		return "", errors.New("audience " + audience + ": there are no service account tokens on one machine")
+	}
+}
+
+// serves reports whether a host is one of the services'.
+func (f *fleet) serves(host string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, d := range f.services {
+		if slices.Contains(route.Domains{Public: f.domains.Public}.Hosts(d.service.Namespace, d.service.Name, d.service.ClusterLocal), host) {
+			return true
+		}
+	}
+	return false
+}
