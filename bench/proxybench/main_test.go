@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rousehq/rouse/bench/backend"
 	"go.uber.org/goleak"
@@ -55,6 +56,17 @@ func TestParse(t *testing.T) {
 	full, err := parse(nil, io.Discard)
 	if err != nil || full.plan.rounds != 6 || full.limit < 1 {
 		t.Errorf("parse() = %+v, %v, want six rounds and a limit", full, err)
+	}
+}
+
+func TestQuickFitsItsBudget(t *testing.T) {
+	p := plan{rounds: 1, warmup: 100 * time.Millisecond, duration: 500 * time.Millisecond}
+	for _, c := range []struct{ left, want time.Duration }{
+		{time.Minute, 500 * time.Millisecond}, {20 * time.Second, 250 * time.Millisecond}, {-time.Second, 100 * time.Millisecond},
+	} {
+		if got := p.fit(c.left, 40).duration; got != c.want {
+			t.Errorf("fit(%s) = turns of %s, want %s", c.left, got, c.want)
+		}
 	}
 }
 
