@@ -119,6 +119,9 @@ func (l *poller) takeOver() {
 	defer d.mu.Unlock()
 	if d.sched.Ready() == 0 {
 		d.readySince = now
+		if n, _ := d.sched.InFlight(); n == 0 {
+			signal(d.woke) // the sink may be at zero: whoever scales it must not wait for the next tick
+		}
 	}
 	for _, m := range l.msgs {
 		p := l.partition(&m.TopicPartition)

@@ -48,6 +48,7 @@ type Dispatcher struct {
 
 	commitNow chan struct{}
 	room      chan struct{} // signalled when the buffer falls to its low mark
+	woke      chan struct{} // signalled when work comes after there was none
 	wantRoom  bool          // guarded by mu
 
 	committing sync.Mutex // held over a commit; taken before mu
@@ -81,7 +82,7 @@ func New(cfg Config) (*Dispatcher, error) {
 		cfg: cfg, log: cfg.Logger.With("source", cfg.Namespace+"/"+cfg.Name),
 		sched: order.New(cfg.Order), parts: map[order.TopicPartition]*partition{},
 		health: newHealth(cfg.Order.MaxInFlight, cfg.Fixed),
-		landed: make(chan struct{}, 1), commitNow: make(chan struct{}, 1), room: make(chan struct{}, 1),
+		landed: make(chan struct{}, 1), commitNow: make(chan struct{}, 1), room: make(chan struct{}, 1), woke: make(chan struct{}, 1),
 	}
 	if err := d.connect(); err != nil {
 		return nil, fmt.Errorf("source %s/%s: %w", cfg.Namespace, cfg.Name, err)
@@ -234,18 +235,23 @@ func (d *Dispatcher) keepHouse(ctx context.Context) {
 	var last Demand
 	sweep := time.Now()
 	for {
+		var now time.Time
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-tick.C:
-			if demand := d.Demand(); demand != last && d.cfg.Report != nil {
+		case now = <-tick.C:
+		case <-d.woke:
+			now = time.Now()
+		}
+		if d.cfg.Report != nil {
+			if demand := d.Demand(); demand != last {
 				d.cfg.Report(demand)
 				last = demand
 			}
-			if now.Sub(sweep) > idleWorker/3 {
-				sweep = now
-				d.sweep(now.Add(-idleWorker))
-			}
+		}
+		if now.Sub(sweep) > idleWorker/3 {
+			sweep = now
+			d.sweep(now.Add(-idleWorker))
 		}
 	}
 }

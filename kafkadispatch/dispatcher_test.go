@@ -84,19 +84,20 @@ func TestCrashBesidePoisonKey(t *testing.T) {
 	put(t, b, topic, msgs...)
 	cc := childConfig{Bootstrap: b.Bootstrap(), Topic: topic, URL: s.url, Mode: order.ByKey, CommitMS: 20, Instance: "one"}
 	kill := child(t, cc)
-	await(t, "50,000 deliveries", func() bool { return took.Load() == n })
+	await(t, "50,000 deliveries", func() bool { return took.Load() >= n })
 	group := "g-" + topic
 	await(t, "the map of them in the commit", func() bool {
 		m, err := order.DecodeMap(metadata(t, b, group, topic), 0)
 		return err == nil && len(m.Done) == 1 && m.Done[0] == order.Range{From: 1, To: n + 1}
 	})
+	sofar := took.Load() // more than n when a slow machine cost the group a member for a moment
 	put(t, b, topic, record(0, "k0", "last"))
-	await(t, "one more", func() bool { return took.Load() == n+1 })
+	await(t, "one more", func() bool { return took.Load() > sofar })
 	kill()
-	before := refused.Load()
+	before, tookBefore := refused.Load(), took.Load()
 	child(t, cc)
 	await(t, "the poison record from the new process", func() bool { return refused.Load() >= before+3 })
-	if again := took.Load() - (n + 1); again > 1 {
+	if again := took.Load() - tookBefore; again > 1 {
 		t.Errorf("%d finished records were sent again, want at most the one that was not committed", again)
 	}
 }

@@ -186,9 +186,9 @@ func running(ctx context.Context, d *kafkadispatch.Dispatcher) (stop func() erro
 	}
 }
 
-// until looks every millisecond; two minutes are an error.
+// until looks every few milliseconds; two minutes are an error.
 func until(ctx context.Context, cond func() bool) error {
-	tick := time.NewTicker(time.Millisecond)
+	tick := time.NewTicker(4 * time.Millisecond)
 	defer tick.Stop()
 	limit := time.After(2 * time.Minute)
 	for !cond() {
