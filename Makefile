@@ -1,10 +1,11 @@
 # `make` prints this help. `make check` is what CI calls first.
 GO      ?= go
 BIN     := bin
-TOOLS   := $(CURDIR)/.cache/tools
-LINT    := $(TOOLS)/golangci-lint-v2.15.0
+CACHE   := $(CURDIR)/.cache
+LINT    := $(CACHE)/tools/golangci-lint-v2.15.0
+CITEST  := $(GO) run ./internal/citest
 
-.PHONY: help run build check fmt vet lint test count bench-deps
+.PHONY: help run build check fmt vet lint test test-peers test-kafka demo bench-deps
 
 help: ## print this help
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +19,7 @@ build: ## build every binary into bin/
 check: fmt vet lint test ## format, vet, lint, and all tests with the race detector
 
 fmt: ## fail when a file is not gofmt'ed
-	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
+	@out=$$(gofmt -l $$(git ls-files '*.go')) && test -z "$$out" || { echo "not gofmt'ed:"; echo "$$out"; exit 1; }
 
 vet: ## go vet
 	$(GO) vet ./...
@@ -26,13 +27,33 @@ vet: ## go vet
 lint: $(LINT) ## golangci-lint, see .golangci.yml
 	$(LINT) run ./...
 
+# Built from source once per version. It has requirements of its own, so it is no part of any module here.
 $(LINT):
-	@mkdir -p $(TOOLS)
-	cd $(TOOLS) && GOFLAGS=-mod=mod GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-	mv $(TOOLS)/golangci-lint $@
+	@mkdir -p $(@D)
+	cd $(@D) && GOFLAGS= GOBIN=$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	mv $(@D)/golangci-lint $@
 
 test: ## go test -race on everything; holds the count against .ci/tests.min
-	$(GO) run ./internal/citest -suite unit -- $(GO) test -race -shuffle=on -timeout 10m ./...
+	$(CITEST) -suite unit -- $(GO) test -race -shuffle=on -timeout 10m ./...
+
+test-peers: ## h2spec and gRPC's interoperability cases through the engine; the rivals' drivers
+	$(CITEST) -suite conformance -- $(GO) -C test/conformance test -race -count=1 -timeout 8m ./...
+	$(CITEST) -suite breaker-peers -- $(GO) -C bench/peers/breaker test -count=1 -timeout 8m ./...
+
+# The brokers have ports of their own, so that a cluster somebody left running is not mistaken for this one.
+test-kafka: $(CACHE)/kafka/libs ## the dispatcher's tests against Apache Kafka (needs Java 17 and mvn)
+	@dir=$$(mktemp -d) && export ROUSE_KAFKA_LIBS=$< ROUSE_KAFKA_PORT=29290 && \
+	trap 'test/kafka/cluster.sh down '$$dir'; rm -rf '$$dir EXIT && \
+	brokers=$$(test/kafka/cluster.sh up 1 $$dir) && echo "Apache Kafka at $$brokers" && \
+	ROUSE_KAFKA_BOOTSTRAP=$$brokers $(CITEST) -suite kafka -- $(GO) test -count=1 -timeout 9m ./kafkadispatch
+
+$(CACHE)/kafka/libs: test/kafka/pom.xml
+	rm -rf $@ $@.part
+	mvn -q -B -f $< dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$@.part
+	mv $@.part $@ && touch $@
+
+demo: ## the README's first command, answered by a process that did not exist before
+	./.ci/demo
 
 bench-deps: ## install the rivals that `rouse bench proxy` measures (Debian, Ubuntu; asks for root)
 	$(if $(filter 0,$(shell id -u)),,sudo) apt-get install -y --no-install-recommends haproxy nginx-light

@@ -120,8 +120,11 @@ func (t *tally) end(e event, key string, stdout io.Writer) {
 
 // judge says what is wrong with the run, nil when nothing is.
 func (t *tally) judge(err error, suite, file string, update bool) error {
-	if err != nil || t.failed > 0 {
+	if err != nil {
 		return fmt.Errorf("suite %s failed: %w", suite, err)
+	}
+	if t.failed > 0 {
+		return fmt.Errorf("suite %s failed", suite)
 	}
 	if len(t.skipped) > 0 {
 		return fmt.Errorf("suite %s skipped %s: a skipped test proves nothing", suite, strings.Join(t.skipped, ", "))
