@@ -83,6 +83,7 @@ func (s *Server) newGeneration() *h2Generation {
 			ConnState:         s.connStateH2,
 			HTTP2: &http.HTTP2Config{
 				MaxConcurrentStreams:          maxStreams,
+				SendPingTimeout:               pingAfter,
 				MaxReadFrameSize:              streamWindow / 2, // a frame must fit a stream's window
 				MaxReceiveBufferPerStream:     streamWindow,
 				MaxReceiveBufferPerConnection: maxStreams * streamWindow, // a parked upload never stalls its neighbours

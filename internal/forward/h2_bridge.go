@@ -21,6 +21,9 @@ import (
 
 // forwardH2 forwards the request of an HTTP/1 client connection to a pod that net/http talks to.
 func (c *conn) forwardH2(to *Pool) Result {
+	if c.upgrades() {
+		return c.Forward(to.upgrades())
+	}
 	began := c.srv.now()
 	if cause := c.beginForward(began); cause != fault.None {
 		_ = c.endForward(began)

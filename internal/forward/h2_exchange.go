@@ -142,9 +142,8 @@ func (x *h2Exchange) SetTimeouts(t Timeouts)      { x.limits = t }
 
 // Forward implements [Exchange].
 func (x *h2Exchange) Forward(to *Pool) Result {
-	if x.edits.bad {
-		x.Fail(fault.Internal, "header edit refused", 0)
-		return Result{Cause: fault.Internal, Status: http.StatusInternalServerError, Err: fault.Internal}
+	if x.answered || x.edits.bad {
+		return Result{Cause: fault.Internal, Status: x.fail(fault.Internal), Err: errMisuse}
 	}
 	if x.out == nil {
 		x.prepare()
@@ -206,6 +205,9 @@ func awaitsContinue(r *http.Request) bool {
 
 // Reply implements [Exchange].
 func (x *h2Exchange) Reply(status int, contentType, body string) {
+	if x.answered {
+		return
+	}
 	h := x.w.Header()
 	quiet(h, "Content-Type", "Date")
 	if contentType != "" {
@@ -217,6 +219,9 @@ func (x *h2Exchange) Reply(status int, contentType, body string) {
 
 // Fail implements [Exchange].
 func (x *h2Exchange) Fail(c fault.Cause, detail string, retryAfter time.Duration) {
+	if x.answered {
+		return
+	}
 	h := x.w.Header()
 	row, text := fault.Of(c), failText(c, detail)
 	if c == fault.ClientGone {

@@ -422,3 +422,39 @@ func TestFidelityH2SlowReader(t *testing.T) {
 		}
 	})
 }
+
+// TestFidelityMisuse has handlers that do what they must not: both protocols answer 500 once, and stay usable.
+func TestFidelityMisuse(t *testing.T) {
+	handlers := map[string]func(p *proxy, x Exchange){
+		"/silent": func(p *proxy, x Exchange) {},
+		"/edit":   func(p *proxy, x Exchange) { x.Set("X-A", "1\r\nX-B: 2"); p.forward(x) },
+		"/host":   func(p *proxy, x Exchange) { x.SetHost("a b"); p.forward(x) },
+		"/nine": func(p *proxy, x Exchange) {
+			for i := range 9 {
+				x.Set("X-"+strconv.Itoa(i), "1")
+			}
+			p.forward(x)
+		},
+		"/twice": func(p *proxy, x Exchange) {
+			x.Fail(fault.Internal, "first", 0)
+			x.Reply(200, "text/plain", "second")
+			if r := x.Forward(p.pool); r.Cause != fault.Internal || r.Retryable {
+				t.Errorf("Forward after an answer = %+v", r)
+			}
+		},
+	}
+	for _, h2 := range []bool{false, true} {
+		p := newProxy(t, newApp(t), proxyOptions{handler: func(p *proxy, x Exchange) { handlers[string(x.Path())](p, x) }})
+		for path := range handlers {
+			res, err := p.client(h2).Get(p.url(path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			if res.StatusCode != 500 || err != nil || strings.Contains(string(b), "second") {
+				t.Errorf("h2 %v, %s: answer = %d %q, %v", h2, path, res.StatusCode, b, err)
+			}
+		}
+	}
+}

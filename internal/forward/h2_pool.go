@@ -17,6 +17,10 @@ import (
 // sent nevertheless. Clients themselves commonly wait for one second.
 const continueTimeout = 5 * time.Second
 
+// pingAfter is how long an HTTP/2 connection may be silent before it is asked whether it is alive: a peer whose node
+// died closes nothing.
+const pingAfter = 30 * time.Second
+
 // streamWindow is how many bytes of one HTTP/2 stream may be under way unread, in either direction. It bounds the
 // memory of a slow stream, and 128 KiB still carry 250 MB/s at a round trip of half a millisecond.
 const streamWindow = 128 << 10
@@ -27,6 +31,9 @@ type h2Pool struct {
 	transport *http.Transport
 	closed    atomic.Bool
 	buffers   sync.Pool // of *[copyBufferBytes]byte
+
+	upgradeOnce sync.Once
+	upgrade     *Pool
 }
 
 // copyBufferBytes is the size of the buffers that net/http's bodies are copied with.
@@ -63,7 +70,7 @@ func (p *Pool) newTransport() *http.Transport {
 		ExpectContinueTimeout: continueTimeout,
 		ReadBufferSize:        copyBufferBytes / 4,
 		Protocols:             new(http.Protocols),
-		HTTP2:                 &http.HTTP2Config{MaxReceiveBufferPerStream: streamWindow},
+		HTTP2:                 &http.HTTP2Config{MaxReceiveBufferPerStream: streamWindow, SendPingTimeout: pingAfter},
 	}
 	switch p.cfg.Protocol {
 	case endpoint.H2C:
@@ -81,6 +88,45 @@ func (p *Pool) newTransport() *http.Transport {
 func (p *Pool) closeH2() {
 	p.h2.closed.Store(true)
 	p.transportH2().CloseIdleConnections()
+	if !p.h1() {
+		p.upgrades().Close()
+	}
+}
+
+// upgrades returns the pool for requests that ask to leave HTTP: they need an HTTP/1.1 connection of their own, which
+// the pod of a pool that multiplexes is asked for at the same address.
+func (p *Pool) upgrades() *Pool {
+	p.h2.upgradeOnce.Do(func() {
+		cfg := p.cfg
+		cfg.Protocol = endpoint.H1
+		if p.cfg.Protocol == endpoint.TLS {
+			cfg.Dial = p.dialTLS
+		}
+		p.h2.upgrade = NewPool(cfg)
+	})
+	return p.h2.upgrade
+}
+
+// dialTLS opens an encrypted HTTP/1.1 connection.
+func (p *Pool) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := p.cfg.Dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	cfg := &tls.Config{}
+	if p.cfg.TLS != nil {
+		cfg = p.cfg.TLS.Clone()
+	}
+	cfg.NextProtos = []string{"http/1.1"}
+	if cfg.ServerName == "" {
+		cfg.ServerName = p.cfg.Addr.Addr().String()
+	}
+	t := tls.Client(c, cfg)
+	if err := t.HandshakeContext(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return t, nil
 }
 
 // releaseH2 is called when a request has ended, so that a closed pool keeps no connection.

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/coder/websocket"
+
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/fault"
 )
@@ -100,4 +102,60 @@ func (c *closeConn) Close() error {
 		c.closed()
 	}
 	return c.Conn.Close()
+}
+
+// TestFidelityH2PoolUpgrades has WebSocket clients of pods that otherwise speak HTTP/2, in clear text and over TLS on
+// both sides.
+func TestFidelityH2PoolUpgrades(t *testing.T) {
+	echoer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = c.CloseNow() }()
+		kind, b, err := c.Read(r.Context())
+		if err == nil {
+			_ = c.Write(r.Context(), kind, b)
+			_, _, _ = c.Read(r.Context())
+		}
+	})
+	try := func(t *testing.T, p *proxy, scheme string, trust *tls.Config) {
+		t.Helper()
+		tr := &http.Transport{TLSClientConfig: trust}
+		defer tr.CloseIdleConnections()
+		c, _, err := websocket.Dial(t.Context(), scheme+"://"+p.addr+"/ws", &websocket.DialOptions{HTTPClient: &http.Client{Transport: tr}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Write(t.Context(), websocket.MessageText, []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if _, b, err := c.Read(t.Context()); err != nil || string(b) != "hello" {
+			t.Fatalf("echo = %q, %v", b, err)
+		}
+		if err := c.Close(websocket.StatusNormalClosure, ""); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		if r := p.result(); !r.Upgraded {
+			t.Errorf("result = %+v", r)
+		}
+	}
+	t.Run("h2c", func(t *testing.T) {
+		p := newProxy(t, goApp(t, echoer.ServeHTTP), proxyOptions{pool: PoolConfig{Protocol: endpoint.H2C}})
+		try(t, p, "ws", nil)
+	})
+	t.Run("TLS", func(t *testing.T) {
+		pod := httptest.NewUnstartedServer(echoer)
+		pod.EnableHTTP2 = true
+		pod.StartTLS()
+		defer pod.Close()
+		trust := pod.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+		trust.ServerName = "example.com"
+		server := Config{TLS: &tls.Config{Certificates: pod.TLS.Certificates, NextProtos: []string{"h2", "http/1.1"}}}
+		p := newProxy(t, &app{t: t, ln: pod.Listener}, proxyOptions{server: server, pool: PoolConfig{Protocol: endpoint.TLS, TLS: trust.Clone()}})
+		h1 := trust.Clone()
+		h1.NextProtos = []string{"http/1.1"}
+		try(t, p, "wss", h1)
+	})
 }
