@@ -39,11 +39,14 @@ type Telemetry struct {
 	untagged                children // of requests without tag headers: nearly always all
 
 	mu     sync.RWMutex
-	tagged map[string]*children // guarded by mu; at most maxTags
+	tagged map[string]*children // guarded by mu; at most maxTags, and the rest together
 }
 
 // children are the counters of one route tag, by status.
-type children [600]atomic.Pointer[statusCounters]
+type children struct {
+	tag      string
+	byStatus [600]atomic.Pointer[statusCounters]
+}
 
 type statusCounters struct {
 	requests, appRequests   prometheus.Counter
@@ -66,6 +69,7 @@ func NewTelemetry(reg prometheus.Registerer, l Labels, p *Proxy) (*Telemetry, er
 		appRequests:  counter("revision_app_request_count", "Requests that were given to the application.", app),
 		latencies:    histogram("revision_request_latencies", "Time of a request in the queue-proxy, in milliseconds.", whole),
 		appLatencies: histogram("revision_app_request_latencies", "Time of a request in the application, in milliseconds.", app),
+		untagged:     children{tag: tagDisabled},
 		tagged:       make(map[string]*children),
 	}
 	outcomes := counter("rouse_queueproxy_outcomes_total", "Requests by how they ended; ok means a complete response.", []string{"outcome"})
@@ -123,44 +127,43 @@ func (t *Telemetry) Done(res forward.Result, tag []byte, took, app time.Duration
 
 // counters returns the counters of a status and a route tag, nil for requests without tag headers.
 func (t *Telemetry) counters(code int, tag []byte) *statusCounters {
-	all, name := &t.untagged, tagDisabled
+	all := &t.untagged
 	if tag != nil {
-		all, name = t.childrenOf(tag)
+		all = t.childrenOf(tag)
 	}
-	if code < 100 || code >= len(all) {
+	if code < 100 || code >= len(all.byStatus) {
 		code = 500
 	}
-	if c := all[code].Load(); c != nil {
+	if c := all.byStatus[code].Load(); c != nil {
 		return c
 	}
-	l := []string{strconv.Itoa(code), strconv.Itoa(code/100) + "xx", name}
+	l := []string{strconv.Itoa(code), strconv.Itoa(code/100) + "xx", all.tag}
 	c := &statusCounters{
 		t.requests.WithLabelValues(l...), t.appRequests.WithLabelValues(l[:2]...),
 		t.latencies.WithLabelValues(l...), t.appLatencies.WithLabelValues(l[:2]...),
 	}
-	all[code].Store(c)
+	all.byStatus[code].Store(c)
 	return c
 }
 
 // childrenOf returns the children of a tag. Tags come with requests, so their number is bounded: later ones count
 // together.
-func (t *Telemetry) childrenOf(tag []byte) (*children, string) {
+func (t *Telemetry) childrenOf(tag []byte) *children {
 	t.mu.RLock()
 	c := t.tagged[string(tag)]
-	full := len(t.tagged) >= maxTags
 	t.mu.RUnlock()
 	if c != nil {
-		return c, string(tag)
-	}
-	name := string(tag)
-	if full {
-		name = tagOther
+		return c
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	name := string(tag)
+	if len(t.tagged) >= maxTags {
+		name = tagOther
+	}
 	if c = t.tagged[name]; c == nil {
-		c = new(children)
+		c = &children{tag: name}
 		t.tagged[name] = c
 	}
-	return c, name
+	return c
 }

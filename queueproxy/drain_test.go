@@ -1,0 +1,195 @@
+package queueproxy
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rousehq/rouse/internal/forward"
+	"github.com/rousehq/rouse/internal/forward/forwardtest"
+	"github.com/rousehq/rouse/internal/lifecycle"
+)
+
+// newSidecar returns a sidecar with Knative's defaults: a minimum of 5 s and a quiet time of 2 s.
+func newSidecar(t *testing.T, deps Deps) *Sidecar {
+	t.Helper()
+	s, err := NewSidecar(SidecarConfig{
+		Proxy: Config{App: netip.MustParseAddrPort("127.0.0.1:1")}, FollowProtocol: true,
+		Drain: lifecycle.DrainConfig{Minimum: 5 * time.Second, Quiet: 2 * time.Second, Grace: time.Minute},
+	}, deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// stop ends a sidecar that a test has no more use for, so that no goroutine is left in the bubble.
+func stop(t *testing.T, s *Sidecar) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = s.Stop(ctx) // cut at once, which is what it says
+}
+
+func probe(p *Proxy) int {
+	x := forwardtest.New("hello")
+	x.Headers["user-agent"] = "kube-probe/1"
+	p.ServeExchange(x)
+	return x.Status
+}
+
+// TestApplicationRestartDoesNotDrain: the application's preStop hook comes, and nothing says that the pod ends.
+func TestApplicationRestartDoesNotDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSidecar(t, Deps{})
+		defer stop(t, s)
+		began := time.Now()
+		var during atomic.Int64
+		time.AfterFunc(500*time.Millisecond, func() { during.Store(int64(probe(s.Proxy()))) })
+		drained, err := s.AwaitDrain(t.Context())
+		if took := time.Since(began); drained || err != nil || took != time.Second {
+			t.Errorf("AwaitDrain = %t, %v after %s; want false after 1s", drained, err, took)
+		}
+		if after := probe(s.Proxy()); during.Load() != 503 || after != 200 {
+			t.Errorf("probes = %d meanwhile and %d after, want 503 and 200", during.Load(), after)
+		}
+		if s.Proxy().Draining() {
+			t.Error("the sidecar drains")
+		}
+	})
+}
+
+// TestApplicationWaitsForTheDrain: the hook comes first, the sign that the pod ends within the second; the application
+// is kept until the last request is done.
+func TestApplicationWaitsForTheDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSidecar(t, Deps{})
+		defer stop(t, s)
+		x := forwardtest.New("hello")
+		x.OnForward = func(*forward.Pool) forward.Result {
+			time.Sleep(20 * time.Second)
+			return forward.Result{Status: 200}
+		}
+		began := time.Now()
+		var all sync.WaitGroup
+		all.Go(func() { s.Proxy().ServeExchange(x) })
+		time.AfterFunc(900*time.Millisecond, s.BeginDrain)
+		drained, err := s.AwaitDrain(t.Context())
+		if took := time.Since(began); !drained || err != nil || took < 20*time.Second || took > 20*time.Second+2*drainPoll {
+			t.Errorf("AwaitDrain = %t, %v after %s; want true when the request ends at 20s", drained, err, took)
+		}
+		all.Wait()
+		if x.Status != 200 {
+			t.Errorf("the request was answered %d, want 200", x.Status)
+		}
+	})
+}
+
+// TestDrainStartedBySidecarsOwnHook: in a native sidecar its hook runs beside the application's, long before SIGTERM.
+func TestDrainStartedBySidecarsOwnHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSidecar(t, Deps{})
+		defer stop(t, s)
+		s.BeginDrain()
+		began := time.Now()
+		if status := probe(s.Proxy()); status != 503 {
+			t.Errorf("probe = %d at once, want 503", status)
+		}
+		x := forwardtest.New("hello")
+		s.Proxy().ServeExchange(x)
+		if x.Status != 200 {
+			t.Errorf("a request while draining = %d, want it served", x.Status)
+		}
+		drained, err := s.AwaitDrain(t.Context())
+		if took := time.Since(began); !drained || err != nil || took < 5*time.Second || took > 5*time.Second+2*drainPoll {
+			t.Errorf("AwaitDrain = %t, %v after %s; want true after the minimum of 5s", drained, err, took)
+		}
+		if again, err := s.AwaitDrain(t.Context()); !again || err != nil {
+			t.Errorf("AwaitDrain after the drain = %t, %v; want true", again, err)
+		}
+	})
+}
+
+func TestWaiterThatLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSidecar(t, Deps{})
+		defer stop(t, s)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if drained, err := s.AwaitDrain(ctx); drained || err == nil {
+			t.Errorf("AwaitDrain = %t, %v; want the context's error", drained, err)
+		}
+		if status := probe(s.Proxy()); status != 200 {
+			t.Errorf("probe = %d, want 200", status)
+		}
+	})
+}
+
+// TestGraceEndsTheDrain: a stream that does not end is cut when the grace period is over.
+func TestGraceEndsTheDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSidecar(t, Deps{})
+		release := make(chan struct{})
+		x := forwardtest.New("hello")
+		x.OnForward = func(*forward.Pool) forward.Result {
+			<-release
+			return forward.Result{Status: 200}
+		}
+		var all sync.WaitGroup
+		all.Go(func() { s.Proxy().ServeExchange(x) })
+		began := time.Now()
+		err := s.Drain(t.Context())
+		if took := time.Since(began); err != nil || took < time.Minute || took > time.Minute+2*drainPoll {
+			t.Errorf("Drain = %v after %s, want the end of the grace period after 1m", err, took)
+		}
+		close(release)
+		all.Wait()
+		stop(t, s)
+	})
+}
+
+// TestDrainEndsProbes: a probe that waits for the application's start is answered when the drain begins.
+func TestDrainEndsProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSidecar(t, Deps{Ready: func(ctx context.Context) bool {
+			<-ctx.Done()
+			return true
+		}})
+		defer stop(t, s)
+		var status atomic.Int64
+		var all sync.WaitGroup
+		all.Go(func() { status.Store(int64(probe(s.Proxy()))) })
+		synctest.Wait()
+		if status.Load() != 0 {
+			t.Errorf("probe = %d, want it to wait", status.Load())
+		}
+		s.BeginDrain()
+		all.Wait()
+		if status.Load() != 503 {
+			t.Errorf("probe = %d after the drain began, want 503", status.Load())
+		}
+	})
+}
+
+// TestProtocolOfTheRequest: what came over HTTP/2 goes to the application as HTTP/2.
+func TestProtocolOfTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSidecar(t, Deps{})
+		defer stop(t, s)
+		for proto, want := range map[forward.Proto]*forward.Pool{forward.HTTP11: s.pools[0], forward.HTTP10: s.pools[0], forward.HTTP2: s.pools[1]} {
+			x := forwardtest.New("hello")
+			x.ProtoV = proto
+			x.OnForward = func(to *forward.Pool) forward.Result {
+				if to != want {
+					t.Errorf("protocol %d went to the wrong connections", proto)
+				}
+				return forward.Result{Status: 200}
+			}
+			s.Proxy().ServeExchange(x)
+		}
+	})
+}
