@@ -57,3 +57,9 @@ demo: ## the README's first command, answered by a process that did not exist be
 
 bench-deps: ## install the rivals that `rouse bench proxy` measures (Debian, Ubuntu; asks for root)
 	$(if $(filter 0,$(shell id -u)),,sudo) apt-get install -y --no-install-recommends haproxy nginx-light
+
+fidelity-full: ## 1 GiB both ways under 64 MiB, and 1,000 WebSockets for a minute
+	ROUSE_FULL=1 $(GO) test -count=1 -timeout 20m -v -run 'TestFidelity(BigBodies|ManyWebSockets)' ./internal/forward
+
+conformance: ## h2spec beside a bare net/http server, and gRPC interop, through the engine
+	cd test/conformance && $(GO) test -count=1 ./...
