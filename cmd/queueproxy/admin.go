@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"runtime/pprof"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,7 +29,9 @@ type admin struct {
 	s        *settings
 	sidecar  *queueproxy.Sidecar
 	gatherer prometheus.Gatherer
+	log      *slog.Logger
 	servers  []*http.Server
+	waiting  atomic.Int32 // hooks in waitForDrain
 }
 
 // listen opens all admin ports and serves them until stop.
@@ -54,6 +58,7 @@ func (a *admin) listen(owned *sync.WaitGroup) error {
 		srv := &http.Server{Handler: p.h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 		a.servers = append(a.servers, srv)
 		owned.Go(func() { _ = srv.Serve(ln) }) // ends with stop
+		a.log.Info("queue-proxy is listening", "port", p.env, "address", ln.Addr().String())
 	}
 	return nil
 }
@@ -83,6 +88,8 @@ func (a *admin) operations() http.Handler {
 
 // waitForDrain is the application's preStop hook: the application ends when this has answered.
 func (a *admin) waitForDrain(w http.ResponseWriter, r *http.Request) {
+	a.waiting.Add(1)
+	defer a.waiting.Add(-1)
 	ctx, cancel := context.WithTimeout(r.Context(), a.s.grace())
 	defer cancel()
 	drained, err := a.sidecar.AwaitDrain(ctx)
@@ -111,6 +118,8 @@ type effective struct {
 	Push       bool   `json:"stats_push"`
 	Probes     int    `json:"readiness_probes"`
 	RequestLog bool   `json:"request_log"`
+	Draining   bool   `json:"draining"`
+	Waiting    int    `json:"waiting_for_drain"`
 }
 
 func (a *admin) effective() effective {
@@ -119,6 +128,7 @@ func (a *admin) effective() effective {
 		Limit: c.ContainerConcurrency, Queue: c.QueueLimit, Timeout: c.Timeouts.Total.String(), Timeouts: c.Timeouts.Total > 0,
 		Metrics: true, Forwarded: true, ClientGone: true, Drain: a.s.DrainMinimum.String(), Push: a.s.StatsURL != "",
 		Probes: len(a.s.probes), RequestLog: a.s.requestLogged(),
+		Draining: a.sidecar.Proxy().Draining(), Waiting: int(a.waiting.Load()),
 	}
 }
 

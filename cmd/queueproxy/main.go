@@ -76,7 +76,7 @@ func serve(s *settings, signals <-chan os.Signal, stdout io.Writer, log *slog.Lo
 	if err := observe(registry, s, sidecar.Proxy()); err != nil {
 		return err
 	}
-	admin := &admin{s: s, sidecar: sidecar, gatherer: registry}
+	admin := &admin{s: s, sidecar: sidecar, gatherer: registry, log: log}
 	if err := admin.listen(&owned); err != nil {
 		return err
 	}

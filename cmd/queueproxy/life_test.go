@@ -1,0 +1,263 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/rousehq/rouse/metrics"
+)
+
+// TestServing asks every port what its readers ask.
+func TestServing(t *testing.T) {
+	r := start(t, environ(application(t, hello), `SERVING_READINESS_PROBE={"tcpSocket":{"port":0},"successThreshold":1}`))
+	defer r.stop()
+	if resp, body := r.get("QUEUE_SERVING_PORT", "/wait-for-drain"); resp.StatusCode != 200 || body != "hello from /wait-for-drain" {
+		t.Errorf("an admin path on the serving port = %d %q, want the application's answer", resp.StatusCode, body)
+	}
+	for _, c := range []struct {
+		name, agent, asks string
+		status            int
+		body              string
+	}{
+		{"kubelet", "kube-probe/1.30", "queue", 200, "queue"},
+		{"activator", "Knative-Activator-Probe", "queue", 200, "queue"},
+		{"another proxy", "Knative-Activator-Probe", "activator", 400, "unexpected"},
+		{"a client", "curl/8", "queue", 200, "hello from /healthz"},
+	} {
+		resp, body := r.get("QUEUE_SERVING_PORT", "/healthz", "User-Agent", c.agent, "K-Network-Probe", c.asks)
+		if resp.StatusCode != c.status || !strings.HasPrefix(body, c.body) {
+			t.Errorf("probe of %s = %d %q, want %d %q", c.name, resp.StatusCode, body, c.status, c.body)
+		}
+	}
+	if _, page := r.get("ROUSE_METRICS_PORT", "/metrics"); !strings.Contains(page, `revision_request_count{configuration_name="hello"`) || !strings.Contains(page, "go_goroutines") {
+		t.Errorf("the metrics page lacks requests or the runtime:\n%s", page)
+	}
+	if _, page := r.get("ROUSE_ADMIN_PORT", "/config"); !strings.Contains(page, `"limit":10`) || !strings.Contains(page, `"readiness_probes":1`) {
+		t.Errorf("/config = %s, want the limit and the probe", page)
+	}
+}
+
+// TestStatsAsKnativesAutoscalerReadsThem: one Stat in protobuf, small enough for its reader.
+func TestStatsAsKnativesAutoscalerReadsThem(t *testing.T) {
+	r := start(t, environ(application(t, hello)))
+	defer r.stop()
+	var st metrics.Stat
+	r.until("a period with a request", func() bool {
+		r.get("QUEUE_SERVING_PORT", "/", "K-Proxy-Request", "activator")
+		resp, body := r.get("ROUSE_STATS_PORT", "/metrics")
+		if got := resp.Header.Get("Content-Type"); got != "application/protobuf" || len(body) > 336 {
+			t.Fatalf("%d bytes of %s, want at most 336 of application/protobuf", len(body), got)
+		}
+		var d metrics.Decoder
+		if err := d.Stat([]byte(body), &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.RequestCount > 0
+	})
+	if st.PodName != "hello-1" || st.ProxiedRequestCount != st.RequestCount || st.Timestamp == 0 || st.ProcessUptime <= 0 {
+		t.Errorf("stat = %+v, want the pod's, all of it proxied", st)
+	}
+}
+
+// TestNotReadyUntilTheApplicationIs probes an application that is not there.
+func TestNotReadyUntilTheApplicationIs(t *testing.T) {
+	app := httptest.NewServer(http.HandlerFunc(hello))
+	addr := app.Listener.Addr().String()
+	r := start(t, environ(addr, `SERVING_READINESS_PROBE=[{"httpGet":{"path":"/ready","port":0},"periodSeconds":1}]`))
+	defer r.stop()
+	ready := func() int {
+		resp, _ := r.get("QUEUE_SERVING_PORT", "/", "User-Agent", "kube-probe/1", "K-Network-Probe", "queue")
+		return resp.StatusCode
+	}
+	if got := ready(); got != 200 {
+		t.Errorf("probe with the application = %d, want 200", got)
+	}
+	app.Close()
+	if got := ready(); got != 503 {
+		t.Errorf("probe without the application = %d, want 503", got)
+	}
+}
+
+// TestRequestLog writes a line per request to stdout, with probes only when asked for.
+func TestRequestLog(t *testing.T) {
+	app := application(t, hello)
+	const line = "{{.Request.Method}} {{.Request.RequestURI}} {{.Response.Code}} {{.Response.Size}} {{.Revision.PodName}}"
+	for name, c := range map[string]struct {
+		env  []string
+		want string
+	}{
+		"0.42": {[]string{"SERVING_ENABLE_REQUEST_LOG=true", "SERVING_REQUEST_LOG_TEMPLATE=" + line}, "GET /a?b 200 13 hello-1\n"},
+		"main, with probes": {[]string{`OBSERVABILITY_CONFIG={"Tracing":{},"Metrics":{},"Runtime":{"profiling":"disabled"},"requestMetrics":{},"enableRequestLog":true,"requestLogTemplate":"` +
+			line + `","enableProbeRequestLog":true}`}, "GET /a?b 200 13 hello-1\nGET /p 200 5 hello-1\n"},
+		"off": {[]string{"SERVING_REQUEST_LOG_TEMPLATE=" + line}, ""},
+	} {
+		r := start(t, environ(app, c.env...))
+		r.get("QUEUE_SERVING_PORT", "/a?b")
+		r.get("QUEUE_SERVING_PORT", "/p", "User-Agent", "kube-probe/1")
+		r.stop()
+		if got := r.stdout.String(); got != c.want {
+			t.Errorf("%s: wrote %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// TestProfilesOnlyWhenAskedFor opens the port of profiles.
+func TestProfilesOnlyWhenAskedFor(t *testing.T) {
+	r := start(t, environ(application(t, hello), "ENABLE_PROFILING=true", "ROUSE_PROFILE_PORT=0"))
+	if resp, body := r.get("ROUSE_PROFILE_PORT", "/debug/pprof/goroutine?debug=1"); resp.StatusCode != 200 || !strings.Contains(body, "goroutine profile") {
+		t.Errorf("goroutine profile = %d %.80q", resp.StatusCode, body)
+	}
+	if resp, _ := r.get("ROUSE_PROFILE_PORT", "/debug/pprof/none"); resp.StatusCode != 404 {
+		t.Errorf("unknown profile = %d, want 404", resp.StatusCode)
+	}
+	r.stop()
+	if strings.Contains(r.stderr.String(), "ROUSE_PROFILE_PORT") == strings.Contains(quiet(t), "ROUSE_PROFILE_PORT") {
+		t.Error("the port of profiles is open without being asked for")
+	}
+}
+
+// quiet runs a sidecar without profiles and returns its log.
+func quiet(t *testing.T) string {
+	t.Helper()
+	r := start(t, environ("127.0.0.1:1"))
+	r.stop()
+	return r.stderr.String()
+}
+
+// TestEncryptedPort serves the mounted certificate, at TLS 1.3 and no less.
+func TestEncryptedPort(t *testing.T) {
+	template := httptest.NewTLSServer(nil) // for its certificate
+	defer template.Close()
+	pair := template.TLS.Certificates[0]
+	dir := t.TempDir()
+	keyDER, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{"tls.crt": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, "tls.key": {Type: "PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := start(t, environ(application(t, hello), "ROUSE_CERT_DIR="+dir))
+	defer r.stop()
+	roots := x509.NewCertPool()
+	roots.AddCert(template.Certificate())
+	trust := &tls.Config{RootCAs: roots, ServerName: "example.com"}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: trust, DisableKeepAlives: true}, Timeout: limit}
+	resp, body := r.ask(client, "https://"+r.addr("QUEUE_SERVING_TLS_PORT")+"/secret")
+	if body != "hello from /secret" || resp.TLS.Version != tls.VersionTLS13 {
+		t.Errorf("over TLS %x: %q, want 1.3 and the application's answer", resp.TLS.Version, body)
+	}
+	old := trust.Clone()
+	old.MaxVersion = tls.VersionTLS12
+	if c, err := tls.Dial("tcp", r.addr("QUEUE_SERVING_TLS_PORT"), old); err == nil {
+		c.Close()
+		t.Error("TLS 1.2 was accepted")
+	}
+	if _, body := r.get("QUEUE_SERVING_PORT", "/clear"); body != "hello from /clear" {
+		t.Errorf("the port in clear text = %q, want it to stay", body)
+	}
+}
+
+// slow is an application whose requests to /slow end when released.
+func slow(t *testing.T) (addr string, began, release chan struct{}) {
+	t.Helper()
+	began, release = make(chan struct{}, 10), make(chan struct{})
+	return application(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			began <- struct{}{}
+			select {
+			case <-release:
+			case <-r.Context().Done():
+				return
+			}
+		}
+		hello(w, r)
+	}), began, release
+}
+
+// TestDrain: SIGTERM with a request in flight. Probes fail at once, the application's hook waits, the request gets its
+// answer on a connection that closes, and the process ends with 0.
+func TestDrain(t *testing.T) {
+	app, began, release := slow(t)
+	r := start(t, environ(app))
+	var all sync.WaitGroup
+	all.Go(func() {
+		if resp, body := r.get("QUEUE_SERVING_PORT", "/slow"); resp.StatusCode != 200 || body != "hello from /slow" || !resp.Close {
+			t.Errorf("the request in flight = %d %q, close %t; want its answer and Connection: close", resp.StatusCode, body, resp.Close)
+		}
+	})
+	<-began
+	r.signals <- syscall.SIGTERM
+	r.until("a probe that fails", func() bool {
+		resp, _ := r.get("QUEUE_SERVING_PORT", "/", "User-Agent", "kube-probe/1")
+		return resp.StatusCode == 503
+	})
+	if _, body := r.get("QUEUE_SERVING_PORT", "/late"); body != "hello from /late" {
+		t.Errorf("a request while draining = %q, want it served", body)
+	}
+	all.Go(func() {
+		if resp, body := r.get("ROUSE_ADMIN_PORT", "/wait-for-drain"); resp.StatusCode != 200 || body != "drained\n" {
+			t.Errorf("/wait-for-drain = %d %q, want drained", resp.StatusCode, body)
+		}
+	})
+	r.until("the hook that waits", func() bool {
+		_, page := r.get("ROUSE_ADMIN_PORT", "/config")
+		return strings.Contains(page, `"draining":true,"waiting_for_drain":1`)
+	})
+	close(release)
+	r.ended(0)
+	all.Wait()
+}
+
+// TestSecondSignal cuts the request that the first one waited for.
+func TestSecondSignal(t *testing.T) {
+	app, began, _ := slow(t)
+	r := start(t, environ(app))
+	cut := make(chan error, 1)
+	go func() {
+		resp, err := r.client.Get("http://" + r.addr("QUEUE_SERVING_PORT") + "/slow")
+		if err == nil {
+			resp.Body.Close()
+		}
+		cut <- err
+	}()
+	<-began
+	r.signals <- syscall.SIGTERM
+	r.signals <- syscall.SIGTERM
+	r.ended(1)
+	if err := <-cut; err == nil {
+		t.Error("the request in flight was answered, want it cut")
+	}
+	if !strings.Contains(r.stderr.String(), "requests were cut") {
+		t.Errorf("the log does not say that requests were cut:\n%s", r.stderr.String())
+	}
+}
+
+// TestOwnHookDrains: /drain is for the sidecar's own preStop hook; the process stays until it is told to end.
+func TestOwnHookDrains(t *testing.T) {
+	r := start(t, environ(application(t, hello)))
+	if resp, _ := r.get("ROUSE_ADMIN_PORT", "/drain"); resp.StatusCode != 200 {
+		t.Errorf("/drain = %d, want 200 at once", resp.StatusCode)
+	}
+	if resp, _ := r.get("QUEUE_SERVING_PORT", "/", "User-Agent", "kube-probe/1"); resp.StatusCode != 503 {
+		t.Errorf("probe after /drain = %d, want 503", resp.StatusCode)
+	}
+	if _, body := r.get("ROUSE_ADMIN_PORT", "/wait-for-drain"); body != "drained\n" {
+		t.Errorf("/wait-for-drain = %q, want drained", body)
+	}
+	if _, body := r.get("QUEUE_SERVING_PORT", "/still"); body != "hello from /still" {
+		t.Errorf("a request after the drain = %q, want it served until the end", body)
+	}
+	r.stop()
+}
