@@ -41,6 +41,9 @@ type Config struct {
 	StatPeriod time.Duration
 	// Name is this instance's name in stats.
 	Name string
+	// Growth, when not 0, reports load at once when so many times more is parked than was reported in this period; 2 is
+	// a good value. 0 reports the first request at once and the rest each StatPeriod, as Knative does.
+	Growth float64
 	// ColdStartHeader adds X-Rouse-Cold-Start: true to answers of requests that met no pod, and ServerTiming a
 	// Server-Timing entry to those that were parked.
 	ColdStartHeader bool
@@ -75,6 +78,9 @@ func (c Config) Validate() error {
 	}
 	if c.StatPeriod < 10*time.Millisecond {
 		errs = append(errs, errors.New("activator: StatPeriod must be at least 10ms"))
+	}
+	if c.Growth != 0 && c.Growth <= 1 {
+		errs = append(errs, errors.New("activator: Growth must be 0 (off) or more than 1"))
 	}
 	return errors.Join(errs...)
 }
@@ -293,10 +299,11 @@ func (h *handler) dispatch(x forward.Exchange, r *revision) (o Outcome) {
 // acquire gets a pod, parking the request when none is free.
 func (h *handler) acquire(x forward.Exchange, r *revision, first bool) (*pod, error) {
 	w := x.Waiter()
-	p, err := r.acquire(w, h.cfg.QueueTotal, first)
+	p, queued, err := r.acquire(w, h.cfg.QueueTotal, first)
 	if p != nil || err != nil {
 		return p, err
 	}
+	h.grew(r, queued)
 	cold := r.cold()
 	x.SetWaitDeadline(x.Received().Add(r.settings.Load().QueueDeadline))
 	err = w.Wait()

@@ -1,8 +1,10 @@
 package activator
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -49,6 +51,13 @@ func (s *sink) Report(m metrics.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all = append(s.all, m)
+}
+
+// copied returns what was reported so far.
+func (s *sink) copied() []metrics.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.all)
 }
 
 // world is an activator with one revision and pods made of thin air.
@@ -429,5 +438,51 @@ func TestAwaitIdleCoversTheMomentBeforeSending(t *testing.T) {
 		<-done
 		w.AwaitIdle(t.Context(), hello, "a")    // idle already
 		w.AwaitIdle(t.Context(), hello, "gone") // unknown: nothing in flight
+	})
+}
+
+// TestGrowthIsReportedAheadAndOnce parks a burst: what was reported ahead of the period is left out of its own report.
+func TestGrowthIsReportedAheadAndOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings())
+		w.cfg.Growth = 2
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		all.Go(func() {
+			if err := w.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		var xs []*forwardtest.Exchange
+		for range 40 {
+			x := forwardtest.New("hello")
+			xs = append(xs, x)
+			all.Go(func() { w.Handler(false).ServeExchange(x) })
+			synctest.Wait()
+		}
+		var ahead []float64
+		sum := 0.0
+		for _, m := range w.stats.copied() {
+			sum += m.Stat.AverageConcurrency
+			ahead = append(ahead, sum)
+		}
+		if want := []float64{1, 2, 4, 8, 16, 32}; !slices.Equal(ahead, want) {
+			t.Errorf("reported ahead %v, want %v", ahead, want)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		synctest.Wait()
+		if own := w.stats.copied()[len(ahead)].Stat.AverageConcurrency; own > 8 {
+			t.Errorf("the period's own report says %v, want the 8 that were not reported ahead", own)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if full := w.stats.copied()[len(ahead)+1].Stat.AverageConcurrency; full != 40 {
+			t.Errorf("the next period says %v, want all 40", full)
+		}
+		for _, x := range xs {
+			x.Leave()
+		}
+		cancel()
+		all.Wait()
 	})
 }

@@ -17,8 +17,8 @@ type StatSink interface {
 
 // reporting is what an activator remembers of a revision between two reports.
 type reporting struct {
-	active atomic.Bool // in the active set
-	first  atomic.Bool // the first request of this period was reported at once
+	active atomic.Bool  // in the active set
+	ahead  atomic.Int64 // requests of this period that were reported at once; the period's own report leaves them out
 	seq    atomic.Uint64
 }
 
@@ -52,9 +52,20 @@ func (a *Activator) began(r *revision, now time.Time) {
 	r.load.In(now, false)
 	if first {
 		a.active.add(r)
-		r.report.first.Store(true)
+		r.report.ahead.Store(1)
 		a.send(r, metrics.Report{AverageConcurrency: 1, RequestCount: 1}, time.Now())
 	}
+}
+
+// grew reports parked requests ahead of the period when there are Growth times as many as were reported ahead so far,
+// so that a burst is met while it arrives. The period's own report leaves them out: no window counts them twice.
+func (a *Activator) grew(r *revision, parked int) {
+	ahead := r.report.ahead.Load()
+	if a.cfg.Growth == 0 || float64(parked) < a.cfg.Growth*float64(max(ahead, 1)) || !r.report.ahead.CompareAndSwap(ahead, int64(parked)) {
+		return
+	}
+	more := float64(int64(parked) - ahead)
+	a.send(r, metrics.Report{AverageConcurrency: more, RequestCount: more}, time.Now())
 }
 
 // Run reports the load of every active revision each StatPeriod, until ctx ends.
@@ -77,9 +88,9 @@ func (a *Activator) Run(ctx context.Context) error {
 // it has load.
 func (a *Activator) reportLoad(r *revision, now time.Time) {
 	rep := r.load.Report(now)
-	if r.report.first.Swap(false) {
-		rep.AverageConcurrency = max(0, rep.AverageConcurrency-1)
-		rep.RequestCount = max(0, rep.RequestCount-1)
+	if ahead := float64(r.report.ahead.Swap(0)); ahead > 0 {
+		rep.AverageConcurrency = max(0, rep.AverageConcurrency-ahead)
+		rep.RequestCount = max(0, rep.RequestCount-ahead)
 	}
 	a.send(r, rep, now)
 	if rep.AverageConcurrency > 0 || r.load.InFlight() > 0 {

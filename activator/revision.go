@@ -72,20 +72,22 @@ func (e *refusal) Error() string { return e.cause.Error() + ": " + e.detail }
 
 // acquire takes a slot of a pod for the caller, who owes a release. When none is free it puts w in the revision's
 // FIFO and returns neither pod nor error: the caller then waits ([breaker.Waiter.Wait]) and finds the pod in Grant.
-// first is true for a request that was dispatched before: it goes to the head of the queue.
-func (r *revision) acquire(w *breaker.Waiter, totalLimit int, first bool) (*pod, error) {
+// first is true for a request that was dispatched before: it goes to the head of the queue. parked is how many stand in
+// the queue then.
+func (r *revision) acquire(w *breaker.Waiter, totalLimit int, first bool) (p *pod, parked int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.gone {
-		return nil, &refusal{fault.NoRoute, "the revision " + r.id.String() + " was removed"}
+		return nil, 0, &refusal{fault.NoRoute, "the revision " + r.id.String() + " was removed"}
 	}
 	if first || r.queue.Len() == 0 {
 		if p := r.pick(); p != nil {
 			p.inFlight++
-			return p, nil
+			return p, 0, nil
 		}
 	}
-	return nil, r.enqueue(w, totalLimit, first)
+	err = r.enqueue(w, totalLimit, first)
+	return nil, r.queue.Len(), err
 }
 
 // enqueue puts w in the queue, unless a bound or a failure forbids it.

@@ -23,7 +23,7 @@ type Config struct {
 	// Activators is how many activators there are, when no ModeTarget knows better. Default 1.
 	Activators int
 	// Growth, when not 0, adds a decision as soon as a report shows this many times what was in flight at the last
-	// decision, and more than the pods that were asked for should carry; at most one per 100 ms and revision. Default
+	// decision, and more than the pods that were asked for should carry; at most one per 20 ms and revision. Default
 	// 0: Knative decides at its ticks only, and at once from zero.
 	Growth float64
 	// Events is how many events are kept for a slow observer. Default 4096.

@@ -22,7 +22,7 @@ func (l *Loop) decide(r *revision, now time.Time) {
 	o := r.observe(now, l.cfg)
 	d := kpa.Decide(r.policy, &r.state, &o, now)
 	before := r.last
-	r.last, r.decided = d, now
+	r.last, r.decided, r.hurried = d, now, false
 	taken := l.own(r)
 	if !r.owned {
 		return

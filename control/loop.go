@@ -32,6 +32,7 @@ type Loop struct {
 	scales *lane
 	modes  *lane
 	out    *outbox
+	hurry  chan appointment
 	counts counts
 }
 
@@ -61,6 +62,7 @@ func New(cfg Config, deps Deps) (*Loop, error) {
 		handover: make(map[identity.Revision]RevisionState),
 		wheel:    newWheel(cfg.Period, cfg.Slots),
 		out:      newOutbox(cfg.Events),
+		hurry:    make(chan appointment, 1024),
 	}
 	l.scales = newLane(l.scale)
 	l.modes = newLane(l.route)
@@ -80,6 +82,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		wg.Go(func() { l.scales.work(ctx) })
 		wg.Go(func() { l.modes.work(ctx) })
 	}
+	wg.Go(func() { l.hasten(ctx) })
 	spoken := make(chan struct{})
 	go func() {
 		defer close(spoken)
@@ -175,6 +178,33 @@ func (l *Loop) all() []*revision {
 	return rs
 }
 
+// appointment is a decision that comes a moment later than the report that asked for it, and before the next tick.
+type appointment struct {
+	r  *revision
+	at time.Time
+}
+
+// hasten keeps appointments in the order in which they were made, which is that of their times, nearly.
+func (l *Loop) hasten(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case a := <-l.hurry:
+			timer.Reset(a.at.Sub(l.now()))
+			select {
+			case <-ctx.Done():
+				return
+			case <-timer.C:
+			}
+			l.counts.woken.Add(1)
+			l.decide(a.r, l.now())
+		}
+	}
+}
+
 // Report takes one report of a producer and, when it is demand for a revision without pods, decides at once. It does
 // not block and does not keep m. Reports about unknown revisions are counted and dropped.
 func (l *Loop) Report(m metrics.Message) {
@@ -186,9 +216,16 @@ func (l *Loop) Report(m metrics.Message) {
 		return
 	}
 	now := l.now()
-	if r.record(&m.Stat, now, &l.cfg) {
+	wake, soon := r.record(&m.Stat, now, &l.cfg)
+	switch {
+	case wake:
 		l.counts.woken.Add(1)
 		l.decide(r, now)
+	case !soon.IsZero():
+		select {
+		case l.hurry <- appointment{r, soon}:
+		default: // so many grow at once that the tick has to do
+		}
 	}
 }
 

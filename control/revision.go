@@ -28,6 +28,7 @@ type revision struct {
 	pods       endpoint.Snapshot
 	cancel     func() // of the subscription
 	learnt     kpa.Learner
+	hurried    bool // a decision before the next tick is on its way
 	reach      kpa.Reachability
 	floor      int     // set from outside
 	seen       float64 // in flight at the last decision
@@ -154,11 +155,11 @@ func (r *revision) setFloor(pods int) {
 }
 
 // record enters a report into the windows and says whether it calls for a decision at once.
-func (r *revision) record(s *metrics.Stat, now time.Time, cfg *Config) (wake bool) {
+func (r *revision) record(s *metrics.Stat, now time.Time, cfg *Config) (wake bool, soon time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.live {
-		return false
+		return false, time.Time{}
 	}
 	// A queue-proxy reports everything that it has in flight; what came through an activator is in that one's own
 	// report. Without this it would count twice.
@@ -169,17 +170,24 @@ func (r *revision) record(s *metrics.Stat, now time.Time, cfg *Config) (wake boo
 		}
 	}
 	r.note(s, concurrency, now)
-	return kpa.WakesNow(r.state.Raw, r.replicas, max(concurrency, s.Extension.Parked)) || cfg.Growth > 0 && r.grown(now, cfg)
+	if kpa.WakesNow(r.state.Raw, r.replicas, max(concurrency, s.Extension.Parked)) {
+		return true, time.Time{}
+	}
+	if cfg.Growth == 0 || r.hurried || !r.grown(now, cfg) {
+		return false, time.Time{}
+	}
+	if due := r.decided.Add(growthPause); now.Before(due) {
+		r.hurried = true
+		return false, due
+	}
+	return true, time.Time{}
 }
 
-// growthPause is the least time between two decisions that growth asks for.
-const growthPause = 100 * time.Millisecond
+// growthPause is the least time between two decisions that growth asks for: a burst arrives within it.
+const growthPause = 20 * time.Millisecond
 
 // grown says whether so much more is in flight than at the last decision that the next one can't wait.
 func (r *revision) grown(now time.Time, cfg *Config) bool {
-	if now.Sub(r.decided) < growthPause {
-		return false
-	}
 	in := r.inFlight(now, cfg.ReportTTL)
 	return in > cfg.Growth*r.seen && in > r.policy.Targets[0].Value*float64(r.replicas)
 }

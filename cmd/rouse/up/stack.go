@@ -29,6 +29,9 @@ import (
 // start, and a refused connect costs some 30 µs of CPU.
 const probeMax = 8 * time.Millisecond
 
+// growth meets a burst while it arrives: on one machine nothing is gained by waiting for the next tick.
+const growth = 2
+
 // stack is every component of one `rouse up`.
 type stack struct {
 	o         *Options
@@ -110,7 +113,7 @@ func build(o *Options, p *planner) (*stack, error) {
 }
 
 func (s *stack) buildLoop() (err error) {
-	s.loop, err = control.New(control.Config{}, control.Deps{
+	s.loop, err = control.New(control.Config{Growth: growth}, control.Deps{
 		Pods: s.book, Observer: s.observeScaling, Log: s.log, Registerer: s.registry,
 	})
 	return err
@@ -145,7 +148,7 @@ func (s *stack) buildRunner() (err error) {
 
 func (s *stack) buildActivator() (err error) {
 	s.activator, err = activator.New(activator.Config{
-		QueueTotal: s.o.QueueTotal, ColdStartHeader: s.o.ColdStartHeader, ServerTiming: s.o.ServerTiming,
+		QueueTotal: s.o.QueueTotal, Growth: growth, ColdStartHeader: s.o.ColdStartHeader, ServerTiming: s.o.ServerTiming,
 	}, activator.Deps{
 		Router: s.router, NewPool: newPool, Stats: s.tape.stats(s.loop), Observer: s,
 	})
