@@ -121,6 +121,8 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodConnect:
 		x.Fail(fault.BadRequest, "CONNECT is not served", 0)
+	case !downgradable(r):
+		x.Fail(fault.BadRequest, "", 0)
 	case len(r.RequestURI) > s.cfg.MaxTargetBytes:
 		x.Fail(fault.TargetTooLong, "", 0)
 	default:
@@ -132,6 +134,14 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	if x.aborted {
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// downgradable reports that what HTTP/2 carries in fields of its own can stand in an HTTP/1 request line and Host.
+// net/http checks the other headers as it writes them.
+func downgradable(r *http.Request) bool {
+	target := []byte(r.RequestURI)
+	return isToken([]byte(r.Method)) && validTarget([]byte(r.Method), target) && authority(target) == nil &&
+		validHost([]byte(r.Host))
 }
 
 func (s *Server) streamEnded() {

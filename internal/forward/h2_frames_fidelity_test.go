@@ -274,3 +274,88 @@ func wantGoAwayAnd200(t *testing.T, f *framed) {
 		}
 	}
 }
+
+// TestFidelityH2Downgrade sends over HTTP/2 what would be something else in an HTTP/1 head. The pod must see nothing.
+func TestFidelityH2Downgrade(t *testing.T) {
+	good := map[string]string{":method": "GET", ":scheme": "http", ":authority": "a", ":path": "/"}
+	for name, bad := range map[string][2]string{
+		"space in the path":         {":path", "/a b"},
+		"request line in the path":  {":path", "/ HTTP/1.1\r\nHost: b\r\n\r\nGET /"},
+		"version in the path":       {":path", "/ HTTP/1.1"},
+		"tab in the path":           {":path", "/\tx"},
+		"NUL in the path":           {":path", "/\x00"},
+		"relative path":             {":path", "a"},
+		"absolute path":             {":path", "http://b/"},
+		"asterisk with GET":         {":path", "*"},
+		"empty path":                {":path", ""},
+		"space in the method":       {":method", "GET /x HTTP/1.1"},
+		"line end in the method":    {":method", "GET\r\nX: y"},
+		"empty method":              {":method", ""},
+		"space in the authority":    {":authority", "a b"},
+		"path in the authority":     {":authority", "a/b"},
+		"line end in the authority": {":authority", "a\r\nX: y"},
+		"user in the authority":     {":authority", "u@a"},
+		"line end in a value":       {"x-a", "1\r\nX-B: 2"},
+		"bare LF in a value":        {"x-a", "1\nX-B: 2"},
+		"bare CR in a value":        {"x-a", "1\rX-B: 2"},
+		"NUL in a value":            {"x-a", "1\x002"},
+		"line end in a name":        {"x-a\r\nx-b", "1"},
+		"colon in a name":           {"x-a: 1", "1"},
+		"space in a name":           {"x a", "1"},
+		"upper case in a name":      {"X-A", "1"},
+		"unknown pseudo header":     {":x", "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newApp(t)
+			p := newProxy(t, a, proxyOptions{})
+			f := p.framed()
+			fields := []string{}
+			for _, n := range []string{":method", ":scheme", ":authority", ":path"} {
+				if n == bad[0] {
+					fields = append(fields, n, bad[1])
+				} else {
+					fields = append(fields, n, good[n])
+				}
+			}
+			if good[bad[0]] == "" {
+				fields = append(fields, bad[0], bad[1])
+			}
+			f.request(1, true, fields...)
+			if what := f.refusal(); what == "" {
+				t.Error("the request was not refused")
+			}
+			select {
+			case c := <-a.conns:
+				b := make([]byte, 1000)
+				n, _ := c.Read(b)
+				c.Close()
+				if n > 0 {
+					t.Errorf("the pod saw %q", b[:n])
+				}
+			default:
+			}
+		})
+	}
+}
+
+// refusal waits for an end of stream 1 or of the connection, and says how it was refused; empty when it was served.
+func (f *framed) refusal() string {
+	f.t.Helper()
+	for {
+		fr, err := f.ReadFrame()
+		if err != nil {
+			return err.Error()
+		}
+		switch fr := fr.(type) {
+		case *http2.RSTStreamFrame:
+			return fr.ErrCode.String()
+		case *http2.GoAwayFrame:
+			return fr.ErrCode.String()
+		case *http2.MetaHeadersFrame:
+			if status := fr.PseudoValue("status"); status != "200" {
+				return status
+			}
+			return ""
+		}
+	}
+}
