@@ -28,6 +28,18 @@ func (d *Dispatcher) commitLoop(ctx context.Context) {
 	}
 }
 
+// commitWithin tries again while a commit fails, because a rebalance or a coordinator that moves refuses commits only
+// for a moment.
+func (d *Dispatcher) commitWithin(limit time.Duration) error {
+	for until := time.Now().Add(limit); ; {
+		err := d.commit()
+		if err == nil || time.Now().After(until) {
+			return err
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}
+
 // commit commits, in one request, every partition whose progress has changed. Commits never overlap, and what is
 // collected after the lock is had is newer than what was committed before it.
 func (d *Dispatcher) commit() error {

@@ -294,7 +294,7 @@ func (l *poller) revoked(tps []kafka.TopicPartition) error {
 		d.log.Warn("assignment was lost: nothing is committed", "partitions", len(tps))
 	} else {
 		d.await(ps, d.cfg.RevokeDeadline)
-		if err := d.commit(); err != nil {
+		if err := d.commitWithin(d.cfg.RevokeDeadline / 4); err != nil {
 			d.log.Warn("commit at revocation failed: finished records will be sent again", "error", err)
 		}
 	}

@@ -37,7 +37,6 @@ type Dispatcher struct {
 	spare   []*task
 	health  *health
 	idle    []*worker // workers without work, the latest last
-	workers int
 	stopped bool
 	// landed is signalled when a request ends while somebody waits for that.
 	landed     chan struct{}
@@ -163,7 +162,7 @@ func (d *Dispatcher) drain() {
 }
 
 func (d *Dispatcher) leave() error {
-	if err := d.commit(); err != nil {
+	if err := d.commitWithin(d.cfg.DrainTimeout / 4); err != nil {
 		d.log.Warn("last commit failed: what was finished since the one before will be sent again", "error", err)
 	}
 	err := d.consumer.Close()

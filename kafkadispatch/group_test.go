@@ -23,7 +23,7 @@ func TestNextGenerationGroupProtocol(t *testing.T) {
 	c := config(b, topic, s.url)
 	c.Kafka.NextGen = true
 	d, stop := start(t, c)
-	awaitDone(t, d)
+	await(t, "both deliveries", func() bool { return d.Stats().Delivered == 2 })
 	stop()
 	if got := committed(t, b, c.Kafka.Group, topic, 0); got != 1 {
 		t.Errorf("committed %d, want 1", got)

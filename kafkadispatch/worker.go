@@ -22,6 +22,9 @@ type worker struct {
 // startLocked gives ready records to workers until a bound is met. It is called with mu held.
 func (d *Dispatcher) startLocked(now time.Time) {
 	for d.sched.Ready() > 0 && !d.stopped {
+		if n, _ := d.sched.InFlight(); n > 0 && n >= d.sched.Limit() {
+			return
+		}
 		var w *worker
 		if n := len(d.idle); n > 0 {
 			w = d.idle[n-1]
@@ -37,7 +40,6 @@ func (d *Dispatcher) startLocked(now time.Time) {
 			w.wake <- w.batch
 			continue
 		}
-		d.workers++
 		d.wg.Go(func() { d.work(w) })
 	}
 }
@@ -100,9 +102,11 @@ func (d *Dispatcher) work(w *worker) {
 		now := time.Now()
 		d.mu.Lock()
 		tripped := d.endLocked(batch, v, now)
+		// First for itself: handing the next record to another worker would cost a switch of goroutines.
 		w.batch = d.takeLocked(batch[:0], now)
 		if len(w.batch) > 0 {
 			batch = w.batch
+			d.startLocked(now) // the end of one request may let more than one begin
 			d.mu.Unlock()
 			d.warnTripped(tripped)
 			continue
@@ -151,9 +155,6 @@ func (d *Dispatcher) endLocked(batch []*order.Record, v verdict, now time.Time) 
 		signal(d.room)
 	}
 	signal(d.landed)
-	if d.sched.Ready() > 1 {
-		d.startLocked(now) // the end of one request may let more than one begin
-	}
 	return tripped
 }
 

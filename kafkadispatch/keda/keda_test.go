@@ -83,3 +83,31 @@ func TestLagLeavesOutWhatIsDoneAndDeleted(t *testing.T) {
 		}
 	}
 }
+
+func TestParseScaledObject(t *testing.T) {
+	const text = `apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: kafka-consumer-scaler, namespace: production}
+spec:
+  scaleTargetRef: {name: kafka-consumer}
+  maxReplicaCount: 30
+  pollingInterval: 15
+  triggers:
+    - type: kafka
+      metadata: {bootstrapServers: kafka.production:9092, consumerGroup: order-processors, topic: orders, lagThreshold: "100"}
+`
+	got, err := ParseScaledObject([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.TargetKind != "Deployment" || got.TargetName != "kafka-consumer" || got.Bounds != (Bounds{Max: 30}) || got.Idle != -1 ||
+		got.Polling.Seconds() != 15 || got.Cooldown.Seconds() != 300 || len(got.Triggers) != 1 || got.Triggers[0].LagThreshold != 100 {
+		t.Errorf("ParseScaledObject = %+v", got)
+	}
+	_, err = ParseScaledObject([]byte(strings.NewReplacer("type: kafka", "type: cron", "name: kafka-consumer}", "kind: X}", "maxReplicaCount: 30", "maxReplicaCount: -1").Replace(text)))
+	for _, want := range []string{"triggers[0].type", "scaleTargetRef.name", "maxReplicaCount"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v lacks %s", err, want)
+		}
+	}
+}

@@ -1,7 +1,7 @@
 // Package lag asks brokers how far a consumer group is behind, from outside of the group.
 //
 // Lag is end − max(start, committed), without the records that the commit's metadata says are finished beyond it, so
-// that a record that blocks its lane does not look like a backlog. One poll is three requests, whatever the number of
+// that a record that blocks its lane does not look like a backlog. One poll is four requests, whatever the number of
 // partitions: polling several times a second is cheap.
 //
 // It does not join groups or watch in the background. A [Client] is safe for concurrent use; Close ends it.
@@ -50,7 +50,7 @@ func (c *Client) Close() { c.admin.Close() }
 
 // Poll reads where the group is in every partition of the topics. It returns when ctx ends, at the latest.
 func (c *Client) Poll(ctx context.Context, group string, topics []string) ([]Partition, error) {
-	tps, err := c.partitions(topics)
+	tps, err := c.partitions(ctx, topics)
 	if err != nil {
 		return nil, err
 	}
@@ -92,19 +92,19 @@ func beyond(tp kafka.TopicPartition) (n int64) {
 	return n
 }
 
-func (c *Client) partitions(topics []string) ([]kafka.TopicPartition, error) {
+// partitions asks without creating topics, which a request for metadata may do.
+func (c *Client) partitions(ctx context.Context, topics []string) ([]kafka.TopicPartition, error) {
+	res, err := c.admin.DescribeTopics(ctx, kafka.NewTopicCollectionOfTopicNames(topics))
+	if err != nil {
+		return nil, fmt.Errorf("topics %v: %w", topics, err)
+	}
 	var out []kafka.TopicPartition
-	for _, topic := range topics {
-		md, err := c.admin.GetMetadata(&topic, false, 10_000)
-		if err != nil {
-			return nil, fmt.Errorf("topic %s: %w", topic, err)
-		}
-		t := md.Topics[topic]
+	for _, t := range res.TopicDescriptions {
 		if t.Error.Code() != kafka.ErrNoError {
-			return nil, fmt.Errorf("topic %s: %w", topic, t.Error)
+			return nil, fmt.Errorf("topic %s: %w", t.Name, t.Error)
 		}
 		for _, p := range t.Partitions {
-			out = append(out, kafka.TopicPartition{Topic: &topic, Partition: p.ID})
+			out = append(out, kafka.TopicPartition{Topic: &t.Name, Partition: int32(p.Partition)})
 		}
 	}
 	return out, nil
