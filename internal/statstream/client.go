@@ -167,7 +167,7 @@ func (c *Client) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.CloseNow() //nolint:errcheck // it is broken or closed already: nobody to tell
+	defer conn.CloseNow() // it is broken or closed already: nobody to tell
 	c.connected.Store(true)
 	defer c.connected.Store(false)
 	if c.cfg.Log != nil {

@@ -261,7 +261,7 @@ func TestSilentStreamIsCut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.CloseNow() //nolint:errcheck // cut by the other side
+		defer conn.CloseNow() // cut by the other side
 		time.Sleep(6 * time.Second)
 		synctest.Wait()
 		if n := srv.handler.Counts().Streams; n != 0 {
