@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -86,6 +87,17 @@ func ignored() map[string]string {
 		"SYSTEM_NAMESPACE":                                 "nothing is read from the cluster",
 		"HOST_IP":                                          "an address of the node for Zipkin agents; no spans are reported",
 		"ROOT_CA":                                          "for plug-ins that are compiled into Knative's queue-proxy; the sidecar calls nobody over TLS",
+	}
+}
+
+// sayIgnored logs, for whoever wonders, which variables have no effect.
+func sayIgnored(environ []string, log *slog.Logger) {
+	reasons := ignored()
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		if reason, ok := reasons[name]; ok && value != "" {
+			log.Debug("a variable has no effect", "name", name, "value", value, "reason", reason)
+		}
 	}
 }
 

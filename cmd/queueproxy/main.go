@@ -46,7 +46,9 @@ func run(environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) i
 	if l, err := s.logLevel(); err == nil {
 		level.Set(l)
 	}
-	if err := serve(&s, signals, stdout, log.With("revision", s.Namespace+"/"+s.Revision, "pod", s.Pod)); err != nil {
+	log = log.With("revision", s.Namespace+"/"+s.Revision, "pod", s.Pod)
+	sayIgnored(environ, log)
+	if err := serve(&s, signals, stdout, log); err != nil {
 		log.Error("queue-proxy failed", "error", err.Error())
 		return 1
 	}

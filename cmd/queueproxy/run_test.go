@@ -223,3 +223,12 @@ func TestPortThatIsTaken(t *testing.T) {
 		}
 	}
 }
+
+// TestVariablesWithoutEffectAreNamed at level debug, with the reason.
+func TestVariablesWithoutEffectAreNamed(t *testing.T) {
+	r := start(t, environ("127.0.0.1:1", "SERVING_LOGGING_LEVEL=debug", "TRACING_CONFIG_BACKEND=zipkin", "METRICS_DOMAIN="))
+	r.stop()
+	if log := r.stderr.String(); !strings.Contains(log, "TRACING_CONFIG_BACKEND") || strings.Contains(log, "METRICS_DOMAIN") {
+		t.Errorf("the log names not just what is set and has no effect:\n%s", log)
+	}
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// BenchmarkStart builds the binary as images do, and measures how long it takes from exec to a connection on the
+// serving port, and what memory it then has: in total, and without the pages of the binary, which pods of a node share.
+//
+//	go test -run '^$' -bench Start -benchtime 50x ./cmd/queueproxy
+func BenchmarkStart(b *testing.B) {
+	binary := filepath.Join(b.TempDir(), "queueproxy")
+	build := exec.CommandContext(b.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("go build: %v\n%s", err, out)
+	}
+	var resident, own int64
+	for b.Loop() {
+		b.StopTimer()
+		port := freePort(b)
+		cmd := exec.CommandContext(b.Context(), binary)
+		cmd.Env = environ("127.0.0.1:1", "QUEUE_SERVING_PORT="+strconv.Itoa(port))
+		b.StartTimer()
+		if err := cmd.Start(); err != nil {
+			b.Fatal(err)
+		}
+		connect(b, port)
+		b.StopTimer()
+		resident += memory(b, cmd.Process.Pid, "VmRSS")
+		own += memory(b, cmd.Process.Pid, "RssAnon")
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1000/float64(b.N), "ms/start")
+	b.ReportMetric(float64(resident)/float64(b.N), "KB-rss")
+	b.ReportMetric(float64(own)/float64(b.N), "KB-anon")
+}
+
+func freePort(b *testing.B) int {
+	b.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// connect tries until the port takes a connection.
+func connect(b *testing.B, port int) {
+	b.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			c.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			b.Fatal(err)
+		}
+		<-time.After(100 * time.Microsecond)
+	}
+}
+
+// memory reads a line of /proc/PID/status, in KB.
+func memory(b *testing.B, pid int, name string) int64 {
+	b.Helper()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		if rest, ok := strings.CutPrefix(sc.Text(), name+":"); ok {
+			n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return n
+		}
+	}
+	b.Fatalf("no %s in /proc/%d/status", name, pid)
+	return 0
+}
