@@ -16,6 +16,8 @@ const (
 	firstBatch = 2
 	// drainPatience is by how much the drain may take longer than predicted before the default rule takes over.
 	drainPatience = 2
+	// drainProgress is what may be left of a queue whose drain takes longer than that, for the patience to be renewed.
+	drainProgress = 0.8
 	// drainSlack is added to it, so that the noise of short bursts does not count.
 	drainSlack = time.Second
 )
@@ -38,11 +40,14 @@ func (p *Policy) holdBack(s *State, o *Observation, pods int, r *Reasons, now ti
 		r.Limit = LimitDrain
 		return useful
 	}
-	if s.DrainBy.IsZero() || o.InFlight > 2*s.DrainQueue {
-		// A queue that has doubled is another burst. Doubling cannot go on for long, so neither can the patience.
+	late := now.After(s.DrainBy)
+	if s.DrainBy.IsZero() || o.InFlight > 2*s.DrainQueue || late && o.InFlight <= drainProgress*s.DrainQueue {
+		// A queue that has doubled is another burst, and one that drains, if later than predicted, needs no other rule.
+		// Neither can go on for long, so neither can the patience.
+		late = false
 		s.DrainBy, s.DrainQueue = now.Add(drainPatience*drained+drainSlack), o.InFlight
 	}
-	if now.After(s.DrainBy) {
+	if late {
 		return pods // the prediction failed: what was learnt does not hold
 	}
 	r.Limit = LimitDrain

@@ -79,6 +79,21 @@ func TestDrainAwareGivesUpWhenItIsWrong(t *testing.T) {
 	}
 }
 
+// TestDrainAwareIsPatientWithASlowDrain: a queue that shrinks, if later than predicted, is not met with more pods.
+func TestDrainAwareIsPatientWithASlowDrain(t *testing.T) {
+	p := aware(1)
+	s := kpa.NewState(&p, 0, at(0))
+	o := crowd(500, kpa.Startup{})
+	first := kpa.Decide(&p, &s, &o, at(2))
+	o.Ready, o.Replicas = first.Raw, first.Raw
+	for i, left := range []float64{300, 180, 100} {
+		o.InFlight = left
+		if d := kpa.Decide(&p, &s, &o, at(float64(4+2*i))); d.Raw > 2*first.Raw {
+			t.Errorf("with %v of 500 left: %d pods, want no more than twice the first %d", left, d.Raw, first.Raw)
+		}
+	}
+}
+
 // TestDrainAwareFollowsSteadyLoad: arrivals that keep pods busy are no burst.
 func TestDrainAwareFollowsSteadyLoad(t *testing.T) {
 	p := aware(1)
