@@ -14,8 +14,8 @@ import (
 // hopByHop are the fields that a proxy must not pass on.
 var hopByHop = []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Upgrade"}
 
-// serveFastHTTP is fasthttp's Server with its HostClient. Field names are left as they are where it allows that; its
-// response is streamed, so that events reach the client at once.
+// serveFastHTTP is fasthttp's Server with its HostClient. Field names are left as they are where it allows that.
+// Responses are buffered: its streaming makes tens of kilobytes of garbage per response.
 func serveFastHTTP(ln net.Listener, up string) error {
 	client := &fasthttp.HostClient{
 		Addr: up, MaxConns: 100_000, MaxIdleConnDuration: 90 * time.Second,
