@@ -16,38 +16,44 @@ import (
 // to runtime/metrics' /gc/heap/allocs:objects.
 const mallocsMetric = "go_memstats_mallocs_total"
 
-// countAllocs measures heap allocations per request over n requests on real connections, and leaves the figure at -1
-// for contenders whose metrics page does not tell. Reading the page allocates too: that cost is measured and taken off.
+// countAllocs measures heap allocations per request on real connections: small requests whose bodies are buffered, and
+// a tenth as many whose responses stream. It leaves the figures at -1 for contenders whose metrics page does not tell.
 func (c *contest) countAllocs(ctx context.Context, n int) error {
-	first, ok, err := c.mallocs(ctx)
+	_, ok, err := c.mallocs(ctx)
 	if !ok || err != nil {
 		return err
 	}
-	few := load.Config{Addr: c.addr(), Request: load.Get("/"), Conns: 32, Duration: time.Minute, Warmup: 50 * time.Millisecond, MaxRequests: n, Dial: c.arena.dial}
-	warm := few
-	warm.MaxRequests = n / 10
-	if _, err := load.Run(ctx, warm); err != nil {
+	if c.memory.allocs, err = c.allocsPer(ctx, load.Get("/"), n); err != nil {
 		return fmt.Errorf("allocations of %s: %w", c.Name, err)
 	}
-	before, _, err := c.mallocs(ctx)
-	if err != nil {
-		return err
+	if c.memory.streamed, err = c.allocsPer(ctx, load.Get("/64k"), n/10); err != nil {
+		return fmt.Errorf("allocations of %s, streaming: %w", c.Name, err)
 	}
-	again, _, err := c.mallocs(ctx)
-	if err != nil {
-		return err
-	}
-	few.Warmup = 0
-	result, err := load.Run(ctx, few)
-	if err != nil {
-		return fmt.Errorf("allocations of %s: %w", c.Name, err)
-	}
-	after, _, err := c.mallocs(ctx)
-	if err != nil || after < first || result.Requests == 0 {
-		return err
-	}
-	c.memory.allocs = max(0, (after-again)-(again-before)) / float64(result.Requests)
 	return nil
+}
+
+// allocsPer warms the connections and counts. Reading the count allocates too: that is measured and taken off.
+func (c *contest) allocsPer(ctx context.Context, request []byte, n int) (float64, error) {
+	cfg := load.Config{Addr: c.addr(), Request: request, Conns: 32, Duration: time.Minute, MaxRequests: max(n/10, 500), Dial: c.arena.dial}
+	if _, err := load.Run(ctx, cfg); err != nil {
+		return 0, err
+	}
+	var counts [3]float64
+	for i := range counts {
+		if i == 2 { // between the second and the third reading
+			cfg.MaxRequests = n
+			result, err := load.Run(ctx, cfg)
+			if err != nil {
+				return 0, err
+			}
+			n = max(1, result.Requests)
+		}
+		var err error
+		if counts[i], _, err = c.mallocs(ctx); err != nil {
+			return 0, err
+		}
+	}
+	return max(0, (counts[2]-counts[1])-(counts[1]-counts[0])) / float64(n), nil
 }
 
 // mallocs reads the count, and reports whether the contender tells it.

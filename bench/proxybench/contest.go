@@ -29,7 +29,7 @@ type contest struct {
 // figures are measured once per contender.
 type figures struct {
 	rss, perParked, perIdle int64
-	allocs                  float64
+	allocs, streamed        float64 // -1: the contender does not tell
 }
 
 func newContest(c contender, backendPath, dir string, at cores) (*contest, error) {
@@ -42,7 +42,7 @@ func newContest(c contender, backendPath, dir string, at cores) (*contest, error
 		return nil, err
 	}
 	where := place{own, loopback(proxyPort), loopback(backendPort)}
-	return &contest{contender: c, arena: a, cores: at, at: where, backend: backendAt(backendPath, where.backend), memory: figures{allocs: -1}}, nil
+	return &contest{contender: c, arena: a, cores: at, at: where, backend: backendAt(backendPath, where.backend), memory: figures{allocs: -1, streamed: -1}}, nil
 }
 
 // up starts the backend and a fresh proxy.

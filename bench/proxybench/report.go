@@ -87,14 +87,14 @@ func writeRates(w io.Writer, s summary) {
 }
 
 func writeMemory(w io.Writer, s summary) {
-	fmt.Fprint(w, "\nuser-space memory\n\tbase RSS MB\tKB per parked request\tKB per idle connection\tallocations per request\t\n")
+	fmt.Fprint(w, "\nuser-space memory\n\tbase RSS MB\tKB per parked request\tKB per idle connection\tallocations per request\tper streamed one\t\n")
 	for _, c := range s.Contenders {
 		if c.RSS == 0 {
 			continue
 		}
-		allocs := "-"
+		allocs := "-\t-"
 		if c.AllocsPer >= 0 {
-			allocs = fmt.Sprintf("%.2f", c.AllocsPer)
+			allocs = fmt.Sprintf("%.2f\t%.2f", c.AllocsPer, c.StreamedAllocsPer)
 		}
 		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.1f\t%s\t\n", c.Contender, float64(c.RSS)/1e6, float64(c.PerParked)/1e3, float64(c.PerIdle)/1e3, allocs)
 	}

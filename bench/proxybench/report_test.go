@@ -25,7 +25,7 @@ func recorded() []Row {
 		for _, s := range []string{"c64", "open6000"} {
 			for i, us := range cpu[s] {
 				r := Row{Contender: name, Version: "1.0", Binary: "0123456789ab", Scenario: s, Round: i + 1, Requests: 1000, CPUMicros: us,
-					RPS: 1e6 / us, P50: us * 10, P99: us * 40, RSS: rss, PerParked: parked, PerIdle: idle, AllocsPer: allocs, WindowNanos: 1e9}
+					RPS: 1e6 / us, P50: us * 10, P99: us * 40, RSS: rss, PerParked: parked, PerIdle: idle, AllocsPer: allocs, StreamedAllocsPer: allocs, WindowNanos: 1e9}
 				if s == "open6000" {
 					r.DirectP50 = 50
 				}

@@ -17,19 +17,20 @@ type Row struct {
 	Scenario  string `json:"scenario"`
 	Round     int    `json:"round"` // from 1
 
-	Requests    int     `json:"requests"`
-	Errors      int     `json:"errors"`
-	CPUMicros   float64 `json:"cpu_us_per_request"`
-	RPS         float64 `json:"rps"`
-	P50         float64 `json:"p50_us"`
-	P99         float64 `json:"p99_us"`
-	RSS         int64   `json:"rss_bytes"` // after start and a few requests
-	PerParked   int64   `json:"bytes_per_parked"`
-	PerIdle     int64   `json:"bytes_per_idle"`
-	AllocsPer   float64 `json:"allocs_per_request"` // -1: the contender does not tell
-	FirstError  string  `json:"first_error,omitempty"`
-	DirectP50   float64 `json:"direct_p50_us,omitempty"` // the backend without a proxy, open loop only
-	WindowNanos int64   `json:"window_ns"`
+	Requests          int     `json:"requests"`
+	Errors            int     `json:"errors"`
+	CPUMicros         float64 `json:"cpu_us_per_request"`
+	RPS               float64 `json:"rps"`
+	P50               float64 `json:"p50_us"`
+	P99               float64 `json:"p99_us"`
+	RSS               int64   `json:"rss_bytes"` // after start and a few requests
+	PerParked         int64   `json:"bytes_per_parked"`
+	PerIdle           int64   `json:"bytes_per_idle"`
+	AllocsPer         float64 `json:"allocs_per_request"`          // -1: the contender does not tell
+	StreamedAllocsPer float64 `json:"allocs_per_streamed_request"` // likewise, with a response of 64 KiB
+	FirstError        string  `json:"first_error,omitempty"`
+	DirectP50         float64 `json:"direct_p50_us,omitempty"` // the backend without a proxy, open loop only
+	WindowNanos       int64   `json:"window_ns"`
 }
 
 // writeJSON writes rows as an array, one row a line.

@@ -141,7 +141,8 @@ func (s summary) gates() []gate {
 		gate{"memory per idle connection", float64(ours.PerIdle) / kb, 11, 2, "KB"},
 		gate{"base RSS", float64(ours.RSS) / mb, 12, 10, "MB"})
 	if ours.AllocsPer >= 0 {
-		out = append(out, gate{"allocations per request", ours.AllocsPer, 0.05, 0.05, ""})
+		out = append(out, gate{"allocations per request", ours.AllocsPer, 0.05, 0.05, ""},
+			gate{"allocations per streamed request", ours.StreamedAllocsPer, 1, 0.05, ""})
 	}
 	return out
 }

@@ -14,7 +14,7 @@ type proxied struct{ *contest }
 
 func (p proxied) row() Row {
 	m := p.memory
-	return Row{Contender: p.Name, Version: p.Version, Binary: p.Hash, RSS: m.rss, PerParked: m.perParked, PerIdle: m.perIdle, AllocsPer: m.allocs}
+	return Row{Contender: p.Name, Version: p.Version, Binary: p.Hash, RSS: m.rss, PerParked: m.perParked, PerIdle: m.perIdle, AllocsPer: m.allocs, StreamedAllocsPer: m.streamed}
 }
 
 func (p proxied) dial(addr netip.AddrPort) (int, error) { return p.arena.dial(addr) }
