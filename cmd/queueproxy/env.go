@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -124,6 +127,7 @@ func load(environ []string) (settings, error) {
 	if _, _, err := s.protocol(); err != nil {
 		refuse("ROUSE_USER_PROTOCOL", s.UserProtocol, "h1, h2c, or empty for the protocol of each request")
 	}
+	s.observability(refuse)
 	s.ports(refuse)
 	if s.ReadinessProbe != "" {
 		probes, err := readiness.Decode(s.ReadinessProbe, s.UserPort)
@@ -135,7 +139,6 @@ func load(environ []string) (settings, error) {
 	if _, err := s.tls().Config(nil); err != nil {
 		refuse("QUEUE_PROXY_TLS_*", "", err.Error())
 	}
-	s.observability(refuse)
 	return s, config.Join(faults)
 }
 
@@ -146,12 +149,12 @@ func (s *settings) ports(refuse func(key, value, allowed string)) {
 		key  string
 		port uint16
 	}{
-		{"QUEUE_SERVING_PORT", s.ServingPort}, {"QUEUE_SERVING_TLS_PORT", s.ServingTLSPort}, {"USER_PORT", s.UserPort},
-		{"ROUSE_ADMIN_PORT", s.AdminPort}, {"ROUSE_STATS_PORT", s.StatsPort}, {"ROUSE_METRICS_PORT", s.MetricsPort},
-		{"ROUSE_PROFILE_PORT", s.ProfilePort},
+		{"QUEUE_SERVING_PORT", s.ServingPort}, {"USER_PORT", s.UserPort}, {"ROUSE_ADMIN_PORT", s.AdminPort},
+		{"ROUSE_STATS_PORT", s.StatsPort}, {"ROUSE_METRICS_PORT", s.MetricsPort},
+		{"ROUSE_PROFILE_PORT", s.profilePort()}, {"QUEUE_SERVING_TLS_PORT", s.tlsPort()},
 	} {
 		if p.port == 0 {
-			continue // any free one
+			continue // not opened, or any free one
 		}
 		if other, ok := taken[p.port]; ok {
 			refuse(p.key, strconv.Itoa(int(p.port)), "a port of its own: "+other+" has this one")
@@ -159,6 +162,32 @@ func (s *settings) ports(refuse func(key, value, allowed string)) {
 		}
 		taken[p.port] = p.key
 	}
+}
+
+// profilePort and tlsPort are 0 when nothing is served there.
+func (s *settings) profilePort() uint16 {
+	if s.Profiling {
+		return s.ProfilePort
+	}
+	return 0
+}
+
+func (s *settings) tlsPort() uint16 {
+	if _, _, mounted := s.certificate(); mounted {
+		return s.ServingTLSPort
+	}
+	return 0
+}
+
+// certificate returns the files of the serving certificate, and whether both are there.
+func (s *settings) certificate() (cert, key string, mounted bool) {
+	cert, key = filepath.Join(s.CertDir, "tls.crt"), filepath.Join(s.CertDir, "tls.key")
+	for _, name := range []string{cert, key} {
+		if _, err := os.Stat(name); errors.Is(err, os.ErrNotExist) {
+			return cert, key, false
+		}
+	}
+	return cert, key, true
 }
 
 // protocol returns what the application speaks, and whether the protocol of the request decides.

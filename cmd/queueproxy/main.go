@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -137,11 +136,9 @@ func (s *settings) token() (string, error) {
 
 // serverTLS returns nil unless a certificate and its key are mounted.
 func (s *settings) serverTLS(log *slog.Logger) (*tls.Config, error) {
-	cert, key := filepath.Join(s.CertDir, "tls.crt"), filepath.Join(s.CertDir, "tls.key")
-	for _, name := range []string{cert, key} {
-		if _, err := os.Stat(name); errors.Is(err, os.ErrNotExist) {
-			return nil, nil //nolint:nilnil // no certificate is no fault: then there is no encrypted port
-		}
+	cert, key, mounted := s.certificate()
+	if !mounted {
+		return nil, nil //nolint:nilnil // no certificate is no fault: then there is no encrypted port
 	}
 	c, err := servingtls.Load(cert, key, log)
 	if err != nil {
