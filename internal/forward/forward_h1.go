@@ -171,44 +171,58 @@ const copyLimit = 8 << 10
 func (c *conn) receive(u *upConn, began int64, r *Result) (reuse bool) {
 	c.startReader()
 	c.resp.reset()
-	big, n, err := u.readFresh(headRoom, bigSize-headRoom)
-	if err != nil {
-		*r = Result{Cause: fault.UpstreamReset, Err: err}
-		if errors.Is(err, io.EOF) && u.served > 0 && !c.sender.running && u.unseen() {
-			r.Cause = fault.ConnectFailed
-		}
-		return false
-	}
-	r.FirstByte = time.Duration(c.srv.now() - began)
-	at, end := headRoom, headRoom+n
 	for {
-		done, ok := c.resp.scanResponse(big.b[at:end])
-		switch {
-		case !ok || !done && end == len(big.b):
-			*r = Result{Cause: fault.UpstreamProtocol, Err: errHead, FirstByte: r.FirstByte}
-		case !done:
-			n, err = u.read(big.b[end:])
-			if end += n; err == nil {
-				continue
+		big, n, err := u.readFresh(0, bigSize)
+		if err != nil {
+			r.Cause, r.Err = fault.UpstreamReset, err
+			if errors.Is(err, io.EOF) && u.served > 0 && !c.sender.running && u.unseen() {
+				r.Cause = fault.ConnectFailed
 			}
-			*r = Result{Cause: fault.UpstreamReset, Err: err, FirstByte: r.FirstByte}
-		case c.resp.status < 200 && c.resp.status != 101:
-			if err = c.passInterim(big.b[at:end]); err == nil {
-				at += int(c.resp.size)
-				c.resp.reset()
-				continue
-			}
-			*r = Result{Cause: fault.ClientGone, Err: err, FirstByte: r.FirstByte}
-		default:
+			return false
+		}
+		if r.FirstByte == 0 {
+			r.FirstByte = time.Duration(c.srv.now() - began)
+		}
+		at, end, final := c.heads(u, big, n, r)
+		if final {
 			return c.passFinal(u, big, at, end, r)
 		}
 		c.srv.bufs.putBig(big)
-		return false
+		if r.Cause != fault.None {
+			return false
+		}
+		// Only 1xx came: the wait for what follows them may be long, and holds no buffer.
 	}
 }
 
-// headRoom is left free before a response in its buffer.
-const headRoom = 0
+// heads scans the n bytes in big, and reads on while a head is incomplete. It passes 1xx on and ends at a final
+// head, when the bytes are used up, or with a cause in r.
+func (c *conn) heads(u *upConn, big *buffer, n int, r *Result) (at, end int, final bool) {
+	for end = n; at < end; {
+		done, ok := c.resp.scanResponse(big.b[at:end])
+		switch {
+		case !ok || !done && end == len(big.b):
+			r.Cause, r.Err = fault.UpstreamProtocol, errHead
+			return at, end, false
+		case !done:
+			n, err := u.read(big.b[end:])
+			if end += n; err != nil {
+				r.Cause, r.Err = fault.UpstreamReset, err
+				return at, end, false
+			}
+		case c.resp.status >= 200 || c.resp.status == 101:
+			return at, end, true
+		default:
+			if err := c.passInterim(big.b[at:end]); err != nil {
+				r.Cause, r.Err = fault.ClientGone, err
+				return at, end, false
+			}
+			at += int(c.resp.size)
+			c.resp.reset()
+		}
+	}
+	return at, end, false
+}
 
 // passInterim passes a 1xx head on, unless the client cannot understand it.
 func (c *conn) passInterim(b []byte) error {
