@@ -63,7 +63,7 @@ func (s *Server) serveH2(c net.Conn, prefix []byte) {
 	gen := h.gen
 	h.mu.Unlock()
 	if !gen.feed.give(c) {
-		s.connStateH2(c, http.StateClosed)
+		s.connStateH2(gen, c, http.StateClosed)
 	}
 }
 
@@ -71,25 +71,24 @@ func (s *Server) newGeneration() *h2Generation {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	return &h2Generation{
-		feed: newFeed(),
-		srv: &http.Server{
-			Handler:           http.HandlerFunc(s.serveStream),
-			Protocols:         protocols,
-			ReadHeaderTimeout: s.cfg.HeadTimeout,
-			IdleTimeout:       s.cfg.IdleTimeout,
-			MaxHeaderBytes:    s.cfg.MaxHeadBytes,
-			ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
-			ConnState:         s.connStateH2,
-			HTTP2: &http.HTTP2Config{
-				MaxConcurrentStreams:          maxStreams,
-				SendPingTimeout:               pingAfter,
-				MaxReadFrameSize:              streamWindow / 2, // a frame must fit a stream's window
-				MaxReceiveBufferPerStream:     streamWindow,
-				MaxReceiveBufferPerConnection: maxStreams * streamWindow, // a parked upload never stalls its neighbours
-			},
+	gen := &h2Generation{feed: newFeed()}
+	gen.srv = &http.Server{
+		Handler:           http.HandlerFunc(s.serveStream),
+		Protocols:         protocols,
+		ReadHeaderTimeout: s.cfg.HeadTimeout,
+		IdleTimeout:       s.cfg.IdleTimeout,
+		MaxHeaderBytes:    s.cfg.MaxHeadBytes,
+		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+		ConnState:         func(c net.Conn, state http.ConnState) { s.connStateH2(gen, c, state) },
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          maxStreams,
+			SendPingTimeout:               pingAfter,
+			MaxReadFrameSize:              streamWindow / 2, // a frame must fit a stream's window
+			MaxReceiveBufferPerStream:     streamWindow,
+			MaxReceiveBufferPerConnection: maxStreams * streamWindow, // a parked upload never stalls its neighbours
 		},
 	}
+	return gen
 }
 
 func (s *Server) runGeneration(gen *h2Generation) {
@@ -101,15 +100,26 @@ func (s *Server) runGeneration(gen *h2Generation) {
 	s.h2.mu.Unlock()
 }
 
-// connStateH2 forgets connections that have ended.
-func (s *Server) connStateH2(c net.Conn, state http.ConnState) {
-	if state != http.StateClosed {
-		return
-	}
+// connStateH2 forgets connections that have ended, and ends those that came to life while Shutdown was asking the
+// others to go.
+func (s *Server) connStateH2(gen *h2Generation, c net.Conn, state http.ConnState) {
 	s.h2.mu.Lock()
-	delete(s.h2.conns, c)
-	s.h2.ended.Broadcast()
+	late := s.h2.closed && state == http.StateActive
+	if state == http.StateClosed {
+		delete(s.h2.conns, c)
+		s.h2.ended.Broadcast()
+	}
 	s.h2.mu.Unlock()
+	if late {
+		gen.goAway()
+	}
+}
+
+// goAway makes the generation's connections say GOAWAY, and ends its Serve. It waits for no stream.
+func (gen *h2Generation) goAway() {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = gen.srv.Shutdown(over)
 }
 
 // serveStream serves one HTTP/2 request.
@@ -160,10 +170,7 @@ func (s *Server) drainH2() {
 	h.gen = nil
 	h.mu.Unlock()
 	if gen != nil {
-		// The GOAWAYs are sent by Shutdown as it starts; the streams are waited for elsewhere.
-		over, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = gen.srv.Shutdown(over)
+		gen.goAway()
 	}
 }
 

@@ -231,16 +231,17 @@ func TestFidelityH2Reset(t *testing.T) {
 
 // TestFidelityH2Drain checks GOAWAY on present and later connections, and that streams that are open finish.
 func TestFidelityH2Drain(t *testing.T) {
-	release := make(chan struct{})
+	started, release := make(chan struct{}), make(chan struct{})
 	app := func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
+			close(started)
 			<-release
 		}
 	}
 	p := newProxy(t, goApp(t, app), proxyOptions{})
 	f := p.framed()
 	f.request(1, true, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/slow")
-	eventually(t, "the stream is open", func() bool { return p.srv.Stats().Active == 1 })
+	<-started
 	p.srv.Drain()
 	if g, ok := f.next().(*http2.GoAwayFrame); !ok || g.ErrCode != http2.ErrCodeNo || g.LastStreamID != 1 {
 		t.Fatalf("frame = %v, want GOAWAY", g)
