@@ -17,6 +17,8 @@ import (
 // Headers of Knative's data plane.
 const (
 	headerOriginalHost = "K-Original-Host"
+	headerNamespace    = "Knative-Serving-Namespace" // the ingress says it to the activator; not for applications
+	headerRevision     = "Knative-Serving-Revision"
 	headerProxy        = "K-Proxy-Request"
 	proxyActivator     = "activator"
 )
@@ -221,6 +223,11 @@ func (p *Proxy) forward(x forward.Exchange) (forward.Result, time.Duration) {
 	if host := x.Header(headerOriginalHost); host != nil {
 		x.SetHost(string(host))
 		x.Remove(headerOriginalHost)
+	}
+	for _, name := range [...]string{headerNamespace, headerRevision} {
+		if x.Header(name) != nil { // an edit costs more than a look
+			x.Remove(name)
+		}
 	}
 	x.SetTimeouts(p.cfg.Timeouts)
 	start := time.Now()

@@ -159,6 +159,26 @@ func TestHostIsRestored(t *testing.T) {
 	})
 }
 
+// TestRevisionHeadersEndHere: the ingress names the revision to the activator; the application is not told.
+func TestRevisionHeadersEndHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProxy(t, 0, 0, nil)
+		x := forwardtest.New("hello")
+		p.ServeExchange(x)
+		if len(x.RequestEdits) != 0 {
+			t.Errorf("edits of a request without them = %v, want none", x.RequestEdits)
+		}
+		x = forwardtest.New("hello")
+		x.Headers["knative-serving-namespace"], x.Headers["knative-serving-revision"] = "default", "hello-00001"
+		p.ServeExchange(x)
+		for _, name := range []string{headerNamespace, headerRevision} {
+			if v, edited := x.RequestEdits[name]; !edited || v != "" {
+				t.Errorf("%s reaches the application", name)
+			}
+		}
+	})
+}
+
 func TestApplicationThatTakesNoConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProxy(t, 1, 0, nil)
