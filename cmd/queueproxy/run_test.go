@@ -79,10 +79,12 @@ func start(t *testing.T, env []string) *running {
 	}
 	r.changed = sync.NewCond(&r.mu)
 	var reading sync.WaitGroup
-	reading.Go(func() { r.read(pr) })
+	logged := make(chan struct{})
+	reading.Go(func() { r.read(pr); close(logged) })
 	reading.Go(func() {
 		code := run(env, r.signals, r.stdout, pw)
 		pw.Close()
+		<-logged // the log is whole when the exit is known
 		r.exit <- code
 	})
 	t.Cleanup(reading.Wait)
