@@ -47,6 +47,35 @@ func TestServing(t *testing.T) {
 	}
 }
 
+// TestHeaders sends what an ingress and an activator send, and looks at what reaches the application.
+func TestHeaders(t *testing.T) {
+	received := make(chan *http.Request, 1)
+	r := start(t, environ(application(t, func(_ http.ResponseWriter, r *http.Request) { received <- r.Clone(t.Context()) })))
+	r.get("QUEUE_SERVING_PORT", "/", "K-Original-Host", "hello.default.example.com", "K-Proxy-Request", "activator",
+		"Knative-Serving-Namespace", "default", "Knative-Serving-Revision", "hello-00001",
+		"X-Forwarded-For", "192.0.2.7, 2001:db8::1", "X-Forwarded-Host", "hello.example.com", "X-Forwarded-Proto", "https")
+	r.stop()
+	req := <-received
+	seen := req.Header
+	if req.Host != "hello.default.example.com" {
+		t.Errorf("host = %q, want the original one", req.Host)
+	}
+	for _, gone := range []string{"K-Original-Host", "Knative-Serving-Namespace", "Knative-Serving-Revision"} {
+		if v := seen.Get(gone); v != "" {
+			t.Errorf("%s = %q reached the application", gone, v)
+		}
+	}
+	for name, want := range map[string]string{
+		"Forwarded":         `for=192.0.2.7;host=hello.example.com;proto=https, for="[2001:db8::1]"`,
+		"X-Forwarded-For":   "192.0.2.7, 2001:db8::1, 127.0.0.1",
+		"X-Forwarded-Proto": "https", "X-Forwarded-Host": "hello.example.com", "K-Proxy-Request": "activator",
+	} {
+		if got := seen.Get(name); got != want {
+			t.Errorf("%s = %q, want %q", name, got, want)
+		}
+	}
+}
+
 // TestStatsAsKnativesAutoscalerReadsThem: one Stat in protobuf, small enough for its reader.
 func TestStatsAsKnativesAutoscalerReadsThem(t *testing.T) {
 	r := start(t, environ(application(t, hello)))

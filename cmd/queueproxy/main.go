@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,6 +28,9 @@ import (
 )
 
 func main() {
+	if n := memoryLimit(os.DirFS("/"), os.Getenv("GOMEMLIMIT")); n > 0 {
+		debug.SetMemoryLimit(n)
+	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	os.Exit(run(os.Environ(), signals, os.Stdout, os.Stderr))

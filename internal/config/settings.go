@@ -66,6 +66,16 @@ func Live(key string) bool {
 	return false
 }
 
+// LiveAnnotation reports whether a change of the annotation, in any spelling, takes effect on running revisions.
+func LiveAnnotation(annotation string) bool {
+	for _, s := range settings {
+		if s.live && s.prefix != "" && (annotation == s.prefix+s.key || s.alias != "" && annotation == s.prefix+s.alias) {
+			return true
+		}
+	}
+	return false
+}
+
 // AnnotationKeys returns the bare names of the settings that a revision can carry, which are also the names of
 // flags and, in upper case with underscores and the prefix ROUSE_, of environment variables.
 func AnnotationKeys() []string {

@@ -150,7 +150,10 @@ func TestHashSeesEveryChangeButTheName(t *testing.T) {
 	if got := hash(strings.Replace(hello, "    metadata:\n", "    metadata:\n      name: hello-x\n", 1)); got != base {
 		t.Errorf("hash of a named template = %s, want %s", got, base)
 	}
-	for _, edit := range [][2]string{{`"10"`, `"11"`}, {"Seconds: 60", "Seconds: 61"}, {"test/hello", "test/bye"}} {
+	if got := hash(strings.Replace(hello, `"10"`, `"11"`, 1)); got != base {
+		t.Errorf("hash after a change of the target, which is live, = %s, want %s", got, base)
+	}
+	for _, edit := range [][2]string{{"autoscaling.knative.dev/target", "example.test/team"}, {"Seconds: 60", "Seconds: 61"}, {"test/hello", "test/bye"}} {
 		if got := hash(strings.Replace(hello, edit[0], edit[1], 1)); got == base {
 			t.Errorf("hash after %q = the same", edit)
 		}

@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 
+	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/identity"
 )
 
@@ -36,10 +38,16 @@ func (s *Service) Revision(generation int64, uid string) identity.Revision {
 }
 
 // Hash returns the same text for templates that run the same: a service whose hash has not changed needs no new
-// revision. The name that the user gave the revision does not count, its labels and annotations do.
+// revision. The name that the user gave the revision does not count, nor do annotations that take effect on a running
+// revision (config.LiveAnnotation); labels and other annotations do.
 func (t *Template) Hash() string {
 	anonymous := *t
 	anonymous.Name = ""
+	anonymous.Annotations = maps.Clone(t.Annotations)
+	maps.DeleteFunc(anonymous.Annotations, func(key, _ string) bool { return config.LiveAnnotation(key) })
+	if len(anonymous.Annotations) == 0 {
+		anonymous.Annotations = nil // no annotations are the same however they came to be none
+	}
 	// Maps are written in the order of their keys, so equal templates give equal bytes; plain fields cannot fail.
 	data, err := json.Marshal(anonymous)
 	if err != nil {

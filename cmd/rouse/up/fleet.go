@@ -53,7 +53,7 @@ type deployment struct {
 type Change struct {
 	Service  string `json:"service"`
 	Revision string `json:"revision"`
-	What     string `json:"what"` // created, unchanged or traffic
+	What     string `json:"what"` // created, configured, traffic or unchanged
 }
 
 func newFleet(s *stack, p *planner) *fleet {
@@ -107,6 +107,10 @@ func (f *fleet) applyService(s *manifest.Service, base config.Autoscaler, first 
 				s.Where("spec.template.metadata.name"), p.config.ID.Name)
 		}
 		next, c.What = p, "created"
+	} else if changed, err := f.reconfigure(next, s, base); err != nil {
+		return c, err
+	} else if changed {
+		c.What = "configured"
 	}
 	c.Revision = next.config.ID.Name
 	shares, err := f.traffic(s, d, next, first)
@@ -127,6 +131,28 @@ func (f *fleet) applyService(s *manifest.Service, base config.Autoscaler, first 
 	}
 	f.retire(d)
 	return c, nil
+}
+
+// reconfigure gives a running revision the settings of a manifest that differs in live ones only, and reports whether
+// there were any.
+func (f *fleet) reconfigure(p *planned, s *manifest.Service, base config.Autoscaler) (bool, error) {
+	next, err := f.planner.plan(s, base, p.config.ID.Generation, p.warm)
+	if err != nil || len(config.Diff(p.config, next.config)) == 0 {
+		return false, err
+	}
+	p.config, p.service = next.config, next.service
+	f.stack.activator.Put(p.config.ID, dispatch(p.config))
+	return true, f.stack.loop.Add(p.config, control.Target{Scale: scaleTarget{f.stack.runner}})
+}
+
+// dispatch are the settings that the activator needs of a revision's.
+func dispatch(c *config.Revision) activator.Settings {
+	return activator.Settings{
+		ContainerConcurrency: c.ContainerConcurrency.V,
+		QueueLimit:           c.QueueLimit.V,
+		QueueDeadline:        c.QueueDeadline.V,
+		Timeouts:             forward.Timeouts{Total: c.Timeout.V, FirstByte: c.ResponseStartTimeout.V, Idle: c.IdleTimeout.V},
+	}
 }
 
 // identical returns the latest revision when the template has not changed.
@@ -395,14 +421,7 @@ func (s *stack) adopt(p *planned) error {
 	s.telemetry.Name(id, activator.Labels{
 		Namespace: id.Namespace, Service: p.service.Name, Configuration: p.service.Name, Revision: id.Name,
 	})
-	s.activator.Put(id, activator.Settings{
-		ContainerConcurrency: p.config.ContainerConcurrency.V,
-		QueueLimit:           p.config.QueueLimit.V,
-		QueueDeadline:        p.config.QueueDeadline.V,
-		Timeouts: forward.Timeouts{
-			Total: p.config.Timeout.V, FirstByte: p.config.ResponseStartTimeout.V, Idle: p.config.IdleTimeout.V,
-		},
-	})
+	s.activator.Put(id, dispatch(p.config))
 	s.book.Subscribe(id, s.activator.Update)
 	if err := s.runner.Add(p.spec); err != nil {
 		return err

@@ -2,12 +2,14 @@ package up
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/rousehq/rouse/internal/manifest"
+	"github.com/rousehq/rouse/kafkadispatch/cli"
 )
 
 // version is a service whose answers name their version.
@@ -149,5 +151,76 @@ func TestApplyRefuses(t *testing.T) {
 	}
 	if status, _, body, err := h.get("fixed", ""); err != nil || status != 200 || !strings.Contains(body, "one!") {
 		t.Errorf("after refused changes: %d %q %v, want the version that ran", status, body, err)
+	}
+}
+
+// TestLiveSettingsNeedNoRevision raises min-scale of a running revision: its process stays, and others come.
+func TestLiveSettingsNeedNoRevision(t *testing.T) {
+	t.Parallel()
+	h := start(t, version("live", "one", ""), nil)
+	defer h.close()
+	_, before, _, err := h.get("live", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	annotated := strings.Replace(version("live", "one", ""), "  template:\n",
+		"  template:\n    metadata: {annotations: {autoscaling.knative.dev/min-scale: \"3\"}}\n", 1)
+	if c, err := h.apply(annotated); err != nil || c[0].What != "configured" || c[0].Revision != "live-00001" {
+		t.Errorf("apply = %+v, %v; want live-00001 configured", c, err)
+	}
+	h.await("three processes run", func() bool { ready, _ := h.pods("live"); return ready == 3 })
+	pids := map[string]bool{}
+	h.await("the first process is among them", func() bool {
+		_, header, _, err := h.get("live", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids[header.Get("X-Pid")] = true
+		return pids[before.Get("X-Pid")]
+	})
+}
+
+// TestKafkaSourceWakesItsSink writes a record to the embedded broker: a process that did not exist gets the event.
+func TestKafkaSourceWakesItsSink(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: display}
+spec:
+  template:
+    spec:
+      containers: [{image: event-display}]
+---
+apiVersion: sources.knative.dev/v1
+kind: KafkaSource
+metadata: {name: orders}
+spec:
+  bootstrapServers: [embedded]
+  consumerGroup: display
+  topics: [orders]
+  initialOffset: earliest
+  sink: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: display}}
+---
+apiVersion: sources.knative.dev/v1
+kind: KafkaSource
+metadata: {name: wrong}
+spec:
+  bootstrapServers: [embedded]
+  topics: [orders]
+  delivery: {backoffDelay: soon}
+  sink: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: display}}
+`, func(o *Options) { o.Verbose = true })
+	defer h.close()
+	broker := strings.Join(h.stack.sources.Embedded(), ",")
+	if err := cli.Produce(t.Context(), []string{"-bootstrap", broker, "orders"}, strings.NewReader("first\nsecond\n"), io.Discard, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	h.await("both records arrived", func() bool {
+		out := h.out.String()
+		return strings.Contains(out, "  first") && strings.Contains(out, "  second")
+	})
+	if out := h.out.String(); !strings.Contains(out, "display: waking, 0→1") || !strings.Contains(out, "backoffDelay") {
+		t.Errorf("the sink was not woken, or the wrong source not named:\n%s", out)
 	}
 }

@@ -20,6 +20,7 @@ type planned struct {
 	config  *config.Revision
 	spec    localpods.Spec
 	hash    string // of the template
+	warm    bool   // begins with a pod
 }
 
 // intake is what one reading of manifests gave.
@@ -79,7 +80,7 @@ func (p *planner) plan(s *manifest.Service, base config.Autoscaler, generation i
 	if err != nil {
 		return nil, err
 	}
-	return &planned{s, rev, spec, hash}, spec.Validate()
+	return &planned{s, rev, spec, hash, warm}, spec.Validate()
 }
 
 func (p *planner) spec(s *manifest.Service, rev *config.Revision) (localpods.Spec, error) {
