@@ -14,6 +14,7 @@ import (
 // decide decides about a revision and hands what follows to the lanes. It does not block.
 func (l *Loop) decide(r *revision, now time.Time) {
 	l.counts.decisions.Add(1)
+	defer l.watches.tell(r) // after the lock
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.live {

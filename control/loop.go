@@ -26,7 +26,10 @@ type Loop struct {
 
 	mu       sync.RWMutex
 	revs     map[identity.Key]*revision          // guarded by mu
+	services map[identity.Key][]*revision        // guarded by mu; by namespace and name of the service
 	handover map[identity.Revision]RevisionState // guarded by mu; what Restore brought and Add has not claimed
+
+	watches watches
 
 	wheel  *wheel
 	scales *lane
@@ -59,6 +62,7 @@ func New(cfg Config, deps Deps) (*Loop, error) {
 		deps:     deps,
 		anchor:   time.Now(),
 		revs:     make(map[identity.Key]*revision),
+		services: make(map[identity.Key][]*revision),
 		handover: make(map[identity.Revision]RevisionState),
 		wheel:    newWheel(cfg.Period, cfg.Slots),
 		out:      newOutbox(cfg.Events),
@@ -116,10 +120,15 @@ func (l *Loop) Add(cfg *config.Revision, t Target) error {
 	if old != nil && old.id == cfg.ID {
 		l.mu.Unlock()
 		old.configure(cfg)
+		l.watches.tell(old)
 		return nil
 	}
 	r := newRevision(cfg, t, now)
+	if old != nil {
+		l.delist(old)
+	}
 	l.revs[r.id.Key()] = r
+	l.enlist(r)
 	saved, restored := l.handover[r.id]
 	delete(l.handover, r.id)
 	l.mu.Unlock()
@@ -150,6 +159,7 @@ func (l *Loop) Remove(id identity.Revision) {
 		return
 	}
 	delete(l.revs, id.Key())
+	l.delist(r)
 	l.mu.Unlock()
 	l.retire(r)
 }
@@ -159,6 +169,7 @@ func (l *Loop) retire(r *revision) {
 	if cancel := r.end(); cancel != nil {
 		cancel()
 	}
+	l.watches.tell(r)
 }
 
 func (l *Loop) find(key identity.Key) *revision {
@@ -217,6 +228,7 @@ func (l *Loop) Report(m metrics.Message) {
 	}
 	now := l.now()
 	wake, soon := r.record(&m.Stat, now, &l.cfg)
+	l.watches.tell(r)
 	switch {
 	case wake:
 		l.counts.woken.Add(1)

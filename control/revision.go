@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -14,8 +15,9 @@ import (
 // revision is everything that the loop knows about one revision. There are thousands: its size counts, see
 // BenchmarkRevisionBytes.
 type revision struct {
-	id   identity.Revision
-	slot int // of the wheel, guarded by the wheel's lock; -1 when not on it
+	id     identity.Revision
+	serves identity.Key // the service
+	slot   int          // of the wheel, guarded by the wheel's lock; -1 when not on it
 
 	mu         sync.Mutex // guards everything below
 	live       bool       // on from begin to end
@@ -55,7 +57,8 @@ type revision struct {
 
 func newRevision(cfg *config.Revision, t Target, now time.Time) *revision {
 	p := cfg.Policy()
-	r := &revision{id: cfg.ID, slot: -1, cfg: cfg, policy: &p, target: t, replicas: t.Replicas}
+	serves := identity.Key{Namespace: cfg.ID.Namespace, Name: cmp.Or(cfg.Service, cfg.ID.Name)}
+	r := &revision{id: cfg.ID, serves: serves, slot: -1, cfg: cfg, policy: &p, target: t, replicas: t.Replicas}
 	if t.Mode == nil {
 		r.path = kpa.Path{ProxiedSince: now, Probe: kpa.ProbeOK}
 	}
