@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/valyala/fasthttp"
 
 	"github.com/rousehq/rouse/kafkadispatch"
@@ -327,9 +328,11 @@ func replayRequest(t *testing.T, s *stand, c oneCase) {
 	}
 	target := newSink(t, nil)
 	topic := s.topic(t, 1)
+	var msgs []*kafka.Message
 	for range 8 {
-		put(t, s.broker, topic, record(0, "", "x"))
+		msgs = append(msgs, record(0, "", "x"))
 	}
+	put(t, s.broker, topic, msgs...)
 	start(t, config(s.broker, topic, target.url))
 	await(t, "8 requests", func() bool { return len(target.requests()) == 8 })
 	r := target.requests()[7]
@@ -369,9 +372,11 @@ func replayOrdering(t *testing.T, s *stand, c oneCase) {
 			<-free
 		}
 	})
+	var msgs []*kafka.Message
 	for i := range 20 {
-		put(t, s.broker, topic, record(int32(i%2), "", fmt.Sprint(i)))
+		msgs = append(msgs, record(int32(i%2), "", fmt.Sprint(i)))
 	}
+	put(t, s.broker, topic, msgs...)
 	start(t, config(s.broker, topic, target.url))
 	await(t, "10 of partition 1 while partition 0 stands", func() bool {
 		rs := target.requests()

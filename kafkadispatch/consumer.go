@@ -228,12 +228,12 @@ func (l *poller) refreshToken() {
 func (l *poller) pauses(now time.Time) {
 	d := l.d
 	var stop, start []kafka.TopicPartition
+	var alerts []string
 	d.mu.Lock()
 	for _, p := range d.parts {
 		reason := d.pauseReason(p, now)
-		if reason != order.Open && p.reason == order.Open {
-			d.log.Warn("partition is not read further for now", "topic", p.ID.Topic, "partition", p.ID.Partition,
-				"reason", reason, "position", p.Offsets().Position())
+		if reason != order.Open && reason != order.Share && p.reason != reason {
+			alerts = append(alerts, fmt.Sprintf("%s/%d at %d: %v", p.ID.Topic, p.ID.Partition, p.Offsets().Position(), reason))
 		}
 		p.reason = reason
 		switch {
@@ -246,6 +246,9 @@ func (l *poller) pauses(now time.Time) {
 		}
 	}
 	d.mu.Unlock()
+	for _, a := range alerts {
+		d.log.Warn("partition is not read further: its window beyond the commit is full", "partition", a)
+	}
 	if len(stop) > 0 {
 		_ = d.consumer.Pause(stop)
 	}
@@ -265,9 +268,9 @@ func (d *Dispatcher) pauseReason(p *partition, now time.Time) order.Reason {
 	share := max(float64(n)/float64(max(1, records)), float64(b)/float64(max(1, bytes)))
 	switch {
 	case len(d.parts) > 1 && share >= 1.5:
-		return order.WindowBytes
-	case p.paused && p.reason == order.WindowBytes && share > 0.25:
-		return order.WindowBytes
+		return order.Share
+	case p.paused && p.reason == order.Share && share > 0.25:
+		return order.Share
 	}
 	return order.Open
 }
@@ -290,6 +293,7 @@ func (l *poller) revoked(tps []kafka.TopicPartition) error {
 	ps := d.lookup(tps)
 	d.fence(ps)
 	if lost {
+		d.forget(ps) // before anything else: the committer must not see them again
 		d.counters.lost.Add(int64(len(tps)))
 		d.log.Warn("assignment was lost: nothing is committed", "partitions", len(tps))
 	} else {
@@ -298,15 +302,19 @@ func (l *poller) revoked(tps []kafka.TopicPartition) error {
 			d.log.Warn("commit at revocation failed: finished records will be sent again", "error", err)
 		}
 	}
-	d.mu.Lock()
-	for _, p := range ps {
-		delete(d.parts, p.ID)
-	}
-	d.mu.Unlock()
+	d.forget(ps)
 	if d.consumer.GetRebalanceProtocol() == "COOPERATIVE" {
 		return d.consumer.IncrementalUnassign(tps)
 	}
 	return d.consumer.Unassign()
+}
+
+func (d *Dispatcher) forget(ps []*partition) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range ps {
+		delete(d.parts, p.ID)
+	}
 }
 
 func (d *Dispatcher) lookup(tps []kafka.TopicPartition) []*partition {

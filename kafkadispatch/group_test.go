@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/valyala/fasthttp"
 
@@ -99,9 +100,11 @@ func TestDemandIsReported(t *testing.T) {
 			topic := b.topic(t, "demand-"+c.mode.String(), 3)
 			hold := make(chan struct{})
 			s := newSink(t, func(int, request, *fasthttp.RequestCtx) { <-hold })
+			var msgs []*kafka.Message
 			for i := range 30 {
-				put(t, b, topic, record(int32(i%5%3), string(rune('a'+i%5)), "x"))
+				msgs = append(msgs, record(int32(i%5%3), string(rune('a'+i%5)), "x"))
 			}
+			put(t, b, topic, msgs...)
 			var mu sync.Mutex
 			var most kafkadispatch.Demand
 			cfg := config(b, topic, s.url)
@@ -138,9 +141,11 @@ func TestCircuitBreaker(t *testing.T) {
 			c.SetStatusCode(503)
 		}
 	})
+	var msgs []*kafka.Message
 	for i := range 40 {
-		put(t, b, topic, record(int32(i%4), "", "x"))
+		msgs = append(msgs, record(int32(i%4), "", "x"))
 	}
+	put(t, b, topic, msgs...)
 	var log syncBuffer
 	c := config(b, topic, s.url)
 	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
@@ -158,5 +163,71 @@ func TestCircuitBreaker(t *testing.T) {
 			t.Errorf("partition %s: offset %s after %s", p, o, last[p])
 		}
 		last[p] = o
+	}
+}
+
+// A partition that stands is paused at its share of the buffer; the other one goes on, and nothing is lost or doubled
+// by pausing and resuming.
+func TestStandingPartitionIsPaused(t *testing.T) {
+	const n = 3000
+	b := newBroker(t)
+	topic := b.topic(t, "standing", 2)
+	hold := make(chan struct{})
+	s := newSink(t, func(_ int, r request, _ *fasthttp.RequestCtx) {
+		if r.ce("knativekafkapartition") == "0" {
+			<-hold
+		}
+	})
+	var msgs []*kafka.Message
+	for i := range 2 * n {
+		msgs = append(msgs, record(int32(i%2), "", "x"))
+	}
+	put(t, b, topic, msgs...)
+	c := config(b, topic, s.url)
+	c.BufferRecords = 200
+	d, stop := start(t, c)
+	await(t, "all of the other partition", func() bool { return d.Stats().Delivered == n })
+	if got := d.Stats().Received; got > 2*n-1000 {
+		t.Errorf("%d records were read although a partition stands and 200 are to be held", got)
+	}
+	close(hold)
+	await(t, "the rest", func() bool { return d.Stats().Delivered == 2*n })
+	stop()
+	next := map[string]int{}
+	for _, r := range s.requests() {
+		p := r.ce("knativekafkapartition")
+		if o := r.ce("knativekafkaoffset"); o != itoa(int64(next[p])) {
+			t.Fatalf("partition %s: offset %s where %d was due", p, o, next[p])
+		}
+		next[p]++
+	}
+}
+
+// The window beyond a commit that stands is bounded; the partition goes on when the commit does.
+func TestWindowBoundPausesWithAnAlert(t *testing.T) {
+	b := newBroker(t)
+	topic := b.topic(t, "window", 1)
+	hold := make(chan struct{})
+	s := newSink(t, func(_ int, r request, _ *fasthttp.RequestCtx) {
+		if r.ce("key") == "stands" {
+			<-hold
+		}
+	})
+	msgs := []*kafka.Message{record(0, "stands", "x")}
+	for range 5000 {
+		msgs = append(msgs, record(0, "", "x"))
+	}
+	put(t, b, topic, msgs...)
+	var log syncBuffer
+	c := config(b, topic, s.url)
+	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	c.Order.Mode, c.Order.Window.Records, c.BufferRecords = order.ByKey, 1000, 100
+	d, stop := start(t, c)
+	await(t, "the alert", func() bool { return strings.Contains(log.String(), "window_records") })
+	close(hold)
+	await(t, "all", func() bool { return d.Stats().Delivered == 5001 })
+	stop()
+	if got := committed(t, b, c.Kafka.Group, topic, 0); got != 5001 {
+		t.Errorf("committed %d, want 5001", got)
 	}
 }

@@ -10,6 +10,8 @@ type health struct {
 	most     int
 	limit    float64
 	cutAt    time.Time // the last decrease
+	good     int       // successes since the last decrease
+	bad      int       // failures since then
 	failures int       // in a row
 	openedAt time.Time
 	open     time.Duration // how long the breaker stays open; 0 is closed
@@ -22,6 +24,11 @@ const (
 	openMost    = 15 * time.Second
 	cutShare    = 0.75
 	cutInterval = 200 * time.Millisecond
+	// cutFrom is one in how many answers must mean overload before the limit yields: a single record that always
+	// fails must not slow the others down.
+	cutFrom = 10
+	// memory bounds how many successes outweigh later failures.
+	memory = 500
 )
 
 func newHealth(most int, fixed bool) *health {
@@ -53,6 +60,9 @@ func (h *health) reopens() time.Time {
 func (h *health) success() {
 	h.failures = 0
 	h.open, h.probing = 0, false
+	if h.good++; h.good > memory {
+		h.good, h.bad = h.good/2, h.bad/2
+	}
 	if h.limit < float64(h.most) {
 		h.limit = min(float64(h.most), h.limit+1/h.limit)
 	}
@@ -61,8 +71,9 @@ func (h *health) success() {
 // overload notes a try that failed for the sink's sake; it reports whether the breaker opened.
 func (h *health) overload(now time.Time) bool {
 	h.failures++
-	if now.Sub(h.cutAt) >= cutInterval {
-		h.cutAt = now
+	h.bad++
+	if now.Sub(h.cutAt) >= cutInterval && h.bad*cutFrom >= h.good {
+		h.cutAt, h.good, h.bad = now, 0, 0
 		h.limit = max(1, h.limit*cutShare)
 	}
 	if h.fixed || (h.failures < tripAfter && !h.probing) || (h.open > 0 && !h.probing) {

@@ -107,8 +107,8 @@ func (p *Partition) retire(l *lane) {
 	}
 	if l.keyed {
 		delete(p.byKey, l.key)
-		if len(p.byKey) == 0 {
-			p.byKey = nil // maps do not shrink
+		if p.mostKeys = max(p.mostKeys, len(p.byKey)+1); len(p.byKey) == 0 && p.mostKeys > maxSpareLanes {
+			p.byKey, p.mostKeys = nil, 0 // maps do not shrink
 		}
 	}
 	p.s.freeLane(l)

@@ -18,11 +18,12 @@ const (
 	WindowBytes          // too many bytes beyond the commit
 	WindowAge            // the commit has not moved for too long
 	WindowMap            // what is done beyond the commit does not fit its metadata
+	Share                // it holds more than its share of the caller's buffer; the caller says so, Full does not
 )
 
 // String returns the reason's metric label.
 func (r Reason) String() string {
-	return [...]string{"open", "window_records", "window_bytes", "window_age", "window_map"}[r]
+	return [...]string{"open", "window_records", "window_bytes", "window_age", "window_map", "buffer_share"}[r]
 }
 
 // Partition is one assigned partition inside a Scheduler.
@@ -38,6 +39,7 @@ type Partition struct {
 	mapFull  bool
 
 	byKey    map[string]*lane
+	mostKeys int // since byKey was made
 	single   *lane
 	first    *lane // ready lanes, first ready first
 	last     *lane
