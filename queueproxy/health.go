@@ -10,6 +10,8 @@ import (
 const (
 	probeHeader    = "K-Network-Probe"
 	probeQueue     = "queue"
+	probeNetwork   = "probe"
+	hashHeader     = "K-Network-Hash"
 	kubeletHeader  = "K-Kubelet-Probe"
 	kubeletAgent   = "kube-probe/"
 	activatorAgent = "Knative-Activator-Probe"
@@ -27,16 +29,31 @@ func hasPrefix(b []byte, prefix string) bool {
 	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
 }
 
-func (p *Proxy) serveProbe(x forward.Exchange) {
-	status, body := p.health(x.Header(probeHeader))
+func (p *Proxy) serveProbe(x forward.Exchange, answer func(forward.Exchange) (status int, body string)) {
+	status, body := answer(x)
 	x.Reply(status, "text/plain; charset=utf-8", body)
 	if p.deps.Log != nil && p.deps.Log.Probes() {
 		p.deps.Log.Record(x, status, int64(len(body)), time.Since(x.Received()))
 	}
 }
 
-// health says whether the pod may be given requests. asked is who the probe means to ask, nil for whoever is there.
-func (p *Proxy) health(asked []byte) (status int, body string) {
+// network answers an ingress that asks whether its routing leads here: by what it sent, whether the application is
+// ready or not.
+func (p *Proxy) network(x forward.Exchange) (status int, body string) {
+	hash := x.Header(hashHeader)
+	switch {
+	case p.unready():
+		return 503, "draining\n"
+	case len(hash) == 0:
+		return 400, "a network probe needs the header " + hashHeader + "\n"
+	}
+	x.SetResponse(hashHeader, string(hash))
+	return 200, ""
+}
+
+// health says whether the pod may be given requests.
+func (p *Proxy) health(x forward.Exchange) (status int, body string) {
+	asked := x.Header(probeHeader)
 	switch {
 	case asked != nil && string(asked) != probeQueue:
 		return 400, "unexpected probe header value: " + string(asked) + "\n"

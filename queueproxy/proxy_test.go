@@ -66,7 +66,33 @@ func TestProbes(t *testing.T) {
 	})
 }
 
-// TestProbeHeaderAloneGoesToTheApplication: a request is a probe by its sender, not by what it asks.
+// TestNetworkProbe: an ingress asks whether its routing leads here, and recognizes the answer by its own hash.
+func TestNetworkProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProxy(t, 1, 0, nil)
+		ask := func(hash string) *forwardtest.Exchange {
+			x := forwardtest.New("hello")
+			x.Headers["k-network-probe"] = "probe"
+			if hash != "" {
+				x.Headers["k-network-hash"] = hash
+			}
+			p.ServeExchange(x)
+			return x
+		}
+		if x := ask("abc"); x.Status != 200 || x.ResponseEdits[hashHeader] != "abc" || x.Forwards != 0 {
+			t.Errorf("network probe = %d with hash %q, %d forwards; want 200, its hash and none", x.Status, x.ResponseEdits[hashHeader], x.Forwards)
+		}
+		if x := ask(""); x.Status != 400 {
+			t.Errorf("network probe without a hash = %d, want 400", x.Status)
+		}
+		p.Drain()
+		if x := ask("abc"); x.Status != 503 {
+			t.Errorf("network probe while draining = %d, want 503", x.Status)
+		}
+	})
+}
+
+// TestProbeHeaderAloneGoesToTheApplication: a request for readiness is a probe by its sender, not by what it asks.
 func TestProbeHeaderAloneGoesToTheApplication(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProxy(t, 1, 0, nil)

@@ -32,12 +32,16 @@ func TestServing(t *testing.T) {
 		{"kubelet", "kube-probe/1.30", "queue", 200, "queue"},
 		{"activator", "Knative-Activator-Probe", "queue", 200, "queue"},
 		{"another proxy", "Knative-Activator-Probe", "activator", 400, "unexpected"},
+		{"an ingress without a hash", "curl/8", "probe", 400, "a network probe needs"},
 		{"a client", "curl/8", "queue", 200, "hello from /healthz"},
 	} {
 		resp, body := r.get("QUEUE_SERVING_PORT", "/healthz", "User-Agent", c.agent, "K-Network-Probe", c.asks)
 		if resp.StatusCode != c.status || !strings.HasPrefix(body, c.body) {
 			t.Errorf("probe of %s = %d %q, want %d %q", c.name, resp.StatusCode, body, c.status, c.body)
 		}
+	}
+	if resp, body := r.get("QUEUE_SERVING_PORT", "/", "K-Network-Probe", "probe", "K-Network-Hash", "abc"); resp.StatusCode != 200 || resp.Header.Get("K-Network-Hash") != "abc" || body != "" {
+		t.Errorf("probe of an ingress = %d %v %q, want 200 and its hash", resp.StatusCode, resp.Header, body)
 	}
 	if _, page := r.get("ROUSE_METRICS_PORT", "/metrics"); !strings.Contains(page, `revision_request_count{configuration_name="hello"`) || !strings.Contains(page, "go_goroutines") {
 		t.Errorf("the metrics page lacks requests or the runtime:\n%s", page)
