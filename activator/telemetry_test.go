@@ -1,9 +1,13 @@
 package activator
 
 import (
+	"os"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -53,5 +57,40 @@ func TestCountingAllocatesNothing(t *testing.T) {
 	tel.Done(hello, o)
 	if allocs := testing.AllocsPerRun(100, func() { tel.Done(hello, o) }); allocs != 0 {
 		t.Errorf("%v allocations per request, want 0", allocs)
+	}
+}
+
+// TestMetricsAreDocumented compares the page that operators read with what is registered.
+func TestMetricsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(page), "\n## Activator\n")
+	if !found {
+		t.Fatal("docs/metrics.md has no section Activator")
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	documented := map[string]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| ([a-z]+) \\|").FindAllStringSubmatch(section, -1) {
+		documented[m[1]] = m[2]
+	}
+	reg := prometheus.NewRegistry()
+	tel, err := NewTelemetry(reg, func() float64 { return 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	tel.Name(hello, Labels{})
+	tel.Done(hello, Outcome{Result: forward.Result{Status: 200}})
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	registered := map[string]string{}
+	for _, f := range families {
+		registered[f.GetName()] = strings.ToLower(f.GetType().String())
+	}
+	if diff := cmp.Diff(documented, registered); diff != "" {
+		t.Errorf("docs/metrics.md (-) and the registry (+) differ:\n%s", diff)
 	}
 }
