@@ -5,10 +5,10 @@ CACHE   := $(CURDIR)/.cache
 LINT    := $(CACHE)/tools/golangci-lint-v2.15.0
 CITEST  := $(GO) run ./internal/citest
 
-.PHONY: help run build check fmt vet lint test test-peers test-kafka demo bench-deps
+.PHONY: help run build check fmt vet lint test test-peers test-kafka demo bench-deps fidelity-full conformance
 
 help: ## print this help
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## start the example service on :8080, scaled from zero
 	$(GO) run ./cmd/rouse up -f examples/hello.yaml
@@ -36,7 +36,7 @@ $(LINT):
 test: ## go test -race on everything; holds the count against .ci/tests.min
 	$(CITEST) -suite unit -- $(GO) test -race -shuffle=on -timeout 10m ./...
 
-test-peers: ## h2spec and gRPC's interoperability cases through the engine; the rivals' drivers
+test-peers: ## h2spec and gRPC's interoperability cases through the engine; the rivals' drivers; Knative's contract
 	$(CITEST) -suite conformance -- $(GO) -C test/conformance test -race -count=1 -timeout 8m ./...
 	$(CITEST) -suite breaker-peers -- $(GO) -C bench/peers/breaker test -count=1 -timeout 8m ./...
 	$(CITEST) -suite contract -- $(GO) -C test/contract test -race -count=1 -timeout 4m ./...
