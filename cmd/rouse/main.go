@@ -96,6 +96,7 @@ func newUp(cut <-chan struct{}) *cobra.Command {
 	f.StringVar(&o.Listen, "listen", o.Listen, "public address")
 	f.StringVar(&o.Trusted, "trusted-listen", "", "address where Knative's revision headers are honoured; no public client may reach it")
 	f.StringVar(&o.Admin, "admin", o.Admin, "address of metrics, explanations and health")
+	f.StringVar(&o.Keda, "keda", "", "address of a KEDA external scaler (gRPC) over the services; empty for none")
 	f.StringVar(&o.Sidecars, "sidecars", o.Sidecars, "queue-proxies: inprocess, process (the real binary), or none")
 	f.StringVar(&o.Sidecar, "sidecar", "", "queue-proxy binary for --sidecars=process (default: beside this program, then PATH)")
 	f.StringArrayVar(&o.Exec, "exec", nil, "IMAGE=PATH: the program that an image runs; * stands for any text (repeatable)")

@@ -135,6 +135,7 @@ var bans = []ban{
 	{"github.com/spf13/cobra", []string{"cmd/rouse"}, "people type commands to rouse alone; the containers read their environment"},
 	{"github.com/caarlos0/env", []string{"internal/config"}, "one package decodes settings, and reports all faults at once"},
 	{"go.yaml.in/yaml", []string{"internal/manifest", "internal/config"}, "positions of faults come from one decoder"},
+	{"google.golang.org/grpc", []string{"control/keda", "internal/telemetry", "bench", "test"}, "the data plane forwards gRPC as HTTP/2; one endpoint speaks it, and exporters may"},
 	{"testing/synctest", nil, "bubbles are for tests"},
 }
 
@@ -160,7 +161,7 @@ type linkage struct {
 }
 
 var linkages = []linkage{
-	{"cmd/queueproxy", []string{"k8s.io/client-go", "github.com/confluentinc/confluent-kafka-go", "github.com/twmb/franz-go", "github.com/spf13/cobra", "go.yaml.in/yaml/v3"},
+	{"cmd/queueproxy", []string{"k8s.io/client-go", "github.com/confluentinc/confluent-kafka-go", "github.com/twmb/franz-go", "github.com/spf13/cobra", "go.yaml.in/yaml/v3", "google.golang.org/grpc"},
 		"the sidecar stands in every cold start and in every pod: it is small and starts in milliseconds"},
 	{"cmd/activator", []string{"github.com/confluentinc/confluent-kafka-go", "github.com/twmb/franz-go", "github.com/spf13/cobra"},
 		"the activator is a static binary without Kafka"},

@@ -20,6 +20,8 @@ type Options struct {
 	Listen  string
 	Trusted string
 	Admin   string
+	// Keda is an address where KEDA's external scalers ask for the load of services; empty for none.
+	Keda string
 	// Sidecars is none, inprocess or process.
 	Sidecars string
 	// Sidecar is the queue-proxy binary of --sidecars=process; empty looks beside this program and in PATH.
@@ -114,7 +116,7 @@ func (o *Options) validate() error {
 	if _, err := o.settings(); err != nil {
 		errs = append(errs, err)
 	}
-	for name, addr := range map[string]string{"--listen": o.Listen, "--trusted-listen": o.Trusted, "--admin": o.Admin} {
+	for name, addr := range map[string]string{"--listen": o.Listen, "--trusted-listen": o.Trusted, "--admin": o.Admin, "--keda": o.Keda} {
 		if _, _, err := net.SplitHostPort(addr); addr != "" && err != nil {
 			errs = append(errs, fmt.Errorf("%s %q: must be HOST:PORT or :PORT", name, addr))
 		}

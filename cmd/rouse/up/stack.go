@@ -48,6 +48,7 @@ type stack struct {
 	public    *forward.Server
 	trusted   *forward.Server
 	admin     *admin
+	scaler    *scaler
 	tape      *tape
 	telemetry *activator.Telemetry
 	sources   *sources
@@ -104,7 +105,7 @@ func build(o *Options, p *planner) (*stack, error) {
 	if s.tape, err = newTape(o.Record); err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{s.buildLoop, s.buildAdmin, s.buildRunner, s.buildActivator} {
+	for _, step := range []func() error{s.buildLoop, s.buildScaler, s.buildAdmin, s.buildRunner, s.buildActivator} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -237,6 +238,7 @@ func (s *stack) run(ctx context.Context, in intake, cut <-chan struct{}) error {
 	start("remote", s.remote.run)
 	start("sources", s.sources.run)
 	start("activator", s.activator.Run)
+	start("keda", s.scaler.run)
 	for server, ln := range listeners {
 		start("listener "+ln.Addr().String(), func(ctx context.Context) error { return server.Serve(ctx, ln) })
 	}
