@@ -285,7 +285,7 @@ func (h *handler) dispatch(x forward.Exchange, r *revision) (o Outcome) {
 		sent := time.Now()
 		o.Result = x.Forward(p.pool)
 		o.Worked = time.Since(sent)
-		p.release(o.Cause == fault.ConnectFailed)
+		p.release(o.Retryable)
 		if !o.Retryable {
 			return o
 		}

@@ -6,8 +6,8 @@
 // Retry-After and the limit's name. A parked request's body has not been read. Wake-ups, failures and locks of one
 // revision never touch another. When control is away the activator keeps serving with its last knowledge.
 //
-// A request goes to a second pod only when certainly no application saw it. A pod that refused a connection is left
-// alone for a while, doubling from 10 ms to 1 s.
+// A request goes to a second pod only when certainly no application saw it. A pod that refused one is left alone for a
+// while, doubling from 10 ms to 1 s.
 //
 // It does not decide how many pods there should be, and it starts none: it reports demand ([Demand], [StatSink]) and
 // is told where pods are (endpoint updates).

@@ -13,7 +13,7 @@ import (
 	"github.com/rousehq/rouse/metrics"
 )
 
-// A pod that refused a connection is tried again after this long, doubling with each refusal in a row.
+// A pod that refused a request is tried again after this long, doubling with each refusal in a row.
 const (
 	ejectFirst = 10 * time.Millisecond
 	ejectMax   = time.Second
@@ -145,7 +145,8 @@ func (r *revision) refuseAll(err error) {
 	}
 }
 
-// release gives the slot back. refused says that the pod took no connection: it is left alone for a while.
+// release gives the slot back. refused says that the pod certainly took nothing, by no connection or by its queue-proxy's
+// word: it is left alone for a while, so that the next try goes elsewhere.
 func (p *pod) release(refused bool) {
 	r := p.rev
 	r.mu.Lock()
