@@ -25,7 +25,7 @@ func (d *Dispatcher) sendBatch(w *worker, batch []*order.Record) verdict {
 	w.x.Body = w.body
 	d.counters.tries.Add(1)
 	err := d.sink.Do(&w.x)
-	told, ok := w.judge(err)
+	told, ok := w.judge(err, batch[0].Attempts)
 	if ok {
 		d.counters.delivered.Add(int64(len(batch)))
 		return verdict{sink: told}

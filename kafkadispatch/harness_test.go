@@ -103,7 +103,7 @@ func (s *httpSink) requests() []request {
 // await waits until cond holds.
 func await(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(2 * time.Minute)
 	for !cond() {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
@@ -180,7 +180,7 @@ func config(b *cluster, topic, url string) kafkadispatch.Config {
 	c.Namespace, c.Name = "ns", "src"
 	c.Kafka.Bootstrap, c.Kafka.Group, c.Kafka.Topics = b.Bootstrap(), "g-"+topic, []string{topic}
 	c.Kafka.InitialOffset = kafkadispatch.Earliest
-	c.Kafka.SessionTimeout = 2 * time.Second
+	c.Kafka.SessionTimeout = 6 * time.Second // a busy machine must not cost a member its session
 	c.Sink = sink.Config{URL: url, Timeout: 10 * time.Second}
 	c.Policy = sink.Policy{Retries: 3, Linear: true, Delay: time.Millisecond}
 	c.CommitEvery = 20 * time.Millisecond

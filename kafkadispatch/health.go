@@ -24,8 +24,7 @@ const (
 	openMost    = 15 * time.Second
 	cutShare    = 0.75
 	cutInterval = 200 * time.Millisecond
-	// cutFrom is one in how many answers must mean overload before the limit yields: a single record that always
-	// fails must not slow the others down.
+	// cutFrom is one in how many answers must mean overload before the limit yields.
 	cutFrom = 10
 	// memory bounds how many successes outweigh later failures.
 	memory = 500
@@ -68,11 +67,15 @@ func (h *health) success() {
 	}
 }
 
-// overload notes a try that failed for the sink's sake; it reports whether the breaker opened.
-func (h *health) overload(now time.Time) bool {
+// overload notes a try that failed for the sink's sake; it reports whether the breaker opened. fresh says that the
+// record had not failed before: only such a try is evidence for the limit, because one record that always fails is
+// not an overloaded sink.
+func (h *health) overload(now time.Time, fresh bool) bool {
 	h.failures++
-	h.bad++
-	if now.Sub(h.cutAt) >= cutInterval && h.bad*cutFrom >= h.good {
+	if fresh {
+		h.bad++
+	}
+	if fresh && now.Sub(h.cutAt) >= cutInterval && h.bad*cutFrom >= h.good {
 		h.cutAt, h.good, h.bad = now, 0, 0
 		h.limit = max(1, h.limit*cutShare)
 	}

@@ -61,7 +61,7 @@ func (d *Dispatcher) step(w *worker, t *task) verdict {
 	w.trace(t.msg)
 	d.counters.tries.Add(1)
 	err := d.sink.Do(&w.x)
-	told, ok := w.judge(err)
+	told, ok := w.judge(err, t.Attempts)
 	v := verdict{}
 	if ok {
 		v = d.succeeded(w, t)
@@ -72,13 +72,16 @@ func (d *Dispatcher) step(w *worker, t *task) verdict {
 	return v
 }
 
-// judge says what an exchange with the sink tells about the sink, and whether it was a success.
-func (w *worker) judge(err error) (outcome, bool) {
+// judge says what an exchange with the sink tells about the sink, and whether it was a success. attempts is how many
+// tries the record has had before.
+func (w *worker) judge(err error, attempts int) (outcome, bool) {
 	switch {
 	case err == nil && w.x.Status() < 300:
 		return well, true
 	case errors.Is(err, sink.ErrToken), err == nil && !sink.Overload(w.x.Status()):
 		return untold, false
+	case attempts > 0:
+		return unwellAgain, false
 	}
 	return unwell, false
 }

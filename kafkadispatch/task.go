@@ -93,5 +93,6 @@ type outcome uint8
 const (
 	untold outcome = iota
 	well
-	unwell // no answer, or one that means overload
+	unwell      // no answer, or one that means overload
+	unwellAgain // the same, from a record that has failed before: it may be the record
 )

@@ -134,8 +134,8 @@ func (d *Dispatcher) endLocked(batch []*order.Record, v verdict, now time.Time) 
 	switch v.sink {
 	case well:
 		d.health.success()
-	case unwell:
-		tripped = d.health.overload(now)
+	case unwell, unwellAgain:
+		tripped = d.health.overload(now, v.sink == unwell)
 	}
 	if v.park {
 		d.parkLocked(batch, v.wait)
