@@ -65,6 +65,9 @@ func fields(b []byte, each field) error {
 		if size < 0 {
 			return fmt.Errorf("%w: %w", errWire, protowire.ParseError(size))
 		}
+		if n > protowire.MaxValidNumber {
+			return fmt.Errorf("%w: field %d is out of range", errWire, n)
+		}
 		b = b[size:]
 		var content []byte
 		var scalar uint64

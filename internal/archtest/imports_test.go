@@ -36,12 +36,15 @@ var ranks = map[string]rank{
 	"internal/config":     leaf,
 	"internal/lifecycle":  leaf,
 	"internal/telemetry":  leaf,
-	"internal/forward":    engine,
-	"bench":               harness,
-	"test":                harness,
-	"cmd":                 binary,
-	"bench/cmd":           binary,
-	"examples":            binary,
+	"internal/usage":      leaf,
+	// Reads /proc and knows nothing of pods.
+	"internal/localpods/procfs": leaf,
+	"internal/forward":          engine,
+	"bench":                     harness,
+	"test":                      harness,
+	"cmd":                       binary,
+	"bench/cmd":                 binary,
+	"examples":                  binary,
 }
 
 // families are trees whose packages belong together and may import each other.

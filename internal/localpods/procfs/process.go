@@ -18,14 +18,21 @@ type Process struct {
 	Zombie bool
 	// Start is when the process was made, in clock ticks since boot.
 	Start uint64
+	// Ticks is the CPU time used, in user mode and in the kernel, in clock ticks; that of children that have ended and
+	// were waited for is in it.
+	Ticks uint64
+	// Resident is the memory held, in pages.
+	Resident uint64
 }
 
 // Fields of /proc/PID/stat as proc_pid_stat(5) counts them, from the state, which is the third.
 const (
-	statState   = 3
-	statPPID    = 4
-	statSession = 6
-	statStart   = 22
+	statState    = 3
+	statPPID     = 4
+	statSession  = 6
+	statUser     = 14 // then system, and both again of children
+	statStart    = 22
+	statResident = 24
 )
 
 // Processes returns all processes that this one may see.
@@ -78,8 +85,8 @@ func parseStat(b []byte) (Process, error) {
 		return Process{}, fmt.Errorf("procfs: stat %q has no command", b)
 	}
 	f := bytes.Fields(b[end+1:])
-	if len(f) <= statStart-statState {
-		return Process{}, fmt.Errorf("procfs: stat %q has %d fields after the command, want %d", b, len(f), statStart-statState+1)
+	if len(f) <= statResident-statState {
+		return Process{}, fmt.Errorf("procfs: stat %q has %d fields after the command, want %d", b, len(f), statResident-statState+1)
 	}
 	var p Process
 	var err error
@@ -95,9 +102,27 @@ func parseStat(b []byte) (Process, error) {
 	if p.Start, err = strconv.ParseUint(string(f[statStart-statState]), 10, 64); err != nil {
 		return Process{}, fmt.Errorf("procfs: stat start time: %w", err)
 	}
+	if err := p.parseUse(f); err != nil {
+		return Process{}, err
+	}
 	state := f[0][0]
 	p.Zombie = state == 'Z' || state == 'X'
 	return p, nil
+}
+
+// parseUse decodes what the process uses from the fields after its command.
+func (p *Process) parseUse(f [][]byte) (err error) {
+	for i := range 4 {
+		n, err := strconv.ParseUint(string(f[statUser-statState+i]), 10, 64)
+		if err != nil {
+			return fmt.Errorf("procfs: stat CPU time: %w", err)
+		}
+		p.Ticks += n
+	}
+	if p.Resident, err = strconv.ParseUint(string(f[statResident-statState]), 10, 64); err != nil {
+		return fmt.Errorf("procfs: stat resident pages: %w", err)
+	}
+	return nil
 }
 
 // Tree returns the members of root's tree: root, every descendant, and every process of the session that root leads,

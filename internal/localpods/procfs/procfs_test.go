@@ -71,15 +71,15 @@ func FuzzParseSocket(f *testing.F) {
 }
 
 func TestParseStat(t *testing.T) {
-	const rest = " S 7 8 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 0 0"
+	const rest = " S 7 8 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 0 99"
 	got, err := parseStat([]byte("42 (a ) b (c)" + rest + "\n"))
-	if want := (Process{PID: 42, PPID: 7, Session: 9, Start: 123456}); err != nil || got != want {
+	if want := (Process{PID: 42, PPID: 7, Session: 9, Start: 123456, Ticks: 5 + 6 + 7 + 8, Resident: 99}); err != nil || got != want {
 		t.Errorf("parseStat = %+v, %v, want %+v", got, err, want)
 	}
 	if got, err := parseStat([]byte("42 (x) Z" + rest[2:])); err != nil || !got.Zombie {
 		t.Errorf("parseStat of a zombie = %+v, %v", got, err)
 	}
-	for _, in := range []string{"", "42", "42 (x", "42 (x) S 1", "a (x)" + rest, ") (" + rest} {
+	for _, in := range []string{"", "42", "42 (x", "42 (x) S 1", "a (x)" + rest, ") (" + rest, "42 (x)" + rest[:len(rest)-2] + "x", "42 (x)" + strings.Replace(rest, " 5 6 ", " 5 x ", 1)} {
 		if got, err := parseStat([]byte(in)); err == nil {
 			t.Errorf("parseStat(%q) = %+v, want an error", in, got)
 		}
