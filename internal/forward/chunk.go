@@ -4,6 +4,9 @@ import "errors"
 
 var errChunk = errors.New("malformed chunked body")
 
+// maxSizeDigits is how many digits net/http and others take; a peer that counts differently must not be fed more.
+const maxSizeDigits = 16
+
 // maxChunkLine bounds a chunk's size line, with its extension; maxTrailer bounds the trailer section.
 const (
 	maxChunkLine = 4 << 10
@@ -106,7 +109,7 @@ func (d *dechunker) sizeLine(c byte) (keep, ok bool) {
 	case isDigit && d.state <= chunkDigits:
 		d.state = chunkDigits
 		d.size = d.size<<4 | digit
-		return true, d.size < 1<<58
+		return true, d.size < 1<<58 && d.n <= maxSizeDigits
 	case d.state == chunkStart:
 		return false, false
 	case c == '\r' && d.state != chunkSpace:

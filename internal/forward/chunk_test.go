@@ -44,6 +44,8 @@ func TestDechunker(t *testing.T) {
 		{"trailers", "1\r\nh\r\n0\r\nX-Sum: 1\r\nB:\r\n\r\n", "", "h", true},
 		{"CRLF in data", "4\r\n\r\n\r\n\r\n0\r\n\r\n", "", "\r\n\r\n", true},
 
+		{"sixteen digits", "0000000000000005\r\nhello\r\n0000000000000000\r\n\r\n", "", "hello", true},
+		{"seventeen digits", "00000000000000005\r\nhello\r\n0\r\n\r\n", "", "", false},
 		{"no size", "\r\nhello\r\n0\r\n\r\n", "", "", false},
 		{"plus", "+5\r\nhello\r\n0\r\n\r\n", "", "", false},
 		{"minus", "-5\r\nhello\r\n0\r\n\r\n", "", "", false},
