@@ -170,6 +170,17 @@ func (w *watches) wake(k identity.Key) {
 	}
 }
 
+// Aims says whether decisions about a revision look at a metric now. It is false for one that the loop does not have.
+func (l *Loop) Aims(id identity.Revision, m kpa.Metric) bool {
+	r := l.find(id.Key())
+	if r == nil || r.id != id {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.windows[m] != nil
+}
+
 // enlist files a revision under its service; the caller holds l.mu.
 func (l *Loop) enlist(r *revision) { l.services[r.serves] = append(l.services[r.serves], r) }
 

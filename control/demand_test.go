@@ -63,6 +63,24 @@ func TestDemandOfAReplacedRevisionCountsOnce(t *testing.T) {
 	})
 }
 
+func TestAimsFollowTheSettings(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		rev := revisionOf(t, "hello-1")
+		if id := w.add(rev); !w.loop.Aims(id, kpa.Concurrency) || w.loop.Aims(id, kpa.CPU) {
+			t.Error("a revision with the default metric aims at concurrency alone")
+		}
+		w.add(revisionOf(t, "hello-1", "metric", "cpu", "class", "hpa.autoscaling.knative.dev"))
+		if !w.loop.Aims(rev.ID, kpa.CPU) || w.loop.Aims(rev.ID, kpa.Memory) {
+			t.Error("a revision whose metric became cpu aims at cpu and not at memory")
+		}
+		again := rev.ID
+		again.UID = "another"
+		if w.loop.Aims(again, kpa.Concurrency) {
+			t.Error("a revision that is not there aims at nothing")
+		}
+	})
+}
+
 func TestWatchTellsOfDemandAtOnce(t *testing.T) {
 	inWorld(t, Config{}, nil, func(w *world) {
 		id := w.add(revisionOf(t, "hello-1", "window", "6s"))

@@ -14,6 +14,13 @@ type StatSink interface {
 	Report(m metrics.Message)
 }
 
+// Usage measures what the application uses.
+type Usage interface {
+	// Measure returns the cores used since the last call and the bytes held now, zeros when that cannot be known. It
+	// is called once per report, never twice at a time, and may read files.
+	Measure(now time.Time) (cores, bytes float64)
+}
+
 // load measures what is in the proxy.
 type load struct {
 	stats *metrics.SharedRequestStats
@@ -54,6 +61,10 @@ func (l *load) work() float64 {
 func (p *Proxy) cut(now time.Time) metrics.Stat {
 	r := p.load.stats.Report(now)
 	_, pending := p.Depth()
+	var cores, bytes float64
+	if p.deps.Usage != nil {
+		cores, bytes = p.deps.Usage.Measure(now)
+	}
 	return metrics.Stat{
 		PodName:                   p.cfg.Pod,
 		AverageConcurrency:        r.AverageConcurrency,
@@ -68,6 +79,8 @@ func (p *Proxy) cut(now time.Time) metrics.Stat {
 			Producer:    p.cfg.Pod,
 			QueueLength: float64(pending),
 			Draining:    p.Draining(),
+			CPU:         cores,
+			Memory:      bytes,
 			WorkSeconds: p.load.work(),
 		},
 	}

@@ -79,6 +79,8 @@ type Deps struct {
 	PoolHTTP2 *forward.Pool
 	// Stats receives a report every StatPeriod; nil for none.
 	Stats StatSink
+	// Usage measures what the application uses, for those reports; nil for nobody.
+	Usage Usage
 	// Ready says whether the application answers its probes; nil means always. It may block, as long as a probe that
 	// waits for the application's start does; its context ends when the proxy drains.
 	Ready func(ctx context.Context) bool

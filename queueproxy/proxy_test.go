@@ -230,6 +230,37 @@ func (r *reports) Report(m metrics.Message) {
 	r.all = append(r.all, m)
 }
 
+// gauge is a Usage that counts its calls.
+type gauge struct{ calls int }
+
+func (g *gauge) Measure(time.Time) (cores, bytes float64) {
+	g.calls++
+	return 1.5, float64(g.calls)
+}
+
+// TestReportsSayWhatTheApplicationUses looks once per report.
+func TestReportsSayWhatTheApplicationUses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stats := &reports{}
+		p := newProxy(t, 5, 0, stats)
+		p.deps.Usage = &gauge{}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); p.Run(ctx) }()
+		time.Sleep(2*time.Second + 1) // virtual
+		cancel()
+		<-done
+		for i, m := range stats.all {
+			if e := m.Stat.Extension; e.CPU != 1.5 || e.Memory != float64(i+1) {
+				t.Errorf("report %d: %g cores, %g bytes; want 1.5 and %d", i, e.CPU, e.Memory, i+1)
+			}
+		}
+		if len(stats.all) != 2 {
+			t.Errorf("%d reports in 2 s, want 2", len(stats.all))
+		}
+	})
+}
+
 // TestReports keeps one request in flight for a whole period: concurrency 1, and its proxied share.
 func TestReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -67,6 +67,8 @@ type settings struct {
 	StatsURL     string        `env:"ROUSE_STATS_URL"`
 	StatsToken   string        `env:"ROUSE_STATS_TOKEN"`
 	TokenFile    string        `env:"ROUSE_STATS_TOKEN_FILE"`
+	AppPID       int           `env:"ROUSE_APP_PID"`
+	AppCgroup    string        `env:"ROUSE_APP_CGROUP"`
 	DrainMinimum time.Duration `env:"ROUSE_DRAIN_MINIMUM" envDefault:"5s"`
 	DrainQuiet   time.Duration `env:"ROUSE_DRAIN_QUIET" envDefault:"2s"`
 	DrainMaximum time.Duration `env:"ROUSE_DRAIN_MAXIMUM"`
@@ -126,6 +128,12 @@ func load(environ []string) (settings, error) {
 	}
 	if _, _, err := s.protocol(); err != nil {
 		refuse("ROUSE_USER_PROTOCOL", s.UserProtocol, "h1, h2c, or empty for the protocol of each request")
+	}
+	if s.AppPID < 0 {
+		refuse("ROUSE_APP_PID", strconv.Itoa(s.AppPID), "the number of the application's process")
+	}
+	if s.AppCgroup != "" && s.AppPID > 0 {
+		refuse("ROUSE_APP_CGROUP", s.AppCgroup, "empty when ROUSE_APP_PID is set: one of the two is measured")
 	}
 	s.observability(refuse)
 	s.ports(refuse)

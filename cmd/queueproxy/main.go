@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/rousehq/rouse/internal/statstream"
+	"github.com/rousehq/rouse/internal/usage"
 	"github.com/rousehq/rouse/queueproxy"
 	"github.com/rousehq/rouse/queueproxy/readiness"
 	"github.com/rousehq/rouse/queueproxy/servingtls"
@@ -117,6 +118,7 @@ func (s *settings) deps(ctx context.Context, owned *sync.WaitGroup, stdout io.Wr
 		}
 		d.Log = requests
 	}
+	d.Usage = s.usage()
 	if s.StatsURL == "" {
 		return d, nil
 	}
@@ -127,6 +129,17 @@ func (s *settings) deps(ctx context.Context, owned *sync.WaitGroup, stdout io.Wr
 	d.Stats = push
 	owned.Go(func() { _ = push.Run(ctx) }) // it only ends with ctx, and reconnects until then
 	return d, nil
+}
+
+// usage measures the application's processes or its container, nil when neither is named.
+func (s *settings) usage() queueproxy.Usage {
+	switch {
+	case s.AppPID > 0:
+		return usage.NewMeter(new(usage.Table).Tree(s.AppPID))
+	case s.AppCgroup != "":
+		return usage.NewMeter(usage.Cgroup(os.DirFS(s.AppCgroup)))
+	}
+	return nil
 }
 
 // token is asked for with every connection: projected tokens are replaced while the pod lives.

@@ -127,6 +127,8 @@ type Deps struct {
 type SidecarPod struct {
 	Spec *Spec // not to be changed
 	UID  string
+	// PID is the application's process, which runs already.
+	PID int
 	// App is where the application will listen; it may not yet.
 	App netip.AddrPort
 }

@@ -26,7 +26,7 @@ type sidecar interface {
 
 // startSidecar starts what the revision asks for. It does not wait until it listens.
 func (p *pod) startSidecar(app netip.AddrPort) (sidecar, error) {
-	info := SidecarPod{Spec: p.spec, UID: p.uid, App: app}
+	info := SidecarPod{Spec: p.spec, UID: p.uid, PID: p.app.pid, App: app}
 	switch p.spec.Sidecar {
 	case SidecarInProcess:
 		return startInProcess(p.g.r.deps.InProcess, info)

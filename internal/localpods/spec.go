@@ -52,6 +52,9 @@ type Spec struct {
 	// Readiness is the probe that a pod must answer before it is ready. The zero value asks for an open TCP port.
 	Readiness Probe
 	Sidecar   SidecarMode
+	// Measured says that the autoscaler looks at CPU or memory: a queue-proxy process should report them, which costs a
+	// look at the process table per second. It is for Deps.SidecarEnv.
+	Measured bool
 
 	// ContainerConcurrency is the hard limit of requests in one pod; 0 means none. The sidecar enforces it.
 	ContainerConcurrency int

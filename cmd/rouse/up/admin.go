@@ -67,9 +67,9 @@ func (a *admin) run(ctx context.Context) error {
 
 // sidecarEnv tells a queue-proxy process where it listens and pushes. Its drain has no minimum: the activator of this
 // process is told at once.
-func (a *admin) sidecarEnv(_ localpods.SidecarPod, p localpods.SidecarPorts) []string {
+func (a *admin) sidecarEnv(pod localpods.SidecarPod, p localpods.SidecarPorts) []string {
 	port := func(n uint16) string { return strconv.Itoa(int(n)) }
-	return []string{
+	env := []string{
 		"ROUSE_BIND_ADDRESS=127.0.0.1",
 		"ROUSE_ADMIN_PORT=" + port(p.Admin),
 		"ROUSE_STATS_PORT=0",
@@ -79,4 +79,8 @@ func (a *admin) sidecarEnv(_ localpods.SidecarPod, p localpods.SidecarPorts) []s
 		"ROUSE_DRAIN_MINIMUM=0s",
 		"ROUSE_DRAIN_QUIET=0s",
 	}
+	if pod.Spec.Measured {
+		env = append(env, "ROUSE_APP_PID="+strconv.Itoa(pod.PID))
+	}
+	return env
 }

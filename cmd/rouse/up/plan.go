@@ -98,7 +98,7 @@ func (p *planner) spec(s *manifest.Service, rev *config.Revision) (localpods.Spe
 		Readiness: probe(c.ReadinessProbe), Sidecar: p.mode,
 		ContainerConcurrency: rev.ContainerConcurrency.V,
 		Timeout:              rev.Timeout.V, ResponseStartTimeout: rev.ResponseStartTimeout.V, IdleTimeout: rev.IdleTimeout.V,
-		ProgressDeadline: rev.ProgressDeadline.V,
+		ProgressDeadline: rev.ProgressDeadline.V, Measured: measured(rev),
 	}
 	if c.H2C() {
 		spec.Protocol = endpoint.H2C

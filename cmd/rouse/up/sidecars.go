@@ -9,23 +9,31 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/rousehq/rouse/control/kpa"
+	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/forward"
+	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/localpods"
+	"github.com/rousehq/rouse/internal/usage"
 	"github.com/rousehq/rouse/queueproxy"
 )
 
 // sidecars puts queue-proxy handlers in front of local pods.
 type sidecars struct {
 	stats queueproxy.StatSink
+	// aims says whether a revision aims at a metric: what nobody looks at is not measured.
+	aims  func(identity.Revision, kpa.Metric) bool
+	table usage.Table
 }
 
 // StartInProcess implements localpods.InProcessSidecar.
 func (s *sidecars) StartInProcess(pod localpods.SidecarPod) (netip.AddrPort, func(context.Context) error, error) {
-	sidecar, err := queueproxy.NewSidecar(sidecarConfig(pod), queueproxy.Deps{Stats: s.stats})
+	sidecar, err := queueproxy.NewSidecar(sidecarConfig(pod), queueproxy.Deps{Stats: s.stats, Usage: s.usage(pod)})
 	if err != nil {
 		return netip.AddrPort{}, nil, err
 	}
@@ -65,6 +73,33 @@ func sidecarConfig(pod localpods.SidecarPod) queueproxy.SidecarConfig {
 		Protocol: s.Protocol,
 		Drain:    queueproxy.NoDrainDelay(s.Timeout + time.Minute),
 	}
+}
+
+// podUsage measures a pod's processes while its revision aims at CPU or memory.
+type podUsage struct {
+	meter  *usage.Meter
+	wanted func() bool
+}
+
+func (s *sidecars) usage(pod localpods.SidecarPod) podUsage {
+	rev := pod.Spec.Revision
+	return podUsage{
+		meter:  usage.NewMeter(s.table.Tree(pod.PID)),
+		wanted: func() bool { return s.aims(rev, kpa.CPU) || s.aims(rev, kpa.Memory) },
+	}
+}
+
+// Measure implements queueproxy.Usage.
+func (u podUsage) Measure(now time.Time) (cores, bytes float64) {
+	if !u.wanted() {
+		return 0, 0
+	}
+	return u.meter.Measure(now)
+}
+
+// measured says whether a revision aims at CPU or memory from its start.
+func measured(rev *config.Revision) bool {
+	return slices.ContainsFunc(rev.Policy().Targets, func(t kpa.Target) bool { return t.Metric == kpa.CPU || t.Metric == kpa.Memory })
 }
 
 // findSidecar returns the queue-proxy binary of --sidecars=process.

@@ -137,7 +137,7 @@ func (s *stack) buildRunner() (err error) {
 		cfg.SidecarArgv = []string{path}
 	}
 	deps := localpods.Deps{
-		Book: s.book, InProcess: &sidecars{stats: s.loop}, SidecarEnv: s.admin.sidecarEnv, Observer: s.observePods,
+		Book: s.book, InProcess: &sidecars{stats: s.loop, aims: s.loop.Aims}, SidecarEnv: s.admin.sidecarEnv, Observer: s.observePods,
 		AwaitIdle: func(ctx context.Context, rev identity.Revision, uid string) { s.activator.AwaitIdle(ctx, rev, uid) },
 	}
 	if s.o.Verbose {
