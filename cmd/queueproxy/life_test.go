@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -99,6 +100,32 @@ func TestStatsAsKnativesAutoscalerReadsThem(t *testing.T) {
 	})
 	if st.PodName != "hello-1" || st.ProxiedRequestCount != st.RequestCount || st.Timestamp == 0 || st.ProcessUptime <= 0 {
 		t.Errorf("stat = %+v, want the pod's, all of it proxied", st)
+	}
+}
+
+// TestStatsSayWhatTheApplicationUses measures this test as the application, and a cgroup that is files in a folder.
+func TestStatsSayWhatTheApplicationUses(t *testing.T) {
+	folder := t.TempDir()
+	for name, text := range map[string]string{"cpu.stat": "usage_usec 5\n", "memory.current": "4096\n", "memory.stat": "inactive_file 96\n"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for variable, least := range map[string]float64{"ROUSE_APP_PID=" + strconv.Itoa(os.Getpid()): 1 << 20, "ROUSE_APP_CGROUP=" + folder: 4000} {
+		r := start(t, append(environ(application(t, hello)), variable))
+		var st metrics.Stat
+		r.until("a report of "+variable, func() bool {
+			_, body := r.get("ROUSE_STATS_PORT", "/metrics")
+			var d metrics.Decoder
+			if err := d.Stat([]byte(body), &st); err != nil {
+				t.Fatal(err)
+			}
+			return st.Extension.Memory > 0
+		})
+		if st.Extension.Memory < least || variable == "ROUSE_APP_CGROUP="+folder && st.Extension.Memory != least {
+			t.Errorf("%s: %g bytes, want %g", variable, st.Extension.Memory, least)
+		}
+		r.stop()
 	}
 }
 

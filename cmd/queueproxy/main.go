@@ -118,7 +118,7 @@ func (s *settings) deps(ctx context.Context, owned *sync.WaitGroup, stdout io.Wr
 		}
 		d.Log = requests
 	}
-	d.Usage = s.usage()
+	d.Usage = s.usage(log)
 	if s.StatsURL == "" {
 		return d, nil
 	}
@@ -132,12 +132,17 @@ func (s *settings) deps(ctx context.Context, owned *sync.WaitGroup, stdout io.Wr
 }
 
 // usage measures the application's processes or its container, nil when neither is named.
-func (s *settings) usage() queueproxy.Usage {
+func (s *settings) usage(log *slog.Logger) queueproxy.Usage {
 	switch {
 	case s.AppPID > 0:
 		return usage.NewMeter(new(usage.Table).Tree(s.AppPID))
 	case s.AppCgroup != "":
-		return usage.NewMeter(usage.Cgroup(os.DirFS(s.AppCgroup)))
+		source := usage.Cgroup(os.DirFS(s.AppCgroup))
+		if _, err := source.Sample(time.Now()); err != nil {
+			log.Warn("CPU and memory are reported as 0 until ROUSE_APP_CGROUP names the cgroup v2 folder of the application",
+				"folder", s.AppCgroup, "error", err.Error())
+		}
+		return usage.NewMeter(source)
 	}
 	return nil
 }
