@@ -100,6 +100,9 @@ func (p *planner) spec(s *manifest.Service, rev *config.Revision) (localpods.Spe
 		Timeout:              rev.Timeout.V, ResponseStartTimeout: rev.ResponseStartTimeout.V, IdleTimeout: rev.IdleTimeout.V,
 		ProgressDeadline: rev.ProgressDeadline.V, Measured: measured(rev),
 	}
+	if spec.Measured && p.mode == localpods.SidecarNone {
+		fmt.Fprintf(p.o.Stderr, "%s: with --sidecars=none nobody measures CPU and memory: choose inprocess, or aim at requests alone\n", s.String())
+	}
 	if c.H2C() {
 		spec.Protocol = endpoint.H2C
 	}

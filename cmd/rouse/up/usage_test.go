@@ -95,6 +95,15 @@ func TestMemoryScalesRealProcesses(t *testing.T) {
 	}
 }
 
+func TestWithoutSidecarsNobodyMeasures(t *testing.T) {
+	t.Parallel()
+	h := start(t, aimingAt("unseen", `"cpu=100m"`), func(o *Options) { o.Sidecars = "none" })
+	defer h.close()
+	if !strings.Contains(h.out.String(), "--sidecars=none") {
+		t.Errorf("nobody was told that the target cannot be measured:\n%s", h.out)
+	}
+}
+
 // untouched is a source that counts the looks at it.
 type untouched struct{ looks int }
 
