@@ -45,8 +45,17 @@ func newContest(c contender, backendPath, dir string, at cores) (*contest, error
 	return &contest{contender: c, arena: a, cores: at, at: where, backend: backendAt(backendPath, where.backend), memory: figures{allocs: -1, streamed: -1}}, nil
 }
 
-// up starts the backend and a fresh proxy.
+// up starts the backend and a fresh proxy; whatever ran before is ended first, and nothing runs after an error.
 func (c *contest) up(ctx context.Context) error {
+	c.down()
+	err := c.bring(ctx)
+	if err != nil {
+		c.down()
+	}
+	return err
+}
+
+func (c *contest) bring(ctx context.Context) error {
 	var err error
 	if c.app, err = c.arena.start(c.backend, c.cores.rest, c.cores.rest); err != nil {
 		return err

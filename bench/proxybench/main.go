@@ -218,10 +218,14 @@ func prepare(ctx context.Context, o options, proxies []*contest, stderr io.Write
 		if !c.ours {
 			continue
 		}
-		if err := errors.Join(c.up(ctx), c.countAllocs(ctx, o.allocs)); err != nil {
+		if err := c.up(ctx); err != nil {
 			return err
 		}
+		err := c.countAllocs(ctx, o.allocs)
 		c.down()
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
