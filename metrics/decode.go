@@ -110,6 +110,8 @@ func doubleField(s *Stat, num protowire.Number) *float64 {
 		return &s.Extension.Memory
 	case fieldExtWork:
 		return &s.Extension.WorkSeconds
+	case fieldExtParallel:
+		return &s.Extension.Parallel
 	}
 	return nil
 }

@@ -56,6 +56,9 @@ type Extension struct {
 	// WorkSeconds is how long a request took in the application, averaged over those that ended in the period; 0 when
 	// none did.
 	WorkSeconds float64
+	// Parallel is how many requests to the revision an event source could have under way at once: partitions or lanes
+	// with work. Those of several sources add up. 0 says that it is not known, not that there is no work.
+	Parallel float64
 }
 
 // Message is a Stat addressed to a revision: one entry of Knative's WireStatMessages.

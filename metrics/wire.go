@@ -36,6 +36,7 @@ const (
 	fieldExtCPU         protowire.Number = 108
 	fieldExtMemory      protowire.Number = 109
 	fieldExtWork        protowire.Number = 110
+	fieldExtParallel    protowire.Number = 111
 )
 
 // maxString bounds names and identities: Kubernetes' longest name is 253 bytes, so nobody honest comes near.
@@ -82,7 +83,8 @@ func appendExtension(b []byte, e *Extension) []byte {
 	b = appendDouble(b, fieldExtParked, e.Parked)
 	b = appendDouble(b, fieldExtCPU, e.CPU)
 	b = appendDouble(b, fieldExtMemory, e.Memory)
-	return appendDouble(b, fieldExtWork, e.WorkSeconds)
+	b = appendDouble(b, fieldExtWork, e.WorkSeconds)
+	return appendDouble(b, fieldExtParallel, e.Parallel)
 }
 
 // AppendMessages appends a WireStatMessages that carries msgs to b. It allocates only to grow b.
@@ -117,7 +119,8 @@ func sizeStat(s *Stat) int {
 		sizeDouble(fieldExtQueueLength, e.QueueLength) +
 		sizeUint(fieldExtDraining, protowire.EncodeBool(e.Draining)) + sizeDouble(fieldExtLag, e.Lag) +
 		sizeDouble(fieldExtParked, e.Parked) + sizeDouble(fieldExtCPU, e.CPU) +
-		sizeDouble(fieldExtMemory, e.Memory) + sizeDouble(fieldExtWork, e.WorkSeconds)
+		sizeDouble(fieldExtMemory, e.Memory) + sizeDouble(fieldExtWork, e.WorkSeconds) +
+		sizeDouble(fieldExtParallel, e.Parallel)
 }
 
 func appendString(b []byte, num protowire.Number, v string) []byte {

@@ -22,6 +22,7 @@ func fullStat() metrics.Stat {
 		Extension: metrics.Extension{
 			Version: metrics.ExtensionVersion, RevisionUID: "uid-1", Producer: "p-7", Sequence: 42, QueueLength: 5,
 			Draining: true, Lag: 1000, Parked: 2, CPU: 0.25, Memory: 1 << 24, WorkSeconds: 0.05,
+			Parallel: 6,
 		},
 	}
 }
