@@ -94,6 +94,9 @@ type Deps struct {
 	Stats StatSink
 	// Observer is told of outcomes; nil for none.
 	Observer Observer
+	// Freed, when set, is called when what is in flight in a pod has fallen to a lowered grant: see [Activator.Grant].
+	// It is not called for a pod that was not above it. No lock is held; it must not block for long.
+	Freed func(rev identity.Revision, podUID string)
 }
 
 // Observer counts. Its methods are called on the request path and must be cheap and not block.
@@ -285,7 +288,9 @@ func (h *handler) dispatch(x forward.Exchange, r *revision) (o Outcome) {
 		sent := time.Now()
 		o.Result = x.Forward(p.pool)
 		o.Worked = time.Since(sent)
-		p.release(o.Retryable)
+		if p.release(o.Retryable) {
+			h.freed(p)
+		}
 		if !o.Retryable {
 			return o
 		}

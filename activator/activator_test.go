@@ -2,6 +2,7 @@ package activator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -20,6 +21,8 @@ import (
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/metrics"
 )
+
+var errTest = errors.New("left")
 
 var hello = identity.Revision{Namespace: "default", Name: "hello-00001", UID: "u1", Generation: 1}
 

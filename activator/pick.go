@@ -15,9 +15,9 @@ func (r *revision) pick() *pod {
 	case limit == 0:
 		return r.pickTwoChoices()
 	case limit <= firstFreeLimit:
-		return r.pickFrom(0, limit)
+		return r.pickFrom(0)
 	default:
-		p := r.pickFrom(r.turn, limit)
+		p := r.pickFrom(r.turn)
 		if p != nil {
 			r.turn = p.index + 1
 		}
@@ -26,11 +26,11 @@ func (r *revision) pick() *pod {
 }
 
 // pickFrom scans all pods once, beginning at start, for one with a free slot.
-func (r *revision) pickFrom(start, limit int) *pod {
+func (r *revision) pickFrom(start int) *pod {
 	n := len(r.ready)
 	for i := range n {
 		p := r.ready[(start+i)%n]
-		if p.inFlight < limit && !p.ejected {
+		if p.free() {
 			return p
 		}
 	}
@@ -44,11 +44,14 @@ func (r *revision) pickTwoChoices() *pod {
 	}
 	a := r.ready[rand.IntN(n)]
 	b := r.ready[rand.IntN(n)]
-	if a.ejected || !b.ejected && b.inFlight < a.inFlight {
+	if !a.free() || b.free() && b.inFlight < a.inFlight {
 		a = b
 	}
-	if !a.ejected {
+	if a.free() {
 		return a
 	}
-	return r.pickFrom(0, int(^uint(0)>>1))
+	return r.pickFrom(0)
 }
+
+// free reports that the pod may be given a request.
+func (p *pod) free() bool { return p.inFlight < p.limit && !p.ejected }

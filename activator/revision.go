@@ -42,9 +42,10 @@ type revision struct {
 
 	mu      sync.Mutex // guards all below; no call leaves the package under it but pool constructors
 	queue   breaker.Queue
-	pods    map[string]*pod // by UID: ready and draining ones
+	pods    map[string]*pod // by UID: ready and draining ones, and removed ones while they have requests in flight
 	ready   []*pod          // may be picked, unless ejected; pod.index is the place here
 	turn    int             // where round robin resumes
+	grants  map[string]int  // by pod UID; nil for no leases
 	failure string          // why pods cannot start; empty while they can
 	gone    bool            // removed: everything is refused
 }
@@ -52,10 +53,13 @@ type revision struct {
 // pod is one endpoint and what this activator has in flight there. Guarded by the revision's lock.
 type pod struct {
 	rev      *revision
+	uid      string // as in ep, for readers without the lock
 	ep       endpoint.Endpoint
 	pool     *forward.Pool
 	index    int
 	inFlight int
+	limit    int  // of requests in flight: see refit
+	lowered  bool // has more in flight than a lowered grant allows, and somebody wants to know when not any more
 	ejected  bool
 	refusals int
 	removed  bool
@@ -146,8 +150,9 @@ func (r *revision) refuseAll(err error) {
 }
 
 // release gives the slot back. refused says that the pod certainly took nothing, by no connection or by its queue-proxy's
-// word: it is left alone for a while, so that the next try goes elsewhere.
-func (p *pod) release(refused bool) {
+// word: it is left alone for a while, so that the next try goes elsewhere. freed says that this was the last request
+// above a lowered grant.
+func (p *pod) release(refused bool) (freed bool) {
 	r := p.rev
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -158,16 +163,23 @@ func (p *pod) release(refused bool) {
 	case !p.ejected && !p.removed:
 		p.eject()
 	}
+	if freed = p.lowered && p.inFlight <= p.limit; freed {
+		p.lowered = false
+	}
 	if p.inFlight == 0 {
 		p.settled()
 	}
 	r.pump()
+	return freed
 }
 
 // settled tells those who wait for it, and lets the connections go when the pod is gone. The caller holds the lock.
 func (p *pod) settled() {
 	if p.removed {
 		p.pool.Close()
+		if p.rev.pods[p.ep.Pod.UID] == p {
+			delete(p.rev.pods, p.ep.Pod.UID)
+		}
 	}
 	if p.removed || p.ep.State == endpoint.Draining {
 		for _, c := range p.idle {
@@ -183,7 +195,7 @@ func (r *revision) whenIdle(uid string) <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.pods[uid]
-	if p == nil || p.ep.State == endpoint.Draining && p.inFlight == 0 {
+	if p == nil || p.removed || p.ep.State == endpoint.Draining && p.inFlight == 0 {
 		return nil
 	}
 	c := make(chan struct{})
@@ -219,8 +231,8 @@ func (r *revision) update(u endpoint.Update) {
 		}
 	}
 	for uid, p := range r.pods {
-		if !seen[uid] {
-			r.drop(uid, p)
+		if !seen[uid] && !p.removed {
+			p.drop()
 		}
 	}
 	r.index(u.Snapshot)
@@ -238,18 +250,20 @@ func (r *revision) update(u endpoint.Update) {
 func (r *revision) upsert(ep endpoint.Endpoint) {
 	p := r.pods[ep.Pod.UID]
 	if p != nil && (p.ep.Pod != ep.Pod || p.ep.Protocol != ep.Protocol) {
-		r.drop(ep.Pod.UID, p)
+		p.drop()
 		p = nil
 	}
 	if p == nil {
-		p = &pod{rev: r, pool: r.newPool(ep)}
+		p = &pod{rev: r, uid: ep.Pod.UID, pool: r.newPool(ep)}
 		r.pods[ep.Pod.UID] = p
 	}
-	p.ep = ep
+	p.ep, p.removed = ep, false
+	p.refit()
 }
 
-func (r *revision) drop(uid string, p *pod) {
-	delete(r.pods, uid)
+// drop takes the pod out of the dispatcher. While it has requests in flight it stays in the map: when the source brings
+// it back, they count. The caller holds the lock.
+func (p *pod) drop() {
 	p.removed = true
 	if p.inFlight == 0 {
 		p.settled()
@@ -268,7 +282,7 @@ func (r *revision) index(s endpoint.Snapshot) {
 	clear(r.ready[len(kept):])
 	for i := range s.Endpoints {
 		p := r.pods[s.Endpoints[i].Pod.UID]
-		if p != nil && p.ep.State == endpoint.Ready && !(p.index < len(kept) && kept[p.index] == p) {
+		if p != nil && !p.removed && p.ep.State == endpoint.Ready && !(p.index < len(kept) && kept[p.index] == p) {
 			p.index = len(kept)
 			kept = append(kept, p)
 		}
@@ -292,8 +306,10 @@ func (r *revision) remove() {
 	defer r.mu.Unlock()
 	r.gone = true
 	r.refuseAll(&refusal{fault.NoRoute, "the revision " + r.id.String() + " was removed"})
-	for uid, p := range r.pods {
-		r.drop(uid, p)
+	for _, p := range r.pods {
+		if !p.removed {
+			p.drop()
+		}
 	}
 	r.ready = nil
 }
@@ -313,5 +329,5 @@ func (r *revision) configure(s Settings) {
 	r.settings.Store(&s)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.pump()
+	r.refitAll()
 }
