@@ -6,22 +6,21 @@ import (
 	"hash/fnv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/valyala/fasthttp"
 )
 
 // bare is the rival: one poll loop, a channel and a goroutine per lane, a fasthttp client.
-func (b *bench) bare(ctx context.Context, c cell, topic, group string, n int) (rate, cpu float64, err error) {
+func (b *bench) bare(ctx context.Context, c cell, topic, group string, n int) (s sample, err error) {
 	consumer, err := kafka.NewConsumer(&kafka.ConfigMap{"enable.metrics.push": false, "bootstrap.servers": b.o.bootstrap, "group.id": group, "auto.offset.reset": "earliest",
 		"enable.auto.commit": false, "fetch.wait.max.ms": 20, "log_level": 2})
 	if err != nil {
-		return 0, 0, err
+		return s, err
 	}
 	defer consumer.Close()
 	if err := consumer.Subscribe(topic, nil); err != nil {
-		return 0, 0, err
+		return s, err
 	}
 	lanes := b.o.inFlight
 	if c.Order == "partition" {
@@ -29,25 +28,23 @@ func (b *bench) bare(ctx context.Context, c cell, topic, group string, n int) (r
 	}
 	l := b.lanes(c, lanes, int64(n))
 	defer l.end()
-	var began time.Time
-	var used time.Duration
+	var began meter
 	for got := 0; got < n; {
 		if ctx.Err() != nil {
-			return 0, 0, ctx.Err()
+			return s, ctx.Err()
 		}
 		m, ok := consumer.Poll(1000).(*kafka.Message)
 		if !ok {
 			continue
 		}
 		if got == 0 {
-			began, used = time.Now(), cpuTime()
+			began = b.meter()
 		}
 		l.queues[laneOf(c.Order, m, got, lanes)] <- m
 		got++
 	}
 	<-l.finished
-	took := time.Since(began)
-	return float64(n) / took.Seconds(), float64((cpuTime() - used).Microseconds()) / float64(n), nil
+	return began.read(n), nil
 }
 
 func laneOf(order string, m *kafka.Message, i, lanes int) int {

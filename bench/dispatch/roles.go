@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+	"golang.org/x/sys/unix"
 
 	"github.com/rousehq/rouse/internal/kafkabroker"
 )
@@ -97,6 +98,16 @@ func (h *helper) close() {
 		h.stdin.Close()
 		_ = h.cmd.Wait()
 	}
+}
+
+// cpuTime is what the process has used so far, by its CPU clock.
+func (h *helper) cpuTime() time.Duration {
+	const sched = 2 // CPUCLOCK_SCHED
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^h.cmd.Process.Pid<<3|sched), &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
 }
 
 // residentKiB is the process's memory in use, as the kernel counts it.

@@ -76,22 +76,22 @@ func (b *bench) cell(ctx context.Context, c cell) (result, error) {
 	}
 	for round := range b.o.rounds {
 		group := fmt.Sprintf("%s-%d", topic, round)
-		rate, cpu, err := b.rouse(ctx, c, topic, group, r.Records)
+		s, err := b.rouse(ctx, c, topic, group, r.Records)
 		if err != nil {
 			return r, err
 		}
-		if rate > r.Rate {
-			r.Rate, r.CPU = rate, cpu
+		if s.rate > r.Rate {
+			r.Rate, r.CPU, r.SinkCPU = s.rate, s.cpu, s.sink
 		}
 		if c.Order == "batch" || b.o.noBare {
 			continue // the bare loop sends no batches
 		}
-		rate, cpu, err = b.bare(ctx, c, topic, group+"-bare", r.Records)
+		s, err = b.bare(ctx, c, topic, group+"-bare", r.Records)
 		if err != nil {
 			return r, err
 		}
-		if rate > r.BareRate {
-			r.BareRate, r.BareCPU = rate, cpu
+		if s.rate > r.BareRate {
+			r.BareRate, r.BareCPU, r.BareSinkCPU = s.rate, s.cpu, s.sink
 		}
 	}
 	if c.Order == "partition" && c.Delay > 0 {
@@ -158,21 +158,38 @@ func (b *bench) config(c cell, topic, group string) kafkadispatch.Config {
 	return cfg
 }
 
+// sample is what one run of one rival gave: events per second, and CPU of its own and of the sink in µs per event.
+type sample struct{ rate, cpu, sink float64 }
+
+// meter measures from its making on.
+type meter struct {
+	b          *bench
+	began      time.Time
+	used, sink time.Duration
+}
+
+func (b *bench) meter() meter { return meter{b, time.Now(), cpuTime(), b.sink.cpuTime()} }
+
+// read is the sample of n events since the meter was made.
+func (m meter) read(n int) sample {
+	each := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 / float64(n) }
+	return sample{float64(n) / time.Since(m.began).Seconds(), each(cpuTime() - m.used), each(m.b.sink.cpuTime() - m.sink)}
+}
+
 // rouse measures from the first record that was read to the last that was delivered.
-func (b *bench) rouse(ctx context.Context, c cell, topic, group string, n int) (rate, cpu float64, err error) {
+func (b *bench) rouse(ctx context.Context, c cell, topic, group string, n int) (s sample, err error) {
 	d, err := kafkadispatch.New(b.config(c, topic, group))
 	if err != nil {
-		return 0, 0, err
+		return s, err
 	}
 	stop := running(ctx, d)
 	defer func() { err = errors.Join(err, stop()) }()
 	if err := until(ctx, func() bool { return d.Stats().Received > 0 }); err != nil {
-		return 0, 0, err
+		return s, err
 	}
-	began, used := time.Now(), cpuTime()
+	m := b.meter()
 	err = until(ctx, func() bool { return d.Stats().Delivered >= int64(n) })
-	took := time.Since(began)
-	return float64(n) / took.Seconds(), float64((cpuTime() - used).Microseconds()) / float64(n), err
+	return m.read(n), err
 }
 
 // running runs a dispatcher until stop is called, which returns how Run ended.
