@@ -51,6 +51,8 @@ type Sidecar struct {
 	began chan struct{} // closed when the drain begins
 	mu    sync.Mutex    // guards the following
 	drain *lifecycle.Drain
+
+	announced bool
 }
 
 // NewSidecar checks cfg and returns a sidecar that serves nothing yet. Pools are made here.
@@ -139,11 +141,25 @@ func (s *Sidecar) BeginDrain() {
 	}
 	s.drain = lifecycle.NewDrain(s.cfg.Drain)
 	s.drain.Begin(time.Now())
+	if s.announced {
+		s.drain.Announced()
+	}
 	s.proxy.Drain()
 	for _, srv := range s.servers {
 		srv.Drain()
 	}
 	close(s.began)
+}
+
+// Announced says that every caller knows of the drain and sends nothing new: a drain, present or future, waits for
+// what is in flight alone.
+func (s *Sidecar) Announced() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.announced = true
+	if s.drain != nil {
+		s.drain.Announced()
+	}
 }
 
 // Drain begins to drain, and returns when the minimum has passed, nothing is in flight and no new connection came for

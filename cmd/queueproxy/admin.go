@@ -78,12 +78,20 @@ func (a *admin) stop() {
 func (a *admin) operations() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/wait-for-drain", a.waitForDrain)
-	mux.HandleFunc("/drain", func(http.ResponseWriter, *http.Request) { a.sidecar.BeginDrain() })
+	mux.HandleFunc("/drain", a.drain)
 	mux.HandleFunc("/config", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(a.effective()) // a reader that left needs no answer
 	})
 	return mux
+}
+
+// drain is the preStop hook of a native sidecar. With announced the caller vouches that nobody sends anything new.
+func (a *admin) drain(_ http.ResponseWriter, r *http.Request) {
+	a.sidecar.BeginDrain()
+	if r.FormValue("announced") == "true" {
+		a.sidecar.Announced()
+	}
 }
 
 // waitForDrain is the application's preStop hook: the application ends when this has answered.

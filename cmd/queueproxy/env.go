@@ -72,6 +72,7 @@ type settings struct {
 	DrainMinimum time.Duration `env:"ROUSE_DRAIN_MINIMUM" envDefault:"5s"`
 	DrainQuiet   time.Duration `env:"ROUSE_DRAIN_QUIET" envDefault:"2s"`
 	DrainMaximum time.Duration `env:"ROUSE_DRAIN_MAXIMUM"`
+	NotifySocket string        `env:"NOTIFY_SOCKET"`
 
 	probes []readiness.Probe // of ReadinessProbe
 }

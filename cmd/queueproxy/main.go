@@ -91,8 +91,11 @@ func serve(s *settings, signals <-chan os.Signal, stdout io.Writer, log *slog.Lo
 	if err != nil {
 		return errors.Join(err, sidecar.Stop(ended()))
 	}
+	s.tell(notifyReady, log)
 	select {
 	case <-signals:
+		sidecar.BeginDrain()
+		s.tell(notifyStopping, log)
 		return drain(s, sidecar, signals, log)
 	case err := <-failed:
 		return errors.Join(err, sidecar.Stop(ended()))

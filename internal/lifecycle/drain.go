@@ -61,14 +61,15 @@ func (c DrainConfig) Validate() error {
 // for one goroutine at a time. Make one with NewDrain.
 //
 // A proxy is not ready from the moment it begins to drain. The drain is over when nothing is in flight, no connection
-// or request came for Quiet, and Minimum has passed; or when Grace has passed, whatever is in flight.
+// or request came for Quiet, and Minimum has passed (the two do not matter once it is Announced); or when Grace has passed, whatever is in flight.
 type Drain struct {
 	cfg      DrainConfig
 	state    DrainState
 	began    time.Time
 	lastCame time.Time
 	inFlight int
-	forced   bool
+
+	announced, forced bool
 }
 
 // NewDrain returns a serving proxy's drain; zero fields of cfg take their defaults.
@@ -87,6 +88,9 @@ func (d *Drain) Came(now time.Time) {
 		d.lastCame = now
 	}
 }
+
+// Announced tells that every caller knows of the drain: neither Minimum nor Quiet is waited for any more.
+func (d *Drain) Announced() { d.announced = true }
 
 // Load tells how many requests and tunnels are in flight.
 func (d *Drain) Load(inFlight int) { d.inFlight = inFlight }
@@ -110,6 +114,10 @@ func (d *Drain) State(now time.Time) (DrainState, time.Duration) {
 	}
 	if d.inFlight > 0 {
 		return d.state, end.Sub(now)
+	}
+	if d.announced {
+		d.state = Drained
+		return d.state, 0
 	}
 	done := d.began.Add(d.cfg.Minimum)
 	if quiet := d.lastCame.Add(d.cfg.Quiet); quiet.After(done) {

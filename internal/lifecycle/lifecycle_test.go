@@ -200,6 +200,8 @@ func TestDrain(t *testing.T) {
 		{"quiet", func(d *Drain) { d.Begin(at(0)); d.Came(at(4 * time.Second)) }, 6 * time.Second, Drained, 0, false},
 		{"busy", func(d *Drain) { d.Begin(at(0)); d.Load(1) }, 10 * time.Second, Draining, 20 * time.Second, false},
 		{"busy at the deadline", func(d *Drain) { d.Begin(at(0)); d.Load(1) }, 30 * time.Second, Drained, 0, true},
+		{"announced", func(d *Drain) { d.Begin(at(0)); d.Came(at(0)); d.Announced() }, 0, Drained, 0, false},
+		{"announced and busy", func(d *Drain) { d.Begin(at(0)); d.Announced(); d.Load(1) }, 10 * time.Second, Draining, 20 * time.Second, false},
 		{"second begin", func(d *Drain) { d.Begin(at(0)); d.Begin(at(4 * time.Second)) }, 5 * time.Second, Drained, 0, false},
 	}
 	for _, tt := range tests {

@@ -73,6 +73,8 @@ func play(role string) int {
 		err = hostRunner()
 	case "queue-proxy":
 		err = queueProxy()
+	case "patient-queue-proxy":
+		err = patientQueueProxy()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -243,6 +243,18 @@ func (g *group) becameUnready(p *pod, reason string) bool {
 	return true
 }
 
+// leaving counts the pod out, because its queue-proxy was told to stop, and starts another in its place.
+func (g *group) leaving(p *pod) {
+	g.mu.Lock()
+	p.phase = phaseDraining
+	g.reconcile(time.Now())
+	g.poke()
+	g.mu.Unlock()
+	e := p.event(Unready)
+	e.Reason = "its queue-proxy was told to stop: the pod finishes its requests and is replaced"
+	g.emit(e)
+}
+
 // usual returns how long pods of this revision take until they listen, 0 when none has yet.
 func (g *group) usual() time.Duration { return time.Duration(g.toListen.Load()) }
 

@@ -152,6 +152,9 @@ func (p *pod) watch() ending {
 			return p.crashed(containerUser, w.everReady)
 		case <-p.side.exited():
 			return p.crashed(containerProxy, w.everReady)
+		case <-p.side.draining():
+			p.g.leaving(p)
+			return p.shutdown()
 		case <-timer.C:
 			next, foreign := w.step()
 			if foreign {

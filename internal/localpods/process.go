@@ -219,6 +219,11 @@ func (p *process) kill() {
 // stop asks the process to end, and kills it when ctx is done. It returns when all of it is gone.
 func (p *process) stop(ctx context.Context) {
 	p.terminate()
+	p.await(ctx)
+}
+
+// await returns when all of the process is gone. It is killed when ctx is done.
+func (p *process) await(ctx context.Context) {
 	select {
 	case <-p.exited:
 	case <-ctx.Done():

@@ -3,12 +3,9 @@ package localpods
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"github.com/rousehq/rouse/internal/localpods/ports"
 	"net/netip"
 	"strconv"
-	"sync"
 	"time"
 )
 
@@ -20,6 +17,8 @@ type sidecar interface {
 	listening(pr *prober) bool
 	// exited is closed when the sidecar ended by itself; nil when it cannot.
 	exited() <-chan struct{}
+	// draining is closed when the sidecar was told to drain by somebody else; nil when it cannot be.
+	draining() <-chan struct{}
 	// drain refuses new requests and blocks until the present ones are done or ctx is; then the sidecar is gone.
 	drain(ctx context.Context) error
 }
@@ -43,6 +42,7 @@ type noSidecar struct{ app netip.AddrPort }
 func (n noSidecar) addr() netip.AddrPort        { return n.app }
 func (n noSidecar) listening(*prober) bool      { return true }
 func (n noSidecar) exited() <-chan struct{}     { return nil }
+func (n noSidecar) draining() <-chan struct{}   { return nil }
 func (n noSidecar) drain(context.Context) error { return nil }
 
 // inProcess is a queue-proxy handler inside this process.
@@ -62,61 +62,8 @@ func startInProcess(starter InProcessSidecar, pod SidecarPod) (sidecar, error) {
 func (s inProcess) addr() netip.AddrPort            { return s.at }
 func (s inProcess) listening(*prober) bool          { return true }
 func (s inProcess) exited() <-chan struct{}         { return nil }
+func (s inProcess) draining() <-chan struct{}       { return nil }
 func (s inProcess) drain(ctx context.Context) error { return s.stop(ctx) }
-
-// queueProxy is a queue-proxy process. SIGTERM makes it drain, and it exits when it is idle.
-type queueProxy struct {
-	proc  *process
-	ports SidecarPorts
-	pool  *ports.Pool
-	free  sync.Once
-}
-
-func (p *pod) startQueueProxy(info SidecarPod) (sidecar, error) {
-	pool := p.g.r.ports
-	var got [3]uint16
-	for i := range got {
-		port, err := pool.Take()
-		if err != nil {
-			pool.Release(got[:i]...)
-			return nil, fmt.Errorf("start queue-proxy: %w", err)
-		}
-		got[i] = port
-	}
-	ports := SidecarPorts{Serving: got[0], Admin: got[1], Metrics: got[2]}
-	marker := markerName + "=" + p.uid + "/" + containerProxy // not the application's: each ends its own tree only
-	env := newEnviron(p.g.r.cfg.BaseEnv).entries()
-	env = append(env, marker)
-	env = append(env, knativeEnv(info, ports)...)
-	if extra := p.g.r.deps.SidecarEnv; extra != nil {
-		env = append(env, extra(info, ports)...)
-	}
-	proc, err := startProcess(p.g.r.spawner, command{
-		argv: p.g.r.cfg.SidecarArgv, env: env, marker: marker, max: p.g.r.cfg.MaxLine,
-		line: func(stderr bool, text string) { p.line(containerProxy, stderr, text) },
-	})
-	if err != nil {
-		pool.Release(got[:]...)
-		return nil, fmt.Errorf("start queue-proxy: %w", err)
-	}
-	return &queueProxy{proc: proc, ports: ports, pool: pool}, nil
-}
-
-func (s *queueProxy) addr() netip.AddrPort    { return loopback(s.ports.Serving) }
-func (s *queueProxy) exited() <-chan struct{} { return s.proc.exited }
-
-func (s *queueProxy) listening(pr *prober) bool {
-	return pr.listener(s.proc, s.ports.Serving) == listenerOwn
-}
-
-func (s *queueProxy) drain(ctx context.Context) error {
-	s.proc.stop(ctx)
-	s.free.Do(func() { s.pool.Release(s.ports.Serving, s.ports.Admin, s.ports.Metrics) })
-	if ctx.Err() != nil {
-		return errors.New("queue-proxy did not finish its requests in time and was killed")
-	}
-	return nil
-}
 
 func loopback(port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)

@@ -65,8 +65,7 @@ func (a *admin) run(ctx context.Context) error {
 	return err
 }
 
-// sidecarEnv tells a queue-proxy process where it listens and pushes. Its drain has no minimum: the activator of this
-// process is told at once.
+// sidecarEnv tells a queue-proxy process where it listens and pushes.
 func (a *admin) sidecarEnv(pod localpods.SidecarPod, p localpods.SidecarPorts) []string {
 	port := func(n uint16) string { return strconv.Itoa(int(n)) }
 	env := []string{
@@ -76,8 +75,6 @@ func (a *admin) sidecarEnv(pod localpods.SidecarPod, p localpods.SidecarPorts) [
 		"ROUSE_METRICS_PORT=" + port(p.Metrics),
 		"ROUSE_STATS_URL=ws://" + a.ln.Addr().String() + "/stats",
 		"ROUSE_STATS_TOKEN=" + a.token,
-		"ROUSE_DRAIN_MINIMUM=0s",
-		"ROUSE_DRAIN_QUIET=0s",
 	}
 	if pod.Spec.Measured {
 		env = append(env, "ROUSE_APP_PID="+strconv.Itoa(pod.PID))
