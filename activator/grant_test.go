@@ -1,6 +1,7 @@
 package activator
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -138,7 +139,7 @@ func (m *dispatchModel) leave(t *rapid.T) {
 	w := m.queue[i]
 	m.queue = slices.Delete(m.queue, i, i+1)
 	w.Cancel(errTest)
-	if err := w.Wait(); err != errTest {
+	if err := w.Wait(); !errors.Is(err, errTest) {
 		t.Fatalf("Wait = %v, want %v", err, errTest)
 	}
 }
