@@ -30,6 +30,9 @@ func Annotations() []string {
 			}
 		}
 	}
+	for _, s := range specFields {
+		out = append(out, s.key)
+	}
 	return out
 }
 

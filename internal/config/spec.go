@@ -1,0 +1,39 @@
+package config
+
+import "strconv"
+
+// specFields are the manifest's fields that a plain Deployment has no place for: it carries them as annotations.
+var specFields = []struct {
+	key   string
+	field func(*Input) **int64
+}{
+	{PrefixRouse + "container-concurrency", func(in *Input) **int64 { return &in.ContainerConcurrency }},
+	{PrefixRouse + "timeout-seconds", func(in *Input) **int64 { return &in.TimeoutSeconds }},
+	{PrefixRouse + "response-start-timeout-seconds", func(in *Input) **int64 { return &in.ResponseStartTimeoutSeconds }},
+	{PrefixRouse + "idle-timeout-seconds", func(in *Input) **int64 { return &in.IdleTimeoutSeconds }},
+}
+
+// SpecFromAnnotations fills the manifest's fields that are missing from the annotations of a plain Deployment:
+//
+//	rouse.dev/container-concurrency            as containerConcurrency
+//	rouse.dev/timeout-seconds                  as timeoutSeconds
+//	rouse.dev/response-start-timeout-seconds   as responseStartTimeoutSeconds
+//	rouse.dev/idle-timeout-seconds             as idleTimeoutSeconds
+//
+// Their bounds are judged by [Resolve].
+func (in *Input) SpecFromAnnotations() (faults []Fault) {
+	for _, s := range specFields {
+		raw, ok := in.Annotations[s.key]
+		field := s.field(in)
+		if !ok || *field != nil {
+			continue
+		}
+		n, err := strconv.ParseInt(raw, 10, 64)
+		if err != nil {
+			faults = append(faults, Fault{Key: s.key, Value: raw, Allowed: "a whole number"})
+			continue
+		}
+		*field = &n
+	}
+	return faults
+}

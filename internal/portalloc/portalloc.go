@@ -1,0 +1,176 @@
+// Package portalloc gives each port of each Service a port of its own on the activators.
+//
+// What it promises: a port has one holder; a holder keeps its port as long as it is not released, and gets the same one
+// back when it returns in time; a released port is not given to another holder before its quarantine is over, because
+// clients and routers may still send to it. Equal books and equal requests give equal answers.
+//
+// What it does not: store the book, or open ports.
+//
+// Concurrency: a Book is for one goroutine at a time.
+package portalloc
+
+import (
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Quarantine is how long a released port stays unused.
+const Quarantine = 10 * time.Minute
+
+// Range is the ports that may be given, both ends included.
+type Range struct{ First, Last uint16 }
+
+// DefaultRange lies outside the node ports (30000–32767) and Linux's ephemeral ports (32768–60999).
+var DefaultRange = Range{20000, 29999}
+
+// Holes that a range must not touch.
+var reserved = []struct {
+	Range
+	what string
+}{{Range{30000, 32767}, "Kubernetes' node ports"}, {Range{32768, 60999}, "Linux's ephemeral ports"}, {Range{1, 1023}, "privileged ports"}}
+
+// ParseRange reads "20000-29999".
+func ParseRange(s string) (Range, error) {
+	lo, hi, _ := strings.Cut(s, "-")
+	first, err1 := strconv.ParseUint(lo, 10, 16)
+	last, err2 := strconv.ParseUint(hi, 10, 16)
+	r := Range{uint16(first), uint16(last)}
+	if err1 != nil || err2 != nil || first == 0 || last < first {
+		return r, fmt.Errorf("%q is no range of ports such as 20000-29999", s)
+	}
+	for _, hole := range reserved {
+		if r.First <= hole.Last && r.Last >= hole.First {
+			return r, fmt.Errorf("%q overlaps %s (%s): take another range", s, hole.Range, hole.what)
+		}
+	}
+	return r, nil
+}
+
+// String returns the range as ParseRange reads it.
+func (r Range) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last) }
+
+func (r Range) size() int { return int(r.Last) - int(r.First) + 1 }
+
+// Holder names a port of a Service: "namespace/service/port".
+type Holder string
+
+// HolderOf makes a Holder; port is the port's name or, when it has none, its number.
+func HolderOf(namespace, service, port string) Holder {
+	return Holder(namespace + "/" + service + "/" + port)
+}
+
+// Lease is one given port. Released is zero while the holder has it.
+type Lease struct {
+	Holder   Holder
+	Released time.Time
+}
+
+// Book is which ports are given to whom. The zero value is empty.
+type Book struct {
+	ports   map[uint16]Lease
+	holders map[Holder]uint16
+}
+
+// Decode reads what Encode wrote; what does not belong there is reported and left out.
+func Decode(data map[string]string) (*Book, []error) {
+	b := &Book{ports: make(map[uint16]Lease), holders: make(map[Holder]uint16)}
+	var errs []error
+	for _, k := range slices.Sorted(maps.Keys(data)) {
+		port, err := strconv.ParseUint(k, 10, 16)
+		holder, released, _ := strings.Cut(data[k], " released ")
+		l := Lease{Holder: Holder(holder)}
+		if err == nil && released != "" {
+			l.Released, err = time.Parse(time.RFC3339, released)
+		}
+		if err == nil && (port == 0 || strings.Count(holder, "/") != 2) {
+			err = fmt.Errorf("%q is no port of a Service such as default/hello/http", holder)
+		}
+		if _, twice := b.holders[l.Holder]; err == nil && twice {
+			err = fmt.Errorf("%s has a port already", l.Holder)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("port %s: %w", k, err))
+			continue
+		}
+		b.ports[uint16(port)], b.holders[l.Holder] = l, uint16(port)
+	}
+	return b, errs
+}
+
+// Encode writes the book as the data of a ConfigMap: by port.
+func (b *Book) Encode() map[string]string {
+	data := make(map[string]string, len(b.ports))
+	for port, l := range b.ports {
+		v := string(l.Holder)
+		if !l.Released.IsZero() {
+			v += " released " + l.Released.UTC().Format(time.RFC3339)
+		}
+		data[strconv.Itoa(int(port))] = v
+	}
+	return data
+}
+
+// Port returns the holder's port; ok is false when it has none or has released it.
+func (b *Book) Port(h Holder) (port uint16, ok bool) {
+	port, ok = b.holders[h]
+	return port, ok && b.ports[port].Released.IsZero()
+}
+
+// Leases returns every port that is given or in quarantine.
+func (b *Book) Leases() map[uint16]Lease { return maps.Clone(b.ports) }
+
+// Assign gives the holder a port, the one it has or had if possible. It fails when the range has no free port. The
+// search starts at a place of the holder's own, so that the order of requests matters little.
+func (b *Book) Assign(h Holder, r Range) (uint16, error) {
+	if port, ok := b.holders[h]; ok {
+		b.ports[port] = Lease{Holder: h}
+		return port, nil
+	}
+	hash := fnv.New32a()
+	hash.Write([]byte(h))
+	start := int(hash.Sum32() % uint32(r.size()))
+	for i := range r.size() {
+		port := r.First + uint16((start+i)%r.size())
+		if _, taken := b.ports[port]; !taken {
+			b.set(port, h)
+			return port, nil
+		}
+	}
+	return 0, fmt.Errorf("all %d ports of %s are taken or in quarantine for %s: widen ROUSE_ACTIVATOR_PORTS", r.size(), r, Quarantine)
+}
+
+func (b *Book) set(port uint16, h Holder) {
+	if b.ports == nil {
+		b.ports, b.holders = make(map[uint16]Lease), make(map[Holder]uint16)
+	}
+	b.ports[port], b.holders[h] = Lease{Holder: h}, port
+}
+
+// Release puts the holder's port into quarantine. What has none is no fault.
+func (b *Book) Release(h Holder, now time.Time) {
+	if port, ok := b.Port(h); ok {
+		b.ports[port] = Lease{Holder: h, Released: now.Truncate(time.Second)}
+	}
+}
+
+// Expire frees the ports whose quarantine is over, and returns when the next one's is; zero when none is left.
+func (b *Book) Expire(now time.Time) (next time.Time) {
+	for port, l := range b.ports {
+		if l.Released.IsZero() {
+			continue
+		}
+		end := l.Released.Add(Quarantine)
+		if !now.Before(end) {
+			delete(b.ports, port)
+			delete(b.holders, l.Holder)
+		} else if next.IsZero() || end.Before(next) {
+			next = end
+		}
+	}
+	return next
+}

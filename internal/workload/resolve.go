@@ -1,0 +1,140 @@
+package workload
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/rousehq/rouse/internal/config"
+)
+
+// Bound is a workload that can be scaled.
+type Bound struct {
+	Object  *Object
+	Service *Service
+	Config  *config.Revision
+}
+
+// Resolve finds out what a workload means: services are those of its namespace, rivals the autoscalers that name it.
+// With a problem that is not minor the result is nil. A workload that is not opted in has neither.
+func Resolve(o *Object, services []*Service, rivals []Rival, base config.Autoscaler) (*Bound, []Problem) {
+	if !o.OptedIn() {
+		return nil, nil
+	}
+	cfg, problems := settings(o, base)
+	for _, r := range rivals {
+		problems = append(problems, Problem{Reason: OtherAutoscaler, Text: fmt.Sprintf(
+			"%s scales this %s too: delete it, or remove the annotation %s", r.What, o.Kind, classKey)})
+	}
+	svc, faults := bind(o, services)
+	problems = append(problems, faults...)
+	if slices.ContainsFunc(problems, func(p Problem) bool { return !p.Minor }) {
+		return nil, problems
+	}
+	cfg.Service = svc.Name
+	return &Bound{Object: o, Service: svc, Config: cfg}, problems
+}
+
+// settings reads the annotations. What a Deployment starts with is its replicas, so that initial-scale has no say: it
+// would wake every workload whenever control starts.
+func settings(o *Object, base config.Autoscaler) (*config.Revision, []Problem) {
+	if base == (config.Autoscaler{}) {
+		base = config.DefaultAutoscaler()
+	}
+	base.AllowZeroInitialScale.V = true
+	in := config.Input{ID: o.Revision(), Configuration: o.Name, Autoscaler: base, Annotations: o.Annotations,
+		Above: config.Layers{Flags: map[string]string{"initial-scale": "0"}}}
+	faults := in.SpecFromAnnotations()
+	if class := o.Annotations[classKey]; !strings.Contains(class, ".") {
+		faults = append(faults, config.Fault{Key: classKey, Value: class, Allowed: config.ClassKPA + " or " + config.ClassHPA})
+	}
+	cfg, more := config.Resolve(in)
+	var problems []Problem
+	if faults = append(faults, more...); len(faults) > 0 {
+		problems = append(problems, Problem{Reason: BadSettings, Text: sentence(faults)})
+	}
+	if unknown := unknownOf(o.Annotations); len(unknown) > 0 {
+		problems = append(problems, Problem{Reason: UnknownSettings, Minor: true,
+			Text: "nothing reads " + strings.Join(unknown, ", ") + ": remove it, or mend its spelling"})
+	}
+	return cfg, problems
+}
+
+func sentence(faults []config.Fault) string {
+	texts := make([]string, len(faults))
+	for i, f := range faults {
+		texts[i] = f.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// unknownOf: the sidecar's injection has annotations of its own under our prefix.
+func unknownOf(annotations map[string]string) []string {
+	return slices.DeleteFunc(config.UnknownAnnotations(annotations), func(key string) bool {
+		return strings.HasPrefix(key, config.PrefixRouse+"inject")
+	})
+}
+
+// bind finds the Service of a workload: the one that names it, or that has its name.
+func bind(o *Object, services []*Service) (*Service, []Problem) {
+	var named, selecting []*Service
+	for _, s := range services {
+		target, says := s.Annotations[ServiceFor]
+		switch {
+		case says && target == o.Name, !says && s.Name == o.Name:
+			named = append(named, s)
+		case s.selects(o.PodLabels) && !says:
+			selecting = append(selecting, s)
+		}
+	}
+	slices.SortFunc(named, func(a, b *Service) int { return strings.Compare(a.Name, b.Name) })
+	switch {
+	case len(named) > 1:
+		return nil, []Problem{{Reason: ManyServices, Text: fmt.Sprintf(
+			"the Services %s belong to this %s: leave one, and give the others another name in the annotation %s",
+			names(named), o.Kind, ServiceFor)}}
+	case len(named) == 1:
+		return named[0], unfit(named[0])
+	case len(selecting) > 0:
+		return nil, []Problem{needsAdoption(selecting[0])}
+	}
+	return nil, []Problem{{Reason: NoService, Text: fmt.Sprintf(
+		"no Service carries the traffic of this %s: make one without a selector named %s, or annotate one with %s: %s",
+		o.Kind, o.Name, ServiceFor, o.Name)}}
+}
+
+func names(services []*Service) string {
+	all := make([]string, len(services))
+	for i, s := range services {
+		all[i] = s.Name
+	}
+	return strings.Join(all, ", ")
+}
+
+func needsAdoption(s *Service) Problem {
+	return Problem{Reason: ServiceSelects, Text: fmt.Sprintf(
+		"Service %s has a selector, so that Kubernetes fills its endpoints: run `rouse adopt %s -n %s`", s.Name, s.Name, s.Namespace)}
+}
+
+// unfit says why a Service can't carry a workload's traffic.
+func unfit(s *Service) []Problem {
+	switch {
+	case s.External:
+		return []Problem{{Reason: ServiceExternal, Text: fmt.Sprintf("Service %s is of type ExternalName, which has no endpoints: make it a ClusterIP", s.Name)}}
+	case s.Headless:
+		return []Problem{{Reason: ServiceHeadless, Text: fmt.Sprintf(
+			"Service %s is headless: its clients know pods by their addresses and can't be moved to activators; remove clusterIP: None", s.Name)}}
+	case len(s.Selector) > 0 && !s.Adopted():
+		return []Problem{needsAdoption(s)}
+	}
+	if len(s.Ports) == 0 {
+		return []Problem{{Reason: ServicePorts, Text: fmt.Sprintf("Service %s has no port", s.Name)}}
+	}
+	for _, p := range s.Ports {
+		if p.Protocol != "" && p.Protocol != "TCP" {
+			return []Problem{{Reason: ServicePorts, Text: fmt.Sprintf(
+				"Service %s, port %d: protocol %s is not carried; keep TCP ports only, move others to a Service of their own", s.Name, p.Number, p.Protocol)}}
+		}
+	}
+	return nil
+}

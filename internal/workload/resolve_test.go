@@ -1,0 +1,142 @@
+package workload
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rousehq/rouse/internal/config"
+)
+
+func hello(annotations ...string) *Object {
+	o := &Object{Kind: Deployment, Namespace: "default", Name: "hello", UID: "u1", Replicas: 3,
+		PodLabels: map[string]string{"app": "hello", "tier": "web"}, Annotations: map[string]string{classKey: config.ClassKPA}}
+	for i := 0; i < len(annotations); i += 2 {
+		o.Annotations[annotations[i]] = annotations[i+1]
+	}
+	return o
+}
+
+func service(name string, change func(*Service)) *Service {
+	s := &Service{Namespace: "default", Name: name, IPv4: true, Ports: []Port{{Name: "http", Number: 80, Target: 8080}}}
+	if change != nil {
+		change(s)
+	}
+	return s
+}
+
+func TestOptedIn(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		class string
+		label string
+		want  bool
+	}{
+		{"kpa", config.ClassKPA, "", true},
+		{"hpa", config.ClassHPA, "", true},
+		{"no annotation", "-", "", false},
+		{"somebody else's", "keda.sh", "", false},
+		{"misspelt", "kpa", "", true},
+		{"misspelt in Knative's domain", "kpa.knative.dev", "", true},
+		{"made by Knative", config.ClassKPA, "hello-00001", false},
+	} {
+		o := hello()
+		o.Labels = map[string]string{knativeLabel: tc.label}
+		o.Annotations[classKey] = tc.class
+		if tc.class == "-" {
+			delete(o.Annotations, classKey)
+		}
+		if got := o.OptedIn(); got != tc.want {
+			t.Errorf("%s: OptedIn() = %t, want %t", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestResolve(t *testing.T) {
+	selecting := func(s *Service) { s.Selector = map[string]string{"app": "hello"} }
+	naming := func(s *Service) { s.Annotations = map[string]string{ServiceFor: "hello"} }
+	for _, tc := range []struct {
+		name     string
+		o        *Object
+		services []*Service
+		rivals   []Rival
+		service  string // bound to, empty when refused
+		reasons  []Reason
+		text     string
+	}{
+		{"by name", hello(), []*Service{service("hello", nil), service("other", nil)}, nil, "hello", nil, ""},
+		{"by annotation", hello(), []*Service{service("front", naming)}, nil, "front", nil, ""},
+		{"its name belongs to another", hello(), []*Service{service("hello", func(s *Service) {
+			s.Annotations = map[string]string{ServiceFor: "other"}
+		}), service("front", naming)}, nil, "front", nil, ""},
+		{"none", hello(), nil, nil, "", []Reason{NoService}, "make one without a selector named hello"},
+		{"two", hello(), []*Service{service("hello", nil), service("front", naming)}, nil, "", []Reason{ManyServices}, "front, hello"},
+		{"with a selector", hello(), []*Service{service("hello", selecting)}, nil, "", []Reason{ServiceSelects}, "rouse adopt hello"},
+		{"another name, with a selector", hello(), []*Service{service("web", selecting)}, nil, "", []Reason{ServiceSelects}, "rouse adopt web -n default"},
+		{"a selector beside the right one", hello(), []*Service{service("hello", nil), service("metrics", selecting)}, nil, "hello", nil, ""},
+		{"being adopted", hello(), []*Service{service("hello", func(s *Service) {
+			selecting(s)
+			s.Annotations = map[string]string{AdoptedSelector: `{"app":"hello"}`, ServiceFor: "hello"}
+		})}, nil, "hello", nil, ""},
+		{"headless", hello(), []*Service{service("hello", func(s *Service) { s.Headless = true })}, nil, "", []Reason{ServiceHeadless}, "clusterIP"},
+		{"external", hello(), []*Service{service("hello", func(s *Service) { s.External = true })}, nil, "", []Reason{ServiceExternal}, "ExternalName"},
+		{"no port", hello(), []*Service{service("hello", func(s *Service) { s.Ports = nil })}, nil, "", []Reason{ServicePorts}, "no port"},
+		{"UDP", hello(), []*Service{service("hello", func(s *Service) { s.Ports[0].Protocol = "UDP" })}, nil, "", []Reason{ServicePorts}, "UDP"},
+		{"rival", hello(), []*Service{service("hello", nil)}, []Rival{{"HorizontalPodAutoscaler hello"}}, "", []Reason{OtherAutoscaler}, "HorizontalPodAutoscaler hello"},
+		{"all faults at once", hello("autoscaling.knative.dev/target", "no", "autoscaling.knative.dev/window", "1s", "rouse.dev/container-concurrency", "many"),
+			[]*Service{service("hello", nil)}, nil, "", []Reason{BadSettings}, "autoscaling.knative.dev/window"},
+		{"a limit out of range", hello("rouse.dev/container-concurrency", "-1"), []*Service{service("hello", nil)}, nil, "", []Reason{BadSettings}, "-1"},
+		{"misspelt class", hello(classKey, "kpa"), []*Service{service("hello", nil)}, nil, "", []Reason{BadSettings}, config.ClassKPA},
+		{"misspelt setting", hello("autoscaling.knative.dev/minscale", "1"), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings}, "minscale"},
+		{"settings and Service", hello("autoscaling.knative.dev/target", "no"), nil, nil, "", []Reason{BadSettings, NoService}, ""},
+		{"not ours", &Object{Name: "x"}, nil, nil, "", nil, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b, problems := Resolve(tc.o, tc.services, tc.rivals, config.Autoscaler{})
+			var reasons []Reason
+			text := ""
+			for _, p := range problems {
+				reasons, text = append(reasons, p.Reason), text+p.Text
+			}
+			if !slices.Equal(reasons, tc.reasons) || !strings.Contains(text, tc.text) {
+				t.Errorf("problems %v %q, want %v with %q", reasons, text, tc.reasons, tc.text)
+			}
+			switch {
+			case b == nil && tc.service != "":
+				t.Errorf("refused, want Service %s", tc.service)
+			case b != nil && b.Service.Name != tc.service:
+				t.Errorf("bound to %s, want %q", b.Service.Name, tc.service)
+			}
+		})
+	}
+}
+
+func TestSettings(t *testing.T) {
+	o := hello("rouse.dev/container-concurrency", "7", "autoscaling.knative.dev/initial-scale", "5", "autoscaling.knative.dev/max-scale", "50")
+	b, problems := Resolve(o, []*Service{service("hello", nil)}, nil, config.Autoscaler{})
+	if b == nil || len(problems) > 0 {
+		t.Fatalf("refused: %v", problems)
+	}
+	if got := b.Config.ContainerConcurrency.V; got != 7 {
+		t.Errorf("limit %d, want 7", got)
+	}
+	if got := b.Config.Scaling.InitialScale.V; got != 0 {
+		t.Errorf("initial scale %d, want 0: control's start must not wake workloads", got)
+	}
+	if got := b.Config.Scaling.MaxScale.V; got != 50 {
+		t.Errorf("max scale %d, want 50", got)
+	}
+	if b.Config.Service != "hello" || b.Config.ID.UID != "u1" {
+		t.Errorf("identity %+v of Service %q", b.Config.ID, b.Config.Service)
+	}
+}
+
+func TestH2C(t *testing.T) {
+	for p, want := range map[Port]bool{
+		{Name: "http"}: false, {Name: "h2c"}: true, {Name: "http2"}: true, {AppProtocol: "kubernetes.io/h2c"}: true, {AppProtocol: "http"}: false,
+	} {
+		if got := p.H2C(); got != want {
+			t.Errorf("%+v.H2C() = %t, want %t", p, got, want)
+		}
+	}
+}

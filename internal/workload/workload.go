@@ -1,0 +1,150 @@
+// Package workload says what an annotated Deployment or StatefulSet and its Service mean: which are opted in, which
+// Service carries their traffic, what their annotations ask for, and every reason why one cannot be scaled.
+//
+// What it promises: the answer depends on the values that are given alone, so the same cluster always gives the same
+// answer, and a fault of one workload never touches another. Every fault has a reason of one word for an Event, and a
+// text that names the remedy.
+//
+// What it does not: watch or change a cluster. Plain structs come in and go out.
+//
+// Concurrency: values only.
+package workload
+
+import (
+	"strings"
+
+	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/identity"
+)
+
+// Annotations that tie a Service to a workload, besides the settings of package config.
+const (
+	// ServiceFor, on a Service, names the workload whose traffic it carries. Without it a Service belongs to the
+	// workload of its own name.
+	ServiceFor = config.PrefixRouse + "workload"
+	// AdoptedSelector, on a Service, keeps the selector that it had before it was adopted, as JSON.
+	AdoptedSelector = config.PrefixRouse + "adopted-selector"
+	// Releasing, on a Service, asks that its workload keeps a pod until the Service has its selector back.
+	Releasing = config.PrefixRouse + "releasing"
+
+	classKey     = config.PrefixAutoscaling + "class"
+	knativeLabel = config.PrefixServing + "revision"
+)
+
+// Kind is the kind of object that is scaled.
+type Kind string
+
+// The kinds.
+const (
+	Deployment  Kind = "Deployment"
+	StatefulSet Kind = "StatefulSet"
+)
+
+// Object is a Deployment or StatefulSet, as far as scaling looks at it.
+type Object struct {
+	Kind      Kind
+	Namespace string
+	Name      string
+	UID       string
+	Labels    map[string]string
+	// Annotations are those of the pod template with those of the object itself over them.
+	Annotations map[string]string
+	PodLabels   map[string]string // of the pod template
+	Replicas    int               // asked for now
+}
+
+// Revision is the identity of the workload. A plain Deployment changes its pods in place: its windows and its state
+// outlive a rollout, so that there are no generations.
+func (o *Object) Revision() identity.Revision {
+	return identity.Revision{Namespace: o.Namespace, Name: o.Name, UID: o.UID}
+}
+
+// OptedIn says whether the workload asks to be scaled by us: it names one of Knative's autoscaler classes. A class of
+// another domain belongs to somebody else, and so does what Knative made.
+func (o *Object) OptedIn() bool {
+	class, ok := o.Annotations[classKey]
+	if !ok || o.Labels[knativeLabel] != "" {
+		return false
+	}
+	return !foreignClass(class)
+}
+
+// foreignClass: a class is a domain name. What has no dot is a misspelling of ours.
+func foreignClass(class string) bool {
+	return strings.Contains(class, ".") && !strings.HasSuffix(class, ".knative.dev")
+}
+
+// Port is one port of a Service.
+type Port struct {
+	Name        string
+	Protocol    string // TCP when empty
+	AppProtocol string
+	Number      uint16 // of the Service
+	Target      uint16 // on the pods, 0 when TargetName says it
+	TargetName  string // of a container's port
+}
+
+// H2C says that the port speaks HTTP/2 in clear text with prior knowledge, by its appProtocol or, as in Knative, by its
+// name.
+func (p Port) H2C() bool {
+	return p.AppProtocol == "kubernetes.io/h2c" || p.Name == "h2c" || strings.HasPrefix(p.Name, "h2c-") ||
+		strings.HasPrefix(p.Name, "http2")
+}
+
+// Service is a Service, as far as its endpoints depend on it.
+type Service struct {
+	Namespace   string
+	Name        string
+	UID         string
+	Annotations map[string]string
+	Selector    map[string]string
+	Headless    bool
+	External    bool // of type ExternalName
+	IPv4, IPv6  bool // its families
+	Ports       []Port
+}
+
+// selects says whether the Service's selector matches a workload's pods.
+func (s *Service) selects(labels map[string]string) bool {
+	for k, v := range s.Selector {
+		if got, ok := labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return len(s.Selector) > 0
+}
+
+// Adopted says whether the Service was taken over from its selector, or is about to be.
+func (s *Service) Adopted() bool { return s.Annotations[AdoptedSelector] != "" }
+
+// Rival is another autoscaler of a workload.
+type Rival struct {
+	What string // such as "HorizontalPodAutoscaler hello"
+}
+
+// Reason is the word of an Event.
+type Reason string
+
+// The reasons why a workload is not scaled, or why something about it should be mended.
+const (
+	BadSettings      Reason = "InvalidSettings"
+	UnknownSettings  Reason = "UnknownSettings"
+	NoService        Reason = "NoService"
+	ManyServices     Reason = "SeveralServices"
+	ServiceSelects   Reason = "ServiceHasSelector"
+	ServiceHeadless  Reason = "ServiceIsHeadless"
+	ServiceExternal  Reason = "ServiceIsExternalName"
+	ServicePorts     Reason = "ServicePorts"
+	OtherAutoscaler  Reason = "OtherAutoscaler"
+	NameTaken        Reason = "NameTaken"
+	PermissionDenied Reason = "PermissionDenied"
+	PortsExhausted   Reason = "ActivatorPortsExhausted"
+)
+
+// Problem is one thing that is wrong with a workload.
+type Problem struct {
+	Reason Reason
+	Text   string // names the remedy
+	// Minor problems do not keep the workload from being scaled.
+	Minor bool
+}
