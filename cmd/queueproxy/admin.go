@@ -140,11 +140,21 @@ func (a *admin) effective() effective {
 	}
 }
 
-// serveStats answers Knative's autoscaler: the newest complete period as one Stat in protobuf.
+// scrapeMost is what Knative's scraper reads of a report (pkg/autoscaler/metrics/http_scrape_client.go): a longer one is
+// cut and lost.
+const scrapeMost = 336
+
+// serveStats answers Knative's autoscaler: the newest complete period as one Stat in protobuf. Beside a very long name of
+// a pod there is no room for our extension.
 func (a *admin) serveStats(w http.ResponseWriter, _ *http.Request) {
 	st := a.sidecar.Proxy().Last()
+	body := metrics.AppendStat(nil, &st)
+	if len(body) > scrapeMost {
+		st.Extension = metrics.Extension{}
+		body = metrics.AppendStat(nil, &st)
+	}
 	w.Header().Set("Content-Type", "application/protobuf")
-	_, _ = w.Write(metrics.AppendStat(nil, &st)) // a scraper that left needs no answer
+	_, _ = w.Write(body) // a scraper that left needs no answer
 }
 
 // serveMetrics answers Prometheus. Its own handler would link three compressors, a third of the sidecar's memory, for

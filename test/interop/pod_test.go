@@ -197,7 +197,7 @@ func freePort(t *testing.T) uint16 {
 type application struct {
 	port uint16
 
-	mu      sync.Mutex // guards the following
+	mu     sync.Mutex // guards the following
 	now    int
 	most   int
 	total  int
