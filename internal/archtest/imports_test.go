@@ -28,6 +28,7 @@ var ranks = map[string]rank{
 	"breaker":             pure,
 	"metrics":             pure,
 	"control/kpa":         pure,
+	"control/slots":       pure,
 	"kafkadispatch/order": pure,
 	"internal/identity":   pure,
 	"internal/endpoint":   pure,

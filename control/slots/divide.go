@@ -1,0 +1,311 @@
+package slots
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// divide changes targets: what nobody has is given out, then slots move to where they are needed.
+func (l *Ledger) divide(w *wake) {
+	members := l.members()
+	l.relieve()
+	l.assign(w, members)
+	l.share(members)
+	hungry := l.starving(w.now)
+	for _, h := range hungry {
+		l.feed(w, h)
+	}
+	if len(hungry) == 0 {
+		l.settle(w, members)
+	}
+	for _, h := range l.holders { // who has what it needs is not hungry any more
+		if wanting(h) == 0 || h.load.Parked == 0 {
+			h.hungry = time.Time{}
+		}
+	}
+}
+
+// whole says that each activator can have pods of its own.
+func (l *Ledger) whole(members []*holder) bool { return len(l.ready) >= len(members) }
+
+// relieve takes from those who leave what they do not use.
+func (l *Ledger) relieve() {
+	for _, h := range l.holders {
+		if !h.leaving || !h.connected {
+			continue
+		}
+		for _, p := range l.ready {
+			if extra := h.total() - h.demand(); extra > 0 {
+				h.target[p.uid] -= min(extra, h.free(p.uid)+max(0, h.target[p.uid]-h.bound(p.uid)))
+			}
+		}
+	}
+}
+
+// share gives those who have just joined their part of what the others have.
+func (l *Ledger) share(members []*holder) {
+	unit := 1
+	if l.whole(members) {
+		unit = l.limit
+	}
+	for _, h := range members {
+		if !h.fresh || len(l.ready) == 0 {
+			continue
+		}
+		h.fresh = false
+		for {
+			rich := slices.MaxFunc(members, func(a, b *holder) int { return cmp.Compare(a.total(), b.total()) })
+			if rich.total() < h.total()+2*unit {
+				break
+			}
+			l.move(rich, h, unit)
+		}
+	}
+}
+
+// assign gives out what nobody has.
+func (l *Ledger) assign(w *wake, members []*holder) {
+	whole := l.whole(members)
+	for _, p := range l.ready {
+		free := l.limit - l.assigned(p)
+		if free > 0 && w.now.Before(p.claim) {
+			w.at(p.claim)
+			continue
+		}
+		for free > 0 {
+			h := l.neediest(members)
+			if h == nil {
+				break
+			}
+			n := 1
+			if whole && !h.leaving {
+				n = free
+			}
+			h.target[p.uid] += n
+			free -= n
+		}
+	}
+}
+
+// neediest is who should get a slot that is free: those in need before others, then those with the least.
+func (l *Ledger) neediest(members []*holder) *holder {
+	var best *holder
+	consider := func(h *holder) {
+		if best == nil || cmp.Or(-compareBool(need(h) > 0, need(best) > 0), cmp.Compare(h.total(), best.total())) < 0 {
+			best = h
+		}
+	}
+	for _, h := range members {
+		consider(h)
+	}
+	for _, h := range l.sorted() {
+		if h.connected && h.leaving && need(h) > 0 {
+			consider(h)
+		}
+	}
+	return best
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// need is how much more the holder could use than it should have.
+func need(h *holder) int { return max(0, h.demand()-h.total()) }
+
+// wanting is how much more the holder could use than it has.
+func wanting(h *holder) int { return max(0, h.demand()-h.has()) }
+
+// starving returns who needs more than it has: those with the least first, then those who have waited longest.
+func (l *Ledger) starving(now time.Time) (hungry []*holder) {
+	for _, h := range l.sorted() {
+		if !h.connected || wanting(h) == 0 || h.load.Parked == 0 {
+			continue
+		}
+		if h.hungry.IsZero() {
+			h.hungry = now
+		}
+		hungry = append(hungry, h)
+	}
+	slices.SortStableFunc(hungry, func(a, b *holder) int {
+		return cmp.Or(cmp.Compare(a.total(), b.total()), a.hungry.Compare(b.hungry))
+	})
+	return hungry
+}
+
+// feed moves slots to one that needs them.
+func (l *Ledger) feed(w *wake, h *holder) {
+	donors := l.donors(w, h)
+	for _, d := range donors {
+		if n := min(need(h), l.slack(w, d)); n > 0 {
+			l.move(d, h, n)
+		}
+	}
+	l.swap(w, h, donors)
+	for _, d := range donors {
+		if need(h) == 0 {
+			return
+		}
+		if even := (d.total() - h.total()) / 2; even > 0 && l.turned(w, d) {
+			l.move(d, h, min(need(h), even))
+		}
+	}
+	if h.total() == 0 && need(h) > 0 {
+		l.rotate(w, h, donors)
+	}
+}
+
+// donors are the others that have something to give, the idlest first.
+func (l *Ledger) donors(w *wake, h *holder) []*holder {
+	all := slices.DeleteFunc(l.sorted(), func(d *holder) bool { return d == h || !d.connected || d.total() == 0 })
+	slices.SortStableFunc(all, func(a, b *holder) int {
+		return cmp.Or(compareBool(b.demand() == 0, a.demand() == 0), cmp.Compare(l.slack(w, b), l.slack(w, a)), cmp.Compare(b.total(), a.total()))
+	})
+	return all
+}
+
+// slack is how many slots the holder has not needed for a turn.
+func (l *Ledger) slack(w *wake, h *holder) int {
+	if h.peak > h.demand() {
+		if over := h.peakAt.Add(l.cfg.Turn); over.After(w.now) {
+			w.at(over)
+		} else {
+			h.peak = h.demand()
+		}
+	}
+	free := 0
+	for uid := range h.target {
+		free += h.free(uid)
+	}
+	return max(0, min(h.has()-h.peak, free))
+}
+
+// turned says whether the holder has got all that it should have, and has had it for a turn.
+func (l *Ledger) turned(w *wake, h *holder) bool {
+	if h.has() < h.total() {
+		return false
+	}
+	over := h.raised.Add(l.cfg.Turn)
+	if over.After(w.now) {
+		w.at(over)
+		return false
+	}
+	return true
+}
+
+// rotate takes a slot from whoever has had his for longest.
+func (l *Ledger) rotate(w *wake, h *holder, donors []*holder) {
+	var oldest *holder
+	for _, d := range donors {
+		if l.turned(w, d) && (oldest == nil || d.raised.Before(oldest.raised)) {
+			oldest = d
+		}
+	}
+	if oldest != nil {
+		l.move(oldest, h, 1)
+	}
+}
+
+// swap turns a promise that hangs on a request in flight into one of a slot that is free: what the holder waits for stays
+// where it is, and the free slot of another comes instead.
+func (l *Ledger) swap(w *wake, h *holder, donors []*holder) {
+	for _, p := range l.ready {
+		for h.target[p.uid] > h.bound(p.uid) && l.unheld(p) == 0 && wanting(h) > 0 {
+			late := l.late(p, h)
+			i := slices.IndexFunc(donors, func(d *holder) bool { return l.slack(w, d) > 0 && l.best(d, h, p.uid) != "" })
+			if late == nil || i < 0 {
+				break
+			}
+			from := l.best(donors[i], h, p.uid)
+			h.target[p.uid]--
+			late.target[p.uid]++
+			donors[i].target[from]--
+			h.target[from]++
+		}
+	}
+}
+
+// late is who has not given back what it should in a pod.
+func (l *Ledger) late(p *pod, except *holder) *holder {
+	for _, d := range l.sorted() {
+		if d != except && d.connected && d.bound(p.uid) > d.target[p.uid] {
+			return d
+		}
+	}
+	return nil
+}
+
+// best returns the pod of whose slots the donor should give one, other than except: one with a slot free, where the
+// receiver has some already, and where the donor has the fewest. Empty when no pod but except has a free slot.
+func (l *Ledger) best(from, to *holder, except string) string {
+	best := ""
+	for _, p := range l.ready {
+		uid := p.uid
+		if uid == except || from.free(uid) == 0 {
+			continue
+		}
+		if best == "" || l.prefer(from, to, uid, best) {
+			best = uid
+		}
+	}
+	return best
+}
+
+func (l *Ledger) prefer(from, to *holder, a, b string) bool {
+	return cmp.Or(compareBool(to.target[a] > 0, to.target[b] > 0), cmp.Compare(from.target[b], from.target[a])) > 0
+}
+
+// move gives n slots of one to another, free ones first.
+func (l *Ledger) move(from, to *holder, n int) {
+	for range n {
+		uid := l.best(from, to, "")
+		if uid == "" {
+			uid = l.busiest(from)
+		}
+		if uid == "" {
+			return
+		}
+		from.target[uid]--
+		to.target[uid]++
+	}
+}
+
+// busiest is a pod in which the holder has slots, all of them in use: the one with the fewest.
+func (l *Ledger) busiest(h *holder) string {
+	best := ""
+	for _, p := range l.ready {
+		if n := h.target[p.uid]; n > 0 && (best == "" || n < h.target[best]) {
+			best = p.uid
+		}
+	}
+	return best
+}
+
+// settle gives one without a slot a spare one when nothing has moved for long.
+func (l *Ledger) settle(w *wake, members []*holder) {
+	if l.limit*len(l.ready) < len(members) {
+		return
+	}
+	for _, h := range members {
+		if h.total() > 0 {
+			continue
+		}
+		if quiet := l.moved.Add(l.cfg.Settle); quiet.After(w.now) {
+			w.at(quiet)
+			return
+		}
+		for _, d := range l.donors(w, h) {
+			if d.total() > 1 && l.slack(w, d) > 0 {
+				l.move(d, h, 1)
+				return
+			}
+		}
+	}
+}

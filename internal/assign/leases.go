@@ -1,0 +1,174 @@
+package assign
+
+import (
+	"context"
+	"time"
+
+	"github.com/rousehq/rouse/control/slots"
+	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/identity"
+)
+
+// settleTurns is for how many turns nothing must have moved before an idle activator is given a spare slot.
+const settleTurns = 20
+
+// leases is the account of a revision's slots, nil until it has a limit.
+type leases struct{ *slots.Ledger }
+
+// limit brings the account of a revision in line with its settings. The caller holds the lock.
+func (s *Server) limit(e *entry) {
+	n := e.Settings.ContainerConcurrency
+	if e.leases.Ledger == nil {
+		if n == 0 {
+			return
+		}
+		s.relearn(e)
+		return
+	}
+	e.leases.Limit(n)
+	s.step(e)
+}
+
+// relearn opens a new account: others may hold leases of a former owner, and will say so. The caller holds the lock.
+func (s *Server) relearn(e *entry) {
+	if e.leases.Ledger == nil && e.Settings.ContainerConcurrency == 0 {
+		return
+	}
+	e.leases.Ledger = slots.New(slots.Config{TTL: s.cfg.LeaseTTL, Turn: s.cfg.Turn, Settle: settleTurns * s.cfg.Turn})
+	e.leases.Limit(e.Settings.ContainerConcurrency)
+	s.repod(e)
+}
+
+// repod tells the account which pods there are. The caller holds the lock.
+func (s *Server) repod(e *entry) {
+	if e.leases.Ledger == nil {
+		return
+	}
+	var ready []string
+	for i := range e.endpoints.Endpoints {
+		if p := &e.endpoints.Endpoints[i]; p.State == endpoint.Ready {
+			ready = append(ready, p.Pod.UID)
+		}
+	}
+	e.leases.Pods(time.Now(), ready)
+	s.step(e)
+}
+
+// step has the account looked at soon: many changes at once are one decision. The caller holds the lock.
+func (s *Server) step(e *entry) { s.stepAt(e, time.Time{}) }
+
+func (s *Server) stepAt(e *entry, at time.Time) {
+	s.due[e] = at
+	select {
+	case s.alarm <- struct{}{}:
+	default:
+	}
+}
+
+// Run moves slots between activators until ctx ends, and returns nil.
+func (s *Server) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.alarm:
+		case <-timer.C:
+		}
+		if next := s.decide(time.Now()); !next.IsZero() {
+			timer.Reset(time.Until(next))
+		}
+	}
+}
+
+// decide steps every account that is due and returns when the next one is.
+func (s *Server) decide(now time.Time) (next time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for e, at := range s.due {
+		if at.After(now) {
+			next = sooner(next, at)
+			continue
+		}
+		delete(s.due, e)
+		grants, again := e.leases.Step(now)
+		for _, g := range grants {
+			s.grant(e, g)
+		}
+		if !again.IsZero() {
+			s.due[e] = again
+			next = sooner(next, again)
+		}
+	}
+	return next
+}
+
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// grant makes a grant unsent at the stream of its activator. One whose stream has ended meanwhile does not get it; the
+// account hears of that.
+func (s *Server) grant(e *entry, g slots.Grant) {
+	if a := s.activators[g.Activator]; a != nil && a.stream != nil {
+		a.stream.grant(e, g)
+	}
+}
+
+// acknowledged takes what an activator says of its leases. The first word on a stream, and of each new owner, takes it
+// in. The caller holds the lock.
+func (st *session) acknowledged(w *wireAck) {
+	e := st.s.revs[w.ID.id()]
+	if e == nil || e.leases.Ledger == nil {
+		return
+	}
+	ack := slots.Ack{Seq: w.Seq, Unlimited: w.Unlimited, Bounds: w.Bounds}
+	k := st.known[e.ID]
+	switch {
+	case k == nil || w.Epoch != k.epoch: // it has not seen that we are the owner
+		return
+	case k.joined:
+		e.leases.Ack(st.act.Instance, ack)
+	default:
+		k.joined = true
+		e.leases.Join(time.Now(), st.act.Instance, ack)
+		if st.act.Draining {
+			e.leases.Leaving(st.act.Instance)
+		}
+	}
+	st.s.step(e)
+}
+
+// loaded takes an activator's load. The caller holds the lock.
+func (st *session) loaded(w *wireLoad) {
+	if e := st.s.revs[w.ID.id()]; e != nil && e.leases.Ledger != nil {
+		e.leases.Load(time.Now(), st.act.Instance, slots.Load{Parked: w.Parked, Use: w.Use})
+		st.s.step(e)
+	}
+}
+
+// every calls f for each account. The caller holds the lock.
+func (s *Server) every(f func(*slots.Ledger)) {
+	for _, e := range s.revs {
+		if e.leases.Ledger != nil {
+			f(e.leases.Ledger)
+			s.step(e)
+		}
+	}
+}
+
+// Leases returns how many requests each activator may have in flight in a pod of the revision at most, by instance: for
+// people and tests.
+func (s *Server) Leases(id identity.Revision, podUID string) map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.revs[id]
+	if e == nil || e.leases.Ledger == nil {
+		return nil
+	}
+	return e.leases.Bounds(podUID)
+}
