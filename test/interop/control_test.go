@@ -202,4 +202,3 @@ func TestScrapedDecidesAsPushed(t *testing.T) {
 		t.Logf("%s: %v", name, d.story())
 	}
 }
-

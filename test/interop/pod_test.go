@@ -208,11 +208,18 @@ type application struct {
 
 func startApplication(t *testing.T) *application {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	a := &application{gate: make(chan struct{})}
+	a.port = a.serve(t, netip.MustParseAddrPort("127.0.0.1:0"))
+	return a
+}
+
+// serve answers at addr until the test ends, HTTP/1 and HTTP/2 in clear text.
+func (a *application) serve(t *testing.T, addr netip.AddrPort) (port uint16) {
+	t.Helper()
+	ln, err := net.Listen("tcp", addr.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &application{port: ln.Addr().(*net.TCPAddr).AddrPort().Port(), gate: make(chan struct{})}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -225,7 +232,7 @@ func startApplication(t *testing.T) *application {
 			t.Errorf("the application: %v", err)
 		}
 	})
-	return a
+	return ln.Addr().(*net.TCPAddr).AddrPort().Port()
 }
 
 func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
