@@ -10,18 +10,9 @@ import (
 	"time"
 
 	"github.com/rousehq/rouse/internal/endpoint"
-	"github.com/rousehq/rouse/internal/fault"
 	"github.com/rousehq/rouse/internal/forward"
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/metrics"
-)
-
-// Headers of Knative's data plane.
-const (
-	headerNamespace = "Knative-Serving-Namespace"
-	headerRevision  = "Knative-Serving-Revision"
-	headerProxy     = "K-Proxy-Request"
-	proxyValue      = "activator"
 )
 
 // Router finds the revision that serves a request by what the client sent.
@@ -41,6 +32,8 @@ type Config struct {
 	StatPeriod time.Duration
 	// Name is this instance's name in stats.
 	Name string
+	// Zone is the failure domain of this instance, for [ZonePreference]; empty when unknown.
+	Zone string
 	// Growth, when not 0, reports load at once when so many times more is parked than was reported in this period; 2 is
 	// a good value. 0 reports the first request at once and the rest each StatPeriod, as Knative does.
 	Growth float64
@@ -97,6 +90,10 @@ type Deps struct {
 	// Freed, when set, is called when what is in flight in a pod has fallen to a lowered grant: see [Activator.Grant].
 	// It is not called for a pod that was not above it. No lock is held; it must not block for long.
 	Freed func(rev identity.Revision, podUID string)
+	// Pods is told what is found out about pods; nil for none.
+	Pods PodObserver
+	// Prober asks pods whether they are ready, see [Probe]; nil asks over their own connections.
+	Prober Prober
 }
 
 // Observer counts. Its methods are called on the request path and must be cheap and not block.
@@ -119,9 +116,11 @@ type Outcome struct {
 
 // Activator is the data plane's front: see the package comment.
 type Activator struct {
-	cfg    Config
-	deps   Deps
-	parked atomic.Int64
+	cfg     Config
+	deps    Deps
+	parked  atomic.Int64
+	ejected atomic.Int64 // outliers
+	probes  probes
 
 	revs atomic.Pointer[map[identity.Key]*revision]
 	mu   sync.Mutex // serialises changes of revs
@@ -139,7 +138,11 @@ func New(cfg Config, deps Deps) (*Activator, error) {
 	if deps.Router == nil || deps.NewPool == nil || deps.Stats == nil {
 		return nil, errors.New("activator: Deps needs Router, NewPool and Stats")
 	}
-	a := &Activator{cfg: cfg, deps: deps, producer: cfg.Name + "/" + strconv.FormatInt(time.Now().UnixNano(), 36)}
+	if deps.Prober == nil {
+		deps.Prober = poolProber{}
+	}
+	a := &Activator{cfg: cfg, deps: deps, probes: probes{prober: deps.Prober, wake: make(chan struct{}, 1)},
+		producer: cfg.Name + "/" + strconv.FormatInt(time.Now().UnixNano(), 36)}
 	a.revs.Store(&map[identity.Key]*revision{})
 	return a, nil
 }
@@ -154,8 +157,7 @@ func (a *Activator) Put(id identity.Revision, s Settings) {
 		old.configure(s)
 		return
 	}
-	r := &revision{id: id, total: &a.parked, newPool: a.deps.NewPool, pods: make(map[string]*pod),
-		load: metrics.NewSharedRequestStats(time.Now())}
+	r := &revision{id: id, owner: a, load: metrics.NewSharedRequestStats(time.Now())}
 	r.settings.Store(&s)
 	next := maps.Clone(*a.revs.Load())
 	next[id.Key()] = r
@@ -227,112 +229,3 @@ func (a *Activator) revision(id identity.Revision) *revision {
 	}
 	return nil
 }
-
-// Handler serves requests. Only a trusted one, on a listener that no public client reaches, honours the revision
-// headers; every other routes by host.
-func (a *Activator) Handler(trusted bool) forward.Handler { return &handler{a, trusted} }
-
-type handler struct {
-	*Activator
-	trusted bool
-}
-
-// ServeExchange implements forward.Handler.
-func (h *handler) ServeExchange(x forward.Exchange) {
-	r, answer := h.route(x)
-	if h.standIn(x, answer, r) {
-		return
-	}
-	if r == nil {
-		x.Fail(fault.NoRoute, string(x.Host()), 0)
-		return
-	}
-	h.began(r, x.Received())
-	o := h.dispatch(x, r)
-	now := time.Now()
-	r.load.Out(now, false)
-	if h.deps.Observer != nil {
-		o.Arrived, o.Took = x.Received(), now.Sub(x.Received())
-		h.deps.Observer.Done(r.id, o)
-	}
-}
-
-func (h *handler) route(x forward.Exchange) (*revision, *Answer) {
-	revs := *h.revs.Load()
-	if h.trusted {
-		ns, name := x.Header(headerNamespace), x.Header(headerRevision)
-		if ns != nil && name != nil {
-			return revs[identity.Key{Namespace: string(ns), Name: string(name)}], nil
-		}
-	}
-	to, ok := h.deps.Router.Route(x)
-	if !ok {
-		return nil, nil
-	}
-	return revs[to.Revision], to.Answer
-}
-
-// dispatch gives the request to a pod, and to another as long as it is certain that none saw it.
-func (h *handler) dispatch(x forward.Exchange, r *revision) (o Outcome) {
-	x.Remove(headerNamespace)
-	x.Remove(headerRevision)
-	x.Set(headerProxy, proxyValue)
-	x.SetTimeouts(r.settings.Load().Timeouts)
-	for {
-		p, err := h.acquire(x, r, o.Tries > 0)
-		if err != nil {
-			o.Result = h.refuse(x, r, err)
-			return o
-		}
-		o.Tries++
-		sent := time.Now()
-		o.Result = x.Forward(p.pool)
-		o.Worked = time.Since(sent)
-		if p.release(o.Retryable) {
-			h.freed(p)
-		}
-		if !o.Retryable {
-			return o
-		}
-		if o.Tries == h.cfg.Tries {
-			x.Fail(o.Cause, "after "+strconv.Itoa(o.Tries)+" tries", time.Second)
-			return o
-		}
-	}
-}
-
-// acquire gets a pod, parking the request when none is free.
-func (h *handler) acquire(x forward.Exchange, r *revision, first bool) (*pod, error) {
-	w := x.Waiter()
-	p, queued, err := r.acquire(w, h.cfg.QueueTotal, first)
-	if p != nil || err != nil {
-		return p, err
-	}
-	h.grew(r, queued)
-	cold := r.cold()
-	x.SetWaitDeadline(x.Received().Add(r.settings.Load().QueueDeadline))
-	err = w.Wait()
-	x.SetWaitDeadline(time.Time{})
-	if err != nil {
-		return nil, err
-	}
-	parked := time.Since(x.Received())
-	h.announce(x, cold, parked)
-	if h.deps.Observer != nil {
-		h.deps.Observer.Dispatched(r.id, cold, parked)
-	}
-	return w.Grant.(*pod), nil
-}
-
-// refuse answers a request that got no pod.
-func (h *handler) refuse(x forward.Exchange, r *revision, err error) forward.Result {
-	cause, detail := refusalOf(err)
-	if cause == fault.QueueDeadline {
-		detail = "rouse.dev/queue-deadline is " + r.settings.Load().QueueDeadline.String()
-	}
-	row := fault.Of(cause)
-	x.Fail(cause, detail, time.Second)
-	return forward.Result{Cause: cause, Status: row.Status, Err: err}
-}
-
-func limitText(knob string, n int) string { return knob + " is " + strconv.Itoa(n) }

@@ -63,7 +63,7 @@ func (h *handler) standIn(x forward.Exchange, a *Answer, r *revision) bool {
 func (r *revision) cold() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.ready) == 0
+	return r.ready() == 0
 }
 
 // Headers that tell a client what the activator did, when they are switched on.

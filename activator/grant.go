@@ -1,13 +1,6 @@
 package activator
 
-import (
-	"math"
-
-	"github.com/rousehq/rouse/internal/identity"
-)
-
-// unlimited is the limit of a pod that has none.
-const unlimited = math.MaxInt
+import "github.com/rousehq/rouse/internal/identity"
 
 // Grant says how many requests this activator may have in flight in each pod, by UID: its leases, when several
 // activators share a pod's limit. A pod that is absent from grants gets none; nil ends leasing, and each pod may be
@@ -36,10 +29,13 @@ func (a *Activator) Use(id identity.Revision) map[string]int {
 	return use
 }
 
-// freed tells who wants to know that a pod's requests fit a lowered grant. No lock is held.
-func (a *Activator) freed(p *pod) {
-	if a.deps.Freed != nil {
+// tell passes on what a release brought about. No lock is held.
+func (a *Activator) tell(p *pod, n news) {
+	if n.freed && a.deps.Freed != nil {
 		a.deps.Freed(p.rev.id, p.uid)
+	}
+	if n.ejected != NotEjected && a.deps.Pods != nil {
+		a.deps.Pods.Ejected(p.rev.id, p.uid, n.ejected)
 	}
 }
 
@@ -49,26 +45,7 @@ func (r *revision) grant(grants map[string]int) {
 	r.grants = grants
 	for _, p := range r.pods {
 		p.refit()
-		p.lowered = grants != nil && p.inFlight > p.limit
+		p.lowered = p.inFlight > p.granted
 	}
 	r.pump()
-}
-
-// refitAll brings every pod's limit up to date and hands out what became free. The caller holds the lock.
-func (r *revision) refitAll() {
-	for _, p := range r.pods {
-		p.refit()
-	}
-	r.pump()
-}
-
-// refit works out the pod's limit: the revision's, and within it what was granted. The caller holds the lock.
-func (p *pod) refit() {
-	p.limit = unlimited
-	if n := p.rev.settings.Load().ContainerConcurrency; n > 0 {
-		p.limit = n
-	}
-	if p.rev.grants != nil {
-		p.limit = max(0, min(p.limit, p.rev.grants[p.uid]))
-	}
 }

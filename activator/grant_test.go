@@ -64,16 +64,19 @@ func (m *dispatchModel) configure() {
 	m.a.Put(hello, s)
 }
 
-// room is what the pod may have in flight.
+// room is what the pod may have in flight, granted what the leases say of that.
 func (m *dispatchModel) room(uid string) int {
-	n := m.limit
-	if n == 0 {
-		n = unlimited
+	if m.limit == 0 {
+		return m.granted(uid)
 	}
-	if m.grants != nil {
-		n = min(n, m.grants[uid])
+	return min(m.limit, m.granted(uid))
+}
+
+func (m *dispatchModel) granted(uid string) int {
+	if m.grants == nil {
+		return unlimited
 	}
-	return n
+	return m.grants[uid]
 }
 
 func (m *dispatchModel) anyFree() bool {
@@ -84,7 +87,7 @@ func (m *dispatchModel) request(t *rapid.T) {
 	first := len(m.queue) > 0 && rapid.Bool().Draw(t, "dispatched before")
 	w := breaker.NewWaiter()
 	free := m.anyFree()
-	p, _, err := m.r.acquire(w, 1000, first)
+	p, _, err := m.r.acquire(w, 0, first)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,17 +121,15 @@ func (m *dispatchModel) finish(t *rapid.T) {
 	m.held = slices.Delete(m.held, i, i+1)
 	m.inFlight[p.uid]--
 	before := len(m.freed)
-	if p.release(false) {
-		m.a.freed(p)
-	}
-	fits := m.inFlight[p.uid] <= m.room(p.uid)
+	m.a.tell(p, p.release(forward.Result{Status: 200}))
+	fits := m.inFlight[p.uid] <= m.granted(p.uid)
 	if told := len(m.freed) > before; told != (m.above[p.uid] && fits) {
 		t.Fatalf("pod %s: freed was told: %v; was above its grant %v, fits now %v", p.uid, told, m.above[p.uid], fits)
 	}
 	if fits {
 		m.above[p.uid] = false
 	}
-	m.granted(t)
+	m.served(t)
 }
 
 func (m *dispatchModel) leave(t *rapid.T) {
@@ -156,15 +157,15 @@ func (m *dispatchModel) grant(t *rapid.T) {
 	}
 	m.a.Grant(hello, m.grants)
 	for _, uid := range modelPods {
-		m.above[uid] = m.grants != nil && m.inFlight[uid] > m.room(uid)
+		m.above[uid] = m.inFlight[uid] > m.granted(uid)
 	}
-	m.granted(t)
+	m.served(t)
 }
 
 func (m *dispatchModel) resize(t *rapid.T) {
 	m.limit = rapid.IntRange(0, 5).Draw(t, "to")
 	m.configure()
-	m.granted(t)
+	m.served(t)
 }
 
 func (m *dispatchModel) move(t *rapid.T) {
@@ -182,11 +183,11 @@ func (m *dispatchModel) move(t *rapid.T) {
 		eps = append(eps, ep)
 	}
 	m.a.Update(endpoint.Update{Snapshot: endpoint.Snapshot{Revision: hello, Endpoints: eps}})
-	m.granted(t)
+	m.served(t)
 }
 
-// granted takes over what the dispatcher handed out: always to the head of the queue.
-func (m *dispatchModel) granted(t *rapid.T) {
+// served takes over what the dispatcher handed out: always to the head of the queue.
+func (m *dispatchModel) served(t *rapid.T) {
 	for len(m.queue) > 0 && m.queue[0].Grant != nil {
 		w := m.queue[0]
 		m.queue = m.queue[1:]

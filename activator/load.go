@@ -68,8 +68,12 @@ func (a *Activator) grew(r *revision, parked int) {
 	a.send(r, metrics.Report{AverageConcurrency: more, RequestCount: more}, time.Now())
 }
 
-// Run reports the load of every active revision each StatPeriod, until ctx ends.
+// Run reports the load of every active revision each StatPeriod, and asks pods that start whether they are ready, until
+// ctx ends; then it waits for what it started.
 func (a *Activator) Run(ctx context.Context) error {
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	asking.Go(func() { a.probes.run(ctx) })
 	tick := time.NewTicker(a.cfg.StatPeriod)
 	defer tick.Stop()
 	for {
@@ -105,7 +109,7 @@ func (a *Activator) reportLoad(r *revision, now time.Time) {
 }
 
 func (a *Activator) send(r *revision, rep metrics.Report, now time.Time) {
-	parked, _, _ := r.counts()
+	parked := r.waiting()
 	a.deps.Stats.Report(metrics.Message{Namespace: r.id.Namespace, Name: r.id.Name, Stat: metrics.Stat{
 		PodName:            a.cfg.Name,
 		AverageConcurrency: rep.AverageConcurrency,

@@ -18,6 +18,10 @@ type Waiter struct {
 	// granted, where a slot alone does not say it (the activator puts the pod here).
 	Grant any
 
+	// Tag is for the owner of the queue, set before the waiter is pushed: what it must know of the waiter when something
+	// can be granted.
+	Tag uint64
+
 	// Parking, when set, is called by Wait when it is about to block. It runs on the waiting goroutine and may call
 	// Cancel. It is set before the first wait.
 	Parking func()
@@ -66,6 +70,9 @@ type Queue struct {
 
 // Len returns how many waiters stand in the queue.
 func (q *Queue) Len() int { return q.n }
+
+// Head returns the oldest waiter and leaves it where it is, nil when there is none.
+func (q *Queue) Head() *Waiter { return q.head }
 
 // Push appends w; owner is whom Cancel will ask to abandon it.
 func (q *Queue) Push(w *Waiter, owner Owner) {

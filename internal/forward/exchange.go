@@ -58,8 +58,10 @@ type Exchange interface {
 	Remove(name string)
 	SetHost(host string)
 	// SetResponse replaces (or adds) and RemoveResponse drops a header of the response, whoever makes it. Up to 8.
+	// AddResponse adds one beside those of the same name, which Set-Cookie needs.
 	SetResponse(name, value string)
 	RemoveResponse(name string)
+	AddResponse(name, value string)
 
 	// Waiter returns this stream's place for queues. When the client leaves, it is cancelled with
 	// [fault.ClientGone]; when the wait's deadline (SetWaitDeadline) passes, with [fault.QueueDeadline].

@@ -17,6 +17,7 @@ const maxEdits = 8
 type edit struct {
 	name, value string
 	remove      bool
+	beside      bool // goes beside fields of that name, not in their place
 	done        bool
 }
 
@@ -38,7 +39,7 @@ func (e *edits) add(list *[]edit, x edit) {
 		return
 	}
 	for i := range *list {
-		if strings.EqualFold((*list)[i].name, x.name) {
+		if !x.beside && !(*list)[i].beside && strings.EqualFold((*list)[i].name, x.name) {
 			(*list)[i] = x
 			return
 		}
@@ -50,10 +51,10 @@ func (e *edits) add(list *[]edit, x edit) {
 	*list = append(*list, x)
 }
 
-// find returns the edit of a field name, nil when there is none.
+// find returns the edit that stands in the place of a field of that name, nil when there is none.
 func find(list []edit, name []byte) *edit {
 	for i := range list {
-		if len(list[i].name) == len(name) && foldString(name, list[i].name) {
+		if !list[i].beside && len(list[i].name) == len(name) && foldString(name, list[i].name) {
 			return &list[i]
 		}
 	}
@@ -165,6 +166,11 @@ func (c *conn) SetHost(host string) {
 // SetResponse implements [Exchange].
 func (c *conn) SetResponse(name, value string) {
 	c.edits.add(&c.edits.resp, edit{name: name, value: value})
+}
+
+// AddResponse implements [Exchange].
+func (c *conn) AddResponse(name, value string) {
+	c.edits.add(&c.edits.resp, edit{name: name, value: value, beside: true})
 }
 
 // RemoveResponse implements [Exchange].

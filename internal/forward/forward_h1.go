@@ -2,6 +2,7 @@ package forward
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -27,7 +28,7 @@ func (c *conn) Forward(to *Pool) Result {
 	for {
 		u, err := c.connect(to)
 		if err != nil {
-			r = Result{Cause: fault.ConnectFailed, Err: err}
+			r = Result{Cause: connectCause(err), Err: err}
 			break
 		}
 		reused := u.served > 0
@@ -101,10 +102,22 @@ func (c *conn) connect(to *Pool) (*upConn, error) {
 	return to.dial(ctx, c.srv.bufs)
 }
 
+// CauseOf returns the cause of an error of [Pool.Ask] or [Pool.Connect].
+func CauseOf(err error) fault.Cause { return connectCause(err) }
+
+// connectCause tells a pod that is not there from one that is not who it should be.
+func connectCause(err error) fault.Cause {
+	var bad *tls.CertificateVerificationError
+	if errors.Is(err, fault.UpstreamUnverified) || errors.As(err, &bad) {
+		return fault.UpstreamUnverified
+	}
+	return fault.ConnectFailed
+}
+
 // roundTrip sends the request on u and passes the response on. It returns false when certainly nothing was sent
 // because u had been closed: another connection may be tried.
 func (c *conn) roundTrip(u *upConn, began int64, r *Result) bool {
-	u.moved, u.clock = c.client.moved, c.client.clock
+	u.moved, u.clock, u.bufs = c.client.moved, c.client.clock, c.srv.bufs
 	if cause := c.attach(u); cause != fault.None {
 		u.Close()
 		*r = Result{Cause: cause, Err: cause}

@@ -128,6 +128,9 @@ func (x *h2Exchange) SetHost(host string) {
 func (x *h2Exchange) SetResponse(name, value string) {
 	x.edits.add(&x.edits.resp, edit{name: name, value: value})
 }
+func (x *h2Exchange) AddResponse(name, value string) {
+	x.edits.add(&x.edits.resp, edit{name: name, value: value, beside: true})
+}
 func (x *h2Exchange) RemoveResponse(name string) {
 	x.edits.add(&x.edits.resp, edit{name: name, remove: true})
 }

@@ -213,7 +213,7 @@ func (a *attempt) refused(err error) Result {
 	case cause != fault.None:
 		return a.failed(cause, err, false)
 	case a.conn.Load() == nil:
-		return a.failed(fault.ConnectFailed, err, a.replayable())
+		return a.failed(connectCause(err), err, a.replayable())
 	case a.o.body != nil && a.o.body.failed() != nil:
 		return a.failed(fault.ClientGone, err, false)
 	case refusedStream(err) || !a.maybeSent():

@@ -3,6 +3,7 @@ package forward
 import (
 	"net/http"
 	"net/textproto"
+	"slices"
 
 	"golang.org/x/net/http/httpguts"
 )
@@ -55,9 +56,12 @@ func announced(trailer http.Header) []string {
 func applyEdits(h http.Header, edits []edit) {
 	for _, e := range edits {
 		name := textproto.CanonicalMIMEHeaderKey(e.name)
-		if e.remove {
+		switch {
+		case e.beside:
+			h[name] = append(slices.Clip(h[name]), e.value) // the slice may be another header's
+		case e.remove:
 			delete(h, name)
-		} else {
+		default:
 			h[name] = []string{e.value}
 		}
 	}

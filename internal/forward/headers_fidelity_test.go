@@ -106,3 +106,27 @@ func TestFidelityKeepAliveAfterReply(t *testing.T) {
 	pod.send(response("ok"))
 	client.want(response("ok"))
 }
+
+// TestFidelityAddedResponseFields: a field that is added stands beside the pod's own of that name, on either way to
+// the pod.
+func TestFidelityAddedResponseFields(t *testing.T) {
+	a := newApp(t)
+	p := newProxy(t, a, proxyOptions{before: func(x Exchange) {
+		x.AddResponse("Set-Cookie", "ours=1")
+		x.AddResponse("Set-Cookie", "ours=2")
+	}})
+	client := p.dial()
+	client.send(crlf("GET / HTTP/1.1\nHost: app.test\n\n"))
+	pod := a.accept()
+	readRequest(pod)
+	pod.send(crlf("HTTP/1.1 200 OK\nSet-Cookie: theirs=1\nContent-Length: 0\n\n"))
+	client.want(crlf("HTTP/1.1 200 OK\nSet-Cookie: theirs=1\nContent-Length: 0\nSet-Cookie: ours=1\nSet-Cookie: ours=2\n\n"))
+
+	theirs := make([]string, 1, 4)
+	theirs[0] = "theirs=1"
+	h := http.Header{"Set-Cookie": theirs}
+	applyEdits(h, []edit{{name: "set-cookie", value: "ours=1", beside: true}})
+	if got := strings.Join(h["Set-Cookie"], " "); got != "theirs=1 ours=1" || theirs[:2][1] != "" {
+		t.Errorf("Set-Cookie = %q, and the slice of the pod's header was written to: %v", got, theirs[:2][1] != "")
+	}
+}

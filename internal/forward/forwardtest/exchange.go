@@ -33,6 +33,7 @@ type Exchange struct {
 	RetryAfter      time.Duration
 	RequestEdits    map[string]string // "" for removed
 	ResponseEdits   map[string]string
+	ResponseAdded   []string // "Name: value"
 	HostEdit        string
 	TimeoutsV       forward.Timeouts
 	received        time.Time
@@ -121,6 +122,11 @@ func (x *Exchange) SetHost(host string) { x.HostEdit = host }
 
 // SetResponse implements forward.Exchange.
 func (x *Exchange) SetResponse(name, value string) { x.ResponseEdits[name] = value }
+
+// AddResponse implements forward.Exchange.
+func (x *Exchange) AddResponse(name, value string) {
+	x.ResponseAdded = append(x.ResponseAdded, name+": "+value)
+}
 
 // RemoveResponse implements forward.Exchange.
 func (x *Exchange) RemoveResponse(name string) { x.ResponseEdits[name] = "" }
