@@ -20,7 +20,9 @@ const (
 type poller struct {
 	d       *Dispatcher
 	ctx     context.Context // of pollLoop: the client library's callback passes none
-	msgs    []*kafka.Message
+	tasks   []*task
+	bytes   int64      // of tasks
+	stock   []task     // to make the next ones of
 	last    *partition // of the latest record, to spare a map lookup
 	checked time.Time
 	said    kafka.ErrorCode // the trouble that was logged last
@@ -51,8 +53,12 @@ func (d *Dispatcher) pollLoop(ctx context.Context) error {
 // awaitRoom waits, for a fifth of a second at most, while the buffer is full. It reports whether it still is.
 // Waiting costs nothing, whereas a paused partition loses what the client library has fetched for it.
 func (d *Dispatcher) awaitRoom(ctx context.Context) bool {
+	if !d.full() {
+		return false
+	}
 	d.mu.Lock()
-	if !d.fullLocked() {
+	d.publishLocked()
+	if !d.full() {
 		d.mu.Unlock()
 		return false
 	}
@@ -67,77 +73,59 @@ func (d *Dispatcher) awaitRoom(ctx context.Context) bool {
 	return true
 }
 
-// heldLocked is what partitions that are read hold; a paused one does not count, so that it cannot starve others.
-func (d *Dispatcher) heldLocked() (records int, bytes int64) {
-	for _, p := range d.parts {
-		if p.reason == order.Open {
-			n, b := p.Held()
-			records, bytes = records+n, bytes+b
-		}
-	}
-	return records, bytes
-}
-
-func (d *Dispatcher) fullLocked() bool {
-	n, b := d.heldLocked()
-	return n >= d.cfg.BufferRecords || b >= d.cfg.BufferBytes
-}
-
-func (d *Dispatcher) hasRoomLocked() bool {
-	n, b := d.heldLocked()
-	return n <= d.cfg.BufferRecords/2 && b <= d.cfg.BufferBytes/2
-}
-
 // poll takes over what the client library has, up to a burst.
 func (l *poller) poll(wait time.Duration) error {
-	l.msgs = l.msgs[:0]
 	ev := l.d.consumer.Poll(int(wait.Milliseconds()))
 	for ev != nil {
 		m, ok := ev.(*kafka.Message)
 		if !ok || m.TopicPartition.Error != nil {
-			l.takeOver()
+			l.handOver()
 			return l.event(ev)
 		}
-		l.msgs = append(l.msgs, m)
-		if len(l.msgs) == pollBurst || wait == 0 {
+		l.take(m)
+		if len(l.tasks) >= pollBurst || wait == 0 {
 			break
 		}
 		ev = l.d.consumer.Poll(0)
 	}
-	l.takeOver()
+	l.handOver()
 	return nil
 }
 
-func (l *poller) takeOver() {
-	if len(l.msgs) == 0 {
-		return
+func (l *poller) take(m *kafka.Message) {
+	p := l.partition(&m.TopicPartition)
+	if p == nil {
+		return // of a partition that was taken away meanwhile
 	}
-	d, now := l.d, time.Now()
-	l.said = kafka.ErrNoError
-	d.counters.received.Add(int64(len(l.msgs)))
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.sched.Ready() == 0 {
-		d.readySince = now
-		if n, _ := d.sched.InFlight(); n == 0 {
-			signal(d.woke) // the sink may be at zero: whoever scales it must not wait for the next tick
-		}
-	}
-	for _, m := range l.msgs {
-		p := l.partition(&m.TopicPartition)
-		if p == nil {
-			continue // of a partition that was taken away meanwhile
-		}
-		if t := d.newTask(p, m); !d.sched.Add(p.Partition, &t.Record, now) {
-			d.counters.skipped.Add(1)
-			d.freeTask(t)
-		}
-	}
-	clear(l.msgs)
-	l.msgs = l.msgs[:0]
-	d.startLocked(now)
+	t := l.newTask(p, m)
+	l.tasks = append(l.tasks, t)
+	l.bytes += int64(t.Size)
 }
 
+// handOver gives what was read to the workers.
+func (l *poller) handOver() {
+	if len(l.tasks) == 0 {
+		return
+	}
+	d := l.d
+	l.said = kafka.ErrNoError
+	d.counters.received.Add(int64(len(l.tasks)))
+	d.inbox.push(l.tasks, l.bytes)
+	clear(l.tasks)
+	l.tasks, l.bytes = l.tasks[:0], 0
+	if !d.shared.hungry.Load() {
+		return // as many requests are under way as may be: the workers take over
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n, _ := d.sched.InFlight(); n == 0 && d.sched.Ready() == 0 {
+		signal(d.woke) // the sink may be at zero: whoever scales it must not wait for the next tick
+	}
+	d.startLocked(time.Now())
+}
+
+// partition finds a partition without a lock: only the poll loop's own callback changes the map, under the lock that
+// other readers take.
 func (l *poller) partition(tp *kafka.TopicPartition) *partition {
 	if p := l.last; p != nil && p.ID.Partition == tp.Partition && p.ID.Topic == *tp.Topic && !p.fenced.Load() {
 		return p
@@ -154,7 +142,9 @@ func (l *poller) event(ev kafka.Event) error {
 		l.d.mu.Lock()
 		defer l.d.mu.Unlock()
 		if p := l.partition(&tp); p != nil {
+			l.d.admitAllLocked(time.Now()) // what is skipped lies behind them
 			p.Skip(int64(tp.Offset))
+			l.d.startLocked(time.Now())
 			p.ended = true
 		}
 	case *kafka.Message:
@@ -236,6 +226,7 @@ func (l *poller) pauses(now time.Time) {
 			alerts = append(alerts, fmt.Sprintf("%s/%d at %d: %v", p.ID.Topic, p.ID.Partition, p.Offsets().Position(), reason))
 		}
 		p.reason = reason
+		p.SetAside(reason != order.Open)
 		switch {
 		case reason != order.Open && !p.paused:
 			stop = append(stop, p.tp)
@@ -245,6 +236,7 @@ func (l *poller) pauses(now time.Time) {
 			p.paused = false
 		}
 	}
+	d.publishLocked()
 	d.mu.Unlock()
 	for _, a := range alerts {
 		d.log.Warn("partition is not read further: its window beyond the commit is full", "partition", a)

@@ -2,6 +2,7 @@ package kafkadispatch
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/rousehq/rouse/kafkadispatch/order"
 )
@@ -26,6 +27,8 @@ func (d *Dispatcher) Demand() Demand {
 		d.mu.Unlock()
 		return Demand{}
 	}
+	d.admitAllLocked(time.Now())
+	d.startLocked(time.Now())
 	out := Demand{Partitions: len(d.parts)}
 	out.InFlight, _ = d.sched.InFlight()
 	ps := make([]*partition, 0, len(d.parts))

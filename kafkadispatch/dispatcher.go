@@ -30,16 +30,18 @@ type Dispatcher struct {
 
 	counters counters
 	consumer *kafka.Consumer
+	inbox    inbox
+	shared   shared
 
 	mu      sync.Mutex
 	sched   *order.Scheduler                    // guarded by mu, like all below
 	parts   map[order.TopicPartition]*partition // assigned
-	spare   []*task
 	health  *health
 	idle    []*worker // workers without work, the latest last
 	stopped bool
 	// landed is signalled when a request ends while somebody waits for that.
 	landed     chan struct{}
+	awaiting   bool
 	uncommit   int // records finished since the last commit
 	readySince time.Time
 	lingering  bool
@@ -83,6 +85,7 @@ func New(cfg Config) (*Dispatcher, error) {
 		health: newHealth(cfg.Order.MaxInFlight, cfg.Fixed),
 		landed: make(chan struct{}, 1), commitNow: make(chan struct{}, 1), room: make(chan struct{}, 1), woke: make(chan struct{}, 1),
 	}
+	d.shared.hungry.Store(true)
 	if err := d.connect(); err != nil {
 		return nil, fmt.Errorf("source %s/%s: %w", cfg.Namespace, cfg.Name, err)
 	}
@@ -214,6 +217,7 @@ func (d *Dispatcher) await(ps []*partition, limit time.Duration) {
 		for _, p := range ps {
 			flying += p.InFlight()
 		}
+		d.awaiting = flying > 0
 		d.mu.Unlock()
 		if flying == 0 {
 			return

@@ -130,6 +130,9 @@ func (k *Kafka) consumerConfig() kafka.ConfigMap {
 	m["queued.max.messages.kbytes"] = k.PrefetchKiB
 	m["fetch.message.max.bytes"] = 256 << 10
 	m["fetch.wait.max.ms"] = 100
+	// The library waits so long after its queue was full before it fetches again: with its own second, no source could
+	// be faster than PrefetchKiB per second.
+	m["fetch.queue.backoff.ms"] = 20
 	// A topic that is created after its consumer, or that has grown, is seen at the next refresh; the library's own
 	// interval of five minutes would leave it unread for so long.
 	m["topic.metadata.refresh.interval.ms"] = 2000

@@ -214,7 +214,7 @@ func (d *Dispatcher) wait(w *worker, n int, err error) time.Duration {
 func (d *Dispatcher) exhausted(t *task, f failure) verdict {
 	switch {
 	case d.dead.set():
-		t.failure, t.stage, t.tries = f, toDeadLetter, 0
+		t.failure, t.stage, t.tries = &f, toDeadLetter, 0
 		return verdict{again: true}
 	case d.cfg.Exhausted == Drop || d.cfg.Compat == CompatKnative:
 		d.counters.dropped.Add(1)

@@ -36,7 +36,7 @@ type task struct {
 	part    *partition
 	stage   stage
 	tries   int // at the reply or dead letter destination
-	failure failure
+	failure *failure
 	reply   *event.Event
 }
 
@@ -51,33 +51,29 @@ type failure struct {
 // recordOverhead is what a record costs in memory beside its key and value: a floor, from the sizes of the structs.
 const recordOverhead = 400
 
-func (d *Dispatcher) newTask(p *partition, m *kafka.Message) *task {
-	var t *task
-	if n := len(d.spare); n > 0 {
-		t = d.spare[n-1]
-		d.spare = d.spare[:n-1]
-	} else {
-		t = &task{}
+// slab is how many tasks are allocated together. A record that blocks its lane keeps its slab, without the others'
+// records.
+const slab = 32
+
+// newTask makes a task from the poll loop's stock.
+func (l *poller) newTask(p *partition, m *kafka.Message) *task {
+	if len(l.stock) == 0 {
+		l.stock = make([]task, slab)
 	}
+	t := &l.stock[0]
+	l.stock = l.stock[1:]
 	t.msg, t.part = m, p
 	t.Offset, t.Key = int64(m.TopicPartition.Offset), m.Key
 	t.Size = len(m.Key) + len(m.Value) + recordOverhead
-	for _, h := range m.Headers {
-		t.Size += len(h.Key) + len(h.Value)
+	for i := range m.Headers {
+		t.Size += len(m.Headers[i].Key) + len(m.Headers[i].Value)
 	}
 	t.Payload = t
 	return t
 }
 
-// maxSpareTasks is how many used tasks are kept for the next records.
-const maxSpareTasks = 1024
-
-func (d *Dispatcher) freeTask(t *task) {
-	*t = task{}
-	if len(d.spare) < maxSpareTasks {
-		d.spare = append(d.spare, t)
-	}
-}
+// free lets go of what a task holds; others of its slab may live on.
+func (t *task) free() { t.msg, t.part, t.Key, t.failure, t.reply = nil, nil, nil, nil, nil }
 
 // verdict is what follows from a step of a task, or of a batch of them.
 type verdict struct {

@@ -19,8 +19,17 @@ type worker struct {
 	rec   event.Record
 }
 
-// startLocked gives ready records to workers until a bound is met. It is called with mu held.
+// startLocked takes over what was received and gives it to workers until a bound is met. It is called with mu held,
+// and nothing may follow it under the lock that changes what publishLocked tells.
 func (d *Dispatcher) startLocked(now time.Time) {
+	for again := true; again; again = d.publishLocked() {
+		d.admitLocked(admitBurst, now)
+		d.giveLocked(now)
+	}
+}
+
+// giveLocked gives ready records to workers until a bound is met.
+func (d *Dispatcher) giveLocked(now time.Time) {
 	for d.sched.Ready() > 0 && !d.stopped {
 		if n, _ := d.sched.InFlight(); n > 0 && n >= d.sched.Limit() {
 			return
@@ -41,6 +50,16 @@ func (d *Dispatcher) startLocked(now time.Time) {
 			continue
 		}
 		d.wg.Go(func() { d.work(w) })
+	}
+}
+
+// nextLocked takes the records of the next request, from what was received if need be.
+func (d *Dispatcher) nextLocked(dst []*order.Record, now time.Time) []*order.Record {
+	for {
+		more := d.admitLocked(admitBurst, now)
+		if dst = d.takeLocked(dst, now); len(dst) > 0 || !more {
+			return dst
+		}
 	}
 }
 
@@ -103,23 +122,24 @@ func (d *Dispatcher) work(w *worker) {
 		d.mu.Lock()
 		tripped := d.endLocked(batch, v, now)
 		// First for itself: handing the next record to another worker would cost a switch of goroutines.
-		w.batch = d.takeLocked(batch[:0], now)
-		if len(w.batch) > 0 {
-			batch = w.batch
-			d.startLocked(now) // the end of one request may let more than one begin
-			d.mu.Unlock()
-			d.warnTripped(tripped)
-			continue
+		w.batch = d.nextLocked(batch[:0], now)
+		idle := len(w.batch) == 0
+		if idle {
+			w.x.Release()
+			if d.stopped {
+				d.mu.Unlock()
+				return
+			}
+			w.since = now
+			d.idle = append(d.idle, w)
 		}
-		if d.stopped {
-			d.mu.Unlock()
-			return
-		}
-		w.since = now
-		d.idle = append(d.idle, w)
+		batch = w.batch
+		d.startLocked(now) // the end of one request may let more than one begin
 		d.mu.Unlock()
 		d.warnTripped(tripped)
-		batch = <-w.wake
+		if idle {
+			batch = <-w.wake
+		}
 	}
 }
 
@@ -142,7 +162,7 @@ func (d *Dispatcher) endLocked(batch []*order.Record, v verdict, now time.Time) 
 	} else {
 		d.sched.Finish(batch, now)
 		for _, r := range batch {
-			d.freeTask(r.Payload.(*task))
+			r.Payload.(*task).free()
 		}
 		d.uncommit += len(batch)
 		if d.uncommit >= d.cfg.CommitRecords && d.cfg.CommitRecords > 0 {
@@ -150,11 +170,9 @@ func (d *Dispatcher) endLocked(batch []*order.Record, v verdict, now time.Time) 
 			signal(d.commitNow)
 		}
 	}
-	if d.wantRoom && d.hasRoomLocked() {
-		d.wantRoom = false
-		signal(d.room)
+	if d.awaiting {
+		signal(d.landed)
 	}
-	signal(d.landed)
 	return tripped
 }
 

@@ -40,28 +40,33 @@ func appendLine(dst, value []byte) []byte {
 	return dst
 }
 
+// printable are the bytes that a header value may have as they are.
+var printable = func() (ok [256]bool) {
+	for c := '!'; c < 0x7f; c++ {
+		ok[c] = c != '"' && c != '%'
+	}
+	return ok
+}()
+
 // AppendEscaped appends a header value in the form that the CloudEvents HTTP binding (3.1.3.2) asks for: space, double
 // quote, percent and what is outside printable ASCII become percent-encoded UTF-8.
 func AppendEscaped(dst, value []byte) []byte {
-	for i := 0; i < len(value); {
-		c := value[i]
-		switch {
-		case c > ' ' && c < 0x7f && c != '"' && c != '%':
-			dst = append(dst, c)
-			i++
-		case c < utf8.RuneSelf:
-			dst = append(dst, '%', hexDigits[c>>4], hexDigits[c&15])
-			i++
-		default:
-			r, n := utf8.DecodeRune(value[i:])
-			var enc [utf8.UTFMax]byte
-			for _, b := range enc[:utf8.EncodeRune(enc[:], r)] {
-				dst = append(dst, '%', hexDigits[b>>4], hexDigits[b&15])
-			}
-			i += n
+	for {
+		n := 0
+		for n < len(value) && printable[value[n]] {
+			n++
 		}
+		dst = append(dst, value[:n]...)
+		if n == len(value) {
+			return dst
+		}
+		r, size := utf8.DecodeRune(value[n:])
+		var enc [utf8.UTFMax]byte
+		for _, b := range enc[:utf8.EncodeRune(enc[:], r)] {
+			dst = append(dst, '%', hexDigits[b>>4], hexDigits[b&15])
+		}
+		value = value[n+size:]
 	}
-	return dst
 }
 
 // Unescape undoes AppendEscaped; a percent sign that begins no code stays.

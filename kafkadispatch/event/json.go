@@ -57,27 +57,38 @@ func mayBeJSON(data []byte) bool {
 	return len(data) > 0 && bytes.IndexByte([]byte("{[\"-0123456789tfn \t\r\n"), data[0]) >= 0
 }
 
+// plain are the bytes that a JSON string may have as they are.
+var plain = func() (ok [256]bool) {
+	for c := ' '; c < utf8.RuneSelf; c++ {
+		ok[c] = c != '"' && c != '\\'
+	}
+	return ok
+}()
+
 func appendString(dst, value []byte) []byte {
 	dst = append(dst, '"')
-	for i := 0; i < len(value); {
-		c := value[i]
+	for {
+		n := 0
+		for n < len(value) && plain[value[n]] {
+			n++
+		}
+		dst = append(dst, value[:n]...)
+		if n == len(value) {
+			return append(dst, '"')
+		}
+		c, size := value[n], 1
 		switch {
 		case c == '"' || c == '\\':
 			dst = append(dst, '\\', c)
-			i++
 		case c < ' ':
 			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-			i++
-		case c < utf8.RuneSelf:
-			dst = append(dst, c)
-			i++
 		default:
-			r, n := utf8.DecodeRune(value[i:])
+			var r rune
+			r, size = utf8.DecodeRune(value[n:])
 			dst = utf8.AppendRune(dst, r)
-			i += n
 		}
+		value = value[n+size:]
 	}
-	return append(dst, '"')
 }
 
 // ParseJSON reads an event in the JSON format into an empty event.

@@ -61,7 +61,7 @@ func TestSchedulerAgainstSlowOracle(t *testing.T) {
 			m.parts = append(m.parts, m.s.Assign(TopicPartition{"t", int32(i)}, 0, Map{}))
 		}
 		t.Repeat(map[string]func(*rapid.T){
-			"add": m.add, "take": m.take, "finish": m.finish, "park": m.park, "unpark": m.unpark, "": m.check,
+			"add": m.add, "take": m.take, "finish": m.finish, "park": m.park, "unpark": m.unpark, "aside": m.aside, "": m.check,
 		})
 		m.drain(t)
 	})
@@ -204,7 +204,24 @@ func (m *model) unpark(t *rapid.T) {
 	}
 }
 
+func (m *model) aside(t *rapid.T) {
+	rapid.SampledFrom(m.parts).Draw(t, "p").SetAside(rapid.Bool().Draw(t, "aside"))
+}
+
+func (m *model) checkHeld(t *rapid.T) {
+	want, wantBytes := 0, int64(0)
+	for _, p := range m.parts {
+		if n, size := p.Held(); !p.aside {
+			want, wantBytes = want+n, wantBytes+size
+		}
+	}
+	if n, size := m.s.Held(); n != want || size != wantBytes {
+		t.Fatalf("Held = %d records of %d bytes, the partitions have %d of %d", n, size, want, wantBytes)
+	}
+}
+
 func (m *model) check(t *rapid.T) {
+	m.checkHeld(t)
 	for _, p := range m.parts {
 		want, done := p.Offsets().End(), map[int64]bool{}
 		for _, x := range m.recs[p] {
@@ -262,6 +279,9 @@ func (m *model) drain(t *rapid.T) {
 		if p.Offsets().Position() != p.Offsets().End() || n != 0 || size != 0 || p.Lanes() != 0 {
 			t.Fatalf("%v is stuck at %d of %d: held %d records, %d lanes", p.ID, p.Offsets().Position(), p.Offsets().End(), n, p.Lanes())
 		}
+	}
+	if n, size := m.s.Held(); n != 0 || size != 0 {
+		t.Fatalf("after all: held %d records of %d bytes", n, size)
 	}
 	if n, size := m.s.InFlight(); n != 0 || size != 0 || m.s.Ready() != 0 {
 		t.Fatalf("after all: in flight %d (%d bytes), ready %d", n, size, m.s.Ready())

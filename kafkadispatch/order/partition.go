@@ -48,6 +48,7 @@ type Partition struct {
 
 	held      int // records in lanes or in flight
 	heldBytes int64
+	aside     bool // not counted in the scheduler's sum
 	inFlight  int
 	lanes     int
 	revoked   bool

@@ -64,6 +64,9 @@ type Scheduler struct {
 	ready       int        // records in ready lanes
 	inFlight    int        // requests
 	bytes       int64
+
+	held      int // records of partitions that are neither revoked nor set aside
+	heldBytes int64
 }
 
 // New makes a Scheduler without partitions. Values below their minimum are raised to it.
@@ -90,6 +93,30 @@ func (s *Scheduler) InFlight() (requests int, bytes int64) { return s.inFlight, 
 
 // Ready is how many records wait in lanes from which Take could take, bounds aside.
 func (s *Scheduler) Ready() int { return s.ready }
+
+// Held is how many records, and bytes, wait or are in flight, without those of partitions that are revoked or set aside.
+func (s *Scheduler) Held() (records int, bytes int64) { return s.held, s.heldBytes }
+
+func (s *Scheduler) hold(p *Partition, records int, bytes int64) {
+	p.held += records
+	p.heldBytes += bytes
+	if !p.aside {
+		s.held += records
+		s.heldBytes += bytes
+	}
+}
+
+// SetAside says whether what the partition holds counts in Scheduler.Held: one that is not read further must not look
+// as if it filled the buffer of those that are.
+func (p *Partition) SetAside(aside bool) {
+	if p.aside == aside {
+		return
+	}
+	records, bytes := p.held, p.heldBytes
+	p.s.hold(p, -records, -bytes)
+	p.aside = aside
+	p.s.hold(p, records, bytes)
+}
 
 // Assign adds a partition that starts at offset from, with what m says is finished beyond.
 func (s *Scheduler) Assign(id TopicPartition, from int64, m Map) *Partition {
@@ -121,8 +148,7 @@ func (s *Scheduler) Add(p *Partition, r *Record, now time.Time) bool {
 		p.offsets.Attempted(seq, tries)
 		delete(p.tries, r.Offset)
 	}
-	p.held++
-	p.heldBytes += int64(r.Size)
+	s.hold(p, 1, int64(r.Size))
 	r.lane = p.laneOf(r)
 	r.lane.pushBack(r)
 	if r.lane.ready {
@@ -209,8 +235,7 @@ func (s *Scheduler) Finish(rs []*Record, now time.Time) {
 		if p.revoked {
 			continue
 		}
-		p.held--
-		p.heldBytes -= int64(r.Size)
+		s.hold(p, -1, -int64(r.Size))
 		if l.inFlight == 0 {
 			s.settle(p, l)
 		}
@@ -272,7 +297,7 @@ func (s *Scheduler) Revoke(p *Partition) {
 		p.popReady()
 	}
 	p.byKey, p.single, p.lanes = nil, nil, 0
-	p.held, p.heldBytes = 0, 0
+	s.hold(p, -p.held, -p.heldBytes)
 }
 
 // Revoked says whether Revoke was called.

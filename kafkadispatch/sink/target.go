@@ -68,9 +68,19 @@ type Target struct {
 // conn is one HTTP/1.1 connection.
 type conn struct {
 	net.Conn
-	br   *bufio.Reader
-	used bool
-	last time.Time
+	sock     *socket // nil when the connection is no plain TCP one
+	br       *bufio.Reader
+	used     bool
+	last     time.Time
+	deadline time.Time
+}
+
+func (c *conn) write(b []byte) error {
+	if c.sock != nil {
+		return c.sock.write(b)
+	}
+	_, err := c.Write(b)
+	return err
 }
 
 // New checks the configuration. It opens no connection.
@@ -180,7 +190,12 @@ func (t *Target) dial(deadline time.Time) (*conn, error) {
 		}
 		nc = tc
 	}
-	c := &conn{Conn: nc, br: bufio.NewReaderSize(nc, 4096)}
+	c := &conn{Conn: nc, sock: newSocket(nc)}
+	if c.sock != nil {
+		c.br = bufio.NewReaderSize(c.sock, 4096)
+	} else {
+		c.br = bufio.NewReaderSize(nc, 4096)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -191,8 +206,7 @@ func (t *Target) dial(deadline time.Time) (*conn, error) {
 	return c, nil
 }
 
-func (t *Target) put(c *conn, now time.Time) {
-	c.used, c.last = true, now
+func (t *Target) put(c *conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.closed {
