@@ -41,9 +41,9 @@ func (o *rotation) affine(session uint64) *pod {
 	bound := int(math.Ceil(boundedLoad * float64(o.busy+1) / float64(max(1, len(o.pods)))))
 	var best, over *pod
 	var bestRate, overRate uint64
-	for i, h := range o.hashes {
-		rate := mix(h ^ session)
-		if rate <= bestRate || !o.free.has(i) {
+	for i := o.free.next(0); i >= 0; i = o.free.next(i + 1) {
+		rate := mix(o.hashes[i] ^ session)
+		if rate <= bestRate {
 			continue
 		}
 		switch p := o.pods[i]; {

@@ -96,6 +96,7 @@ type probing struct {
 	missed int                // answers in a row
 	cancel context.CancelFunc // of the probe under way
 	over   bool
+	mayAsk bool      // has one of the revision's places already
 	at     time.Time // guarded by the probes' lock
 }
 
@@ -236,27 +237,44 @@ func (r *revision) beginProbe(ctx context.Context, g *probing) (context.Context,
 	defer r.mu.Unlock()
 	switch {
 	case g.over:
+		if g.mayAsk {
+			r.passOn()
+		}
 		return nil, nil, Probe{}, false
-	case r.asking == maxAskingOne:
+	case !g.mayAsk && r.asking == maxAskingOne:
 		r.unasked = append(r.unasked, g)
 		return nil, nil, Probe{}, false
+	case !g.mayAsk:
+		r.asking++
 	}
-	r.asking++
+	g.mayAsk = false
 	ctx, cancel := context.WithTimeout(ctx, min(answerFirst<<min(g.missed, 10), answerMost))
 	g.cancel = cancel
 	return ctx, cancel, r.settings.Load().Probe, true
+}
+
+// passOn gives a place among those asked to the one that waits longest, or frees it. The caller holds the lock.
+func (r *revision) passOn() {
+	for len(r.unasked) > 0 {
+		next := r.unasked[0]
+		r.unasked = r.unasked[1:]
+		if !next.over {
+			next.mayAsk = true
+			r.owner.probes.add(next, time.Now())
+			return
+		}
+	}
+	r.asking--
+	r.unasked = nil
 }
 
 // endProbe draws the conclusion from an answer, or from its absence.
 func (r *revision) endProbe(g *probing, err error, late bool, began time.Time) {
 	now := time.Now()
 	r.mu.Lock()
-	r.asking--
+	r.passOn()
 	g.cancel = nil
-	if n := len(r.unasked); n > 0 {
-		r.owner.probes.add(r.unasked[0], now)
-		r.unasked = append(r.unasked[:0], r.unasked[1:]...)
-	}
+	told := !g.over
 	switch {
 	case g.over:
 	case err == nil:
@@ -268,9 +286,8 @@ func (r *revision) endProbe(g *probing, err error, late bool, began time.Time) {
 		}
 		r.owner.probes.add(g, began.Add(max(now.Sub(began), g.pause(now))))
 	}
-	over := g.over
 	r.mu.Unlock()
-	if o := r.owner.deps.Pods; o != nil && !over {
+	if o := r.owner.deps.Pods; o != nil && told {
 		o.Probed(r.id, g.p.uid, probeResult(err, late), now.Sub(g.began))
 	}
 }

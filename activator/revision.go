@@ -189,6 +189,7 @@ func (r *revision) configure(s Settings) {
 	defer r.mu.Unlock()
 	r.reindex()
 	for _, p := range r.pods {
+		p.look()
 		p.refit()
 	}
 	r.pump()
