@@ -3,6 +3,7 @@ package activator
 import (
 	"context"
 	"errors"
+	"iter"
 	"maps"
 	"strconv"
 	"sync"
@@ -222,6 +223,9 @@ func (a *Activator) Counts(id identity.Revision) (parked, inFlight, ready int) {
 	}
 	return 0, 0, 0
 }
+
+// revisions are those of this moment.
+func (a *Activator) revisions() iter.Seq[*revision] { return maps.Values(*a.revs.Load()) }
 
 func (a *Activator) revision(id identity.Revision) *revision {
 	if r := (*a.revs.Load())[id.Key()]; r != nil && r.id == id {

@@ -19,7 +19,7 @@ type Labels struct {
 	Namespace, Service, Configuration, Revision string
 }
 
-// Telemetry counts outcomes by revision. It implements [Observer] and is safe for concurrent use.
+// Telemetry counts outcomes by revision. It implements [Observer] and [PodObserver] and is safe for concurrent use.
 type Telemetry struct {
 	requests  *prometheus.CounterVec
 	outcomes  *prometheus.CounterVec
@@ -27,6 +27,9 @@ type Telemetry struct {
 	latencies *prometheus.HistogramVec
 	parked    *prometheus.HistogramVec
 	cold      *prometheus.HistogramVec
+	ejections *prometheus.CounterVec
+	probes    *prometheus.CounterVec
+	found     *prometheus.HistogramVec
 
 	mu        sync.Mutex // serialises changes of revisions
 	revisions atomic.Pointer[map[identity.Revision]*counted]
@@ -63,11 +66,17 @@ func NewTelemetry(reg prometheus.Registerer, queued func() float64) (*Telemetry,
 			Name: "rouse_activator_parked_seconds", Help: "Time that a request was parked before it got its pod.", Buckets: wait}, by),
 		cold: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "rouse_activator_cold_start_seconds", Help: "Time that a request was parked which met no pod.", Buckets: wait}, by),
+		ejections: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rouse_activator_ejections_total", Help: "How often a pod was left alone for a while, by reason."}, append(by, "reason")),
+		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "rouse_activator_probes_total", Help: "Questions to pods that start, by how they were answered."}, append(by, "result")),
+		found: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "rouse_activator_pod_start_seconds", Help: "Time from a pod's appearance to the answer that it is ready.", Buckets: wait}, by),
 	}
 	t.revisions.Store(&map[identity.Revision]*counted{})
 	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "queue_depth", Help: "Requests parked in the activator, over all revisions."}, queued)
-	for _, c := range []prometheus.Collector{t.requests, t.outcomes, t.retries, t.latencies, t.parked, t.cold, gauge} {
+	for _, c := range []prometheus.Collector{t.requests, t.outcomes, t.retries, t.latencies, t.parked, t.cold, t.ejections, t.probes, t.found, gauge} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -111,7 +120,7 @@ func (t *Telemetry) Forget(rev identity.Revision) {
 	match := prometheus.Labels{"namespace_name": l[0], "revision_name": l[3]}
 	for _, vec := range []interface {
 		DeletePartialMatch(prometheus.Labels) int
-	}{t.requests, t.outcomes, t.retries, t.latencies, t.parked, t.cold} {
+	}{t.requests, t.outcomes, t.retries, t.latencies, t.parked, t.cold, t.ejections, t.probes, t.found} {
 		vec.DeletePartialMatch(match)
 	}
 }

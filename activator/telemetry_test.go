@@ -82,6 +82,14 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 	tel.Name(hello, Labels{})
 	tel.Done(hello, Outcome{Result: forward.Result{Status: 200}})
+	tel.Ejected(hello, "a", Broken)
+	tel.Probed(hello, "a", ProbeOK, time.Second)
+	act, r := newDispatcher(t, Config{}, settings())
+	publish(act, 1, readyPods(2, nil)...)
+	get(t, r, 0)
+	if err := tel.RegisterPods(reg, act); err != nil {
+		t.Fatal(err)
+	}
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -92,5 +100,22 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 	if diff := cmp.Diff(documented, registered); diff != "" {
 		t.Errorf("docs/metrics.md (-) and the registry (+) differ:\n%s", diff)
+	}
+}
+
+// TestBalance: three and one requests in two pods.
+func TestBalance(t *testing.T) {
+	s := settings()
+	s.ContainerConcurrency = 3
+	a, r := newDispatcher(t, Config{}, s)
+	if _, ok := r.balance(); ok {
+		t.Error("there is a balance without pods")
+	}
+	publish(a, 1, readyPods(2, nil)...)
+	for range 4 {
+		get(t, r, 0) // packed: 3 and 1
+	}
+	if got, ok := r.balance(); !ok || got != 1.5 {
+		t.Errorf("balance = %v, %v, want 1.5", got, ok)
 	}
 }
