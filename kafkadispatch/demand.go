@@ -11,8 +11,9 @@ import (
 type Demand struct {
 	// Lag is how many records are not finished: end − position, without those that are done beyond the position.
 	Lag int64
-	// Parallel is how many requests could be useful at once: partitions with work, live lanes, or the lag itself. More
-	// pods than it divided by their concurrency would get nothing to do.
+	// Parallel is how many requests could be under way at once: partitions with work, live lanes, or the lag itself,
+	// within the bounds of Config.Order and as batches need. More pods than it divided by their concurrency would get
+	// nothing to do. It is above 0 whenever Lag is.
 	Parallel int
 	// InFlight is how many requests are under way.
 	InFlight int
@@ -20,49 +21,61 @@ type Demand struct {
 	Partitions int
 }
 
+// progress is what a partition's share of the demand is computed from.
+type progress struct {
+	id              order.TopicPartition
+	pos, end        int64
+	beyond, waiting int // records finished beyond pos; lanes with work
+}
+
 // Demand computes the present demand. Ends of the log are those that the client library saw last.
 func (d *Dispatcher) Demand() Demand {
+	now := time.Now()
 	d.mu.Lock()
 	if d.consumer == nil {
 		d.mu.Unlock()
 		return Demand{}
 	}
-	d.admitAllLocked(time.Now())
-	d.startLocked(time.Now())
+	d.admitAllLocked(now)
+	d.startLocked(now)
 	out := Demand{Partitions: len(d.parts)}
 	out.InFlight, _ = d.sched.InFlight()
-	ps := make([]*partition, 0, len(d.parts))
-	progress := make(map[*partition][3]int64, len(d.parts))
+	ps := make([]progress, 0, len(d.parts))
 	for _, p := range d.parts {
-		ps = append(ps, p)
 		o := p.Offsets()
-		progress[p] = [3]int64{o.Position(), o.End(), int64(o.Beyond())}
-		out.Parallel += p.Lanes()
+		ps = append(ps, progress{p.ID, o.Position(), o.End(), o.Beyond(), p.Lanes()})
 	}
-	mode := d.cfg.Order.Mode
 	d.mu.Unlock()
-	waiting := 0
 	for _, p := range ps {
-		pos, end, beyond := progress[p][0], progress[p][1], progress[p][2]
-		low, high, err := d.consumer.GetWatermarkOffsets(p.ID.Topic, p.ID.Partition)
-		if err == nil {
-			end, pos = max(end, high), max(pos, low)
+		if low, high, err := d.consumer.GetWatermarkOffsets(p.id.Topic, p.id.Partition); err == nil {
+			p.end, p.pos = max(p.end, high), max(p.pos, low)
 		}
-		lag := max(0, end-pos-beyond)
+		lag := max(0, p.end-p.pos-int64(p.beyond))
 		out.Lag += lag
-		if lag > 0 {
-			waiting++
-		}
+		out.Parallel += d.parallel(lag, p.waiting)
 	}
-	switch mode {
-	case order.ByPartition:
-		out.Parallel = waiting
-	case order.Unordered:
-		out.Parallel = int(min(out.Lag, 1<<30))
-	default:
-		out.Parallel = max(out.Parallel, waiting)
+	out.Parallel = min(out.Parallel, max(1, d.cfg.Order.MaxInFlight))
+	if d.cfg.Mode == Batched {
+		size := int64(max(1, d.cfg.Batch.Records))
+		out.Parallel = int(min(int64(out.Parallel), (out.Lag+size-1)/size))
 	}
 	return out
+}
+
+// parallel is how many requests one partition could have under way.
+func (d *Dispatcher) parallel(lag int64, lanes int) int {
+	o := &d.cfg.Order
+	n := min(lag, int64(max(1, lanes))) // lanes of records that are not read yet are not known: one at least
+	switch o.Mode {
+	case order.ByPartition:
+		n = min(lag, 1)
+	case order.Unordered:
+		n = min(lag, 1<<30)
+	}
+	if most := int64(o.MaxInFlightPerPartition); most > 0 {
+		n = min(n, most)
+	}
+	return int(n)
 }
 
 // AtEnd says whether the end of every assigned partition has been seen since its assignment, and there is one.

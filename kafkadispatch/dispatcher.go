@@ -235,7 +235,7 @@ func (d *Dispatcher) await(ps []*partition, limit time.Duration) {
 func (d *Dispatcher) keepHouse(ctx context.Context) {
 	tick := time.NewTicker(max(10*time.Millisecond, d.cfg.ReportEvery))
 	defer tick.Stop()
-	var last Demand
+	said := teller{f: d.cfg.Report}
 	sweep := time.Now()
 	for {
 		var now time.Time
@@ -247,10 +247,7 @@ func (d *Dispatcher) keepHouse(ctx context.Context) {
 			now = time.Now()
 		}
 		if d.cfg.Report != nil {
-			if demand := d.Demand(); demand != last {
-				d.cfg.Report(demand)
-				last = demand
-			}
+			said.tell(d.Demand(), now)
 		}
 		if now.Sub(sweep) > idleWorker/3 {
 			sweep = now

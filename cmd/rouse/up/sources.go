@@ -5,16 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/kafkabroker"
 	"github.com/rousehq/rouse/internal/manifest"
 	"github.com/rousehq/rouse/internal/route"
 	"github.com/rousehq/rouse/kafkadispatch"
 	"github.com/rousehq/rouse/kafkadispatch/sink"
 	"github.com/rousehq/rouse/kafkadispatch/source"
+	"github.com/rousehq/rouse/metrics"
 )
 
 // kafkaSource is the kind that this file runs.
@@ -97,6 +101,7 @@ func (a *sources) add(k *source.KafkaSource) error {
 	}
 	cfg.Logger = a.s.log
 	cfg.Sink.Dial = a.dial
+	cfg.Report = a.report(k.Metadata.Namespace+"/"+k.Metadata.Name, cfg.Sink.URL)
 	for _, to := range []*sink.Config{cfg.DeadLetter.HTTP, cfg.Reply.HTTP} {
 		if to != nil {
 			to.Dial = a.dial
@@ -126,6 +131,21 @@ func (a *sources) run(ctx context.Context) error {
 		a.broker.Close()
 	}
 	return nil
+}
+
+// report tells the control loop what a source has for the local service that is its sink: how far behind it is and how
+// many requests could be under way, so that no pod is started that would get nothing to do. Other sinks scale elsewhere.
+func (a *sources) report(source, sink string) func(kafkadispatch.Demand) {
+	u, err := url.Parse(sink)
+	if err != nil {
+		return nil // the sink's own check says so
+	}
+	reports := kafkadispatch.Reports{Pod: "kafka/" + source}
+	return func(d kafkadispatch.Demand) {
+		if rev, ok := a.s.fleet.at(u.Hostname()); ok {
+			a.s.loop.Report(metrics.Message{Namespace: rev.Namespace, Name: rev.Name, Stat: reports.Stat(d, time.Now())})
+		}
+	}
 }
 
 // dial leads the names of local services to the activator, and every other address where it says.
@@ -171,12 +191,18 @@ func (a *sources) Token(audience string) func(context.Context) (string, error) {
 
 // serves reports whether a host is one of the services'.
 func (f *fleet) serves(host string) bool {
+	_, ok := f.at(host)
+	return ok
+}
+
+// at returns the newest revision of the service that a host is the name of.
+func (f *fleet) at(host string) (identity.Revision, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, d := range f.services {
 		if slices.Contains(route.Domains{Public: f.domains.Public}.Hosts(d.service.Namespace, d.service.Name, d.service.ClusterLocal), host) {
-			return true
+			return d.newest().config.ID, true
 		}
 	}
-	return false
+	return identity.Revision{}, false
 }
