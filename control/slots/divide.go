@@ -36,7 +36,7 @@ func (l *Ledger) relieve() {
 			continue
 		}
 		for _, p := range l.ready {
-			if extra := h.total() - h.demand(); extra > 0 {
+			if extra := h.spare() - h.load.Parked; extra > 0 {
 				h.target[p.uid] -= min(extra, h.free(p.uid)+max(0, h.target[p.uid]-h.bound(p.uid)))
 			}
 		}
@@ -117,13 +117,23 @@ func compareBool(a, b bool) int {
 	return -1
 }
 
-// need is how much more the holder could use than it should have.
-func need(h *holder) int { return max(0, h.demand()-h.total()) }
+// need is how much more the holder could use than it should have. What is still in flight in slots that it should not
+// have needs none.
+func need(h *holder) int {
+	return max(0, h.load.Parked-h.spare())
+}
 
 // wanting is how much more the holder could use than it has.
-func wanting(h *holder) int { return max(0, h.demand()-h.has()) }
+func wanting(h *holder) int {
+	n := h.load.Parked
+	for uid := range h.target {
+		n -= h.free(uid)
+	}
+	return max(0, n)
+}
 
-// starving returns who needs more than it has: those with the least first, then those who have waited longest.
+// starving returns who needs more than it has: those with the least first, then those who got
+// something the longest ago.
 func (l *Ledger) starving(now time.Time) (hungry []*holder) {
 	for _, h := range l.sorted() {
 		if !h.connected || wanting(h) == 0 || h.load.Parked == 0 {
@@ -135,7 +145,7 @@ func (l *Ledger) starving(now time.Time) (hungry []*holder) {
 		hungry = append(hungry, h)
 	}
 	slices.SortStableFunc(hungry, func(a, b *holder) int {
-		return cmp.Or(cmp.Compare(a.total(), b.total()), a.hungry.Compare(b.hungry))
+		return cmp.Or(cmp.Compare(a.total(), b.total()), a.raised.Compare(b.raised), a.hungry.Compare(b.hungry))
 	})
 	return hungry
 }
@@ -180,11 +190,12 @@ func (l *Ledger) slack(w *wake, h *holder) int {
 			h.peak = h.demand()
 		}
 	}
-	free := 0
+	free, all := 0, h.inFlight
 	for uid := range h.target {
 		free += h.free(uid)
+		all += h.free(uid)
 	}
-	return max(0, min(h.has()-h.peak, free))
+	return max(0, min(all-h.peak, free))
 }
 
 // turned says whether the holder has got all that it should have, and has had it for a turn.
@@ -200,8 +211,13 @@ func (l *Ledger) turned(w *wake, h *holder) bool {
 	return true
 }
 
-// rotate takes a slot from whoever has had his for longest.
+// rotate takes a slot from whoever has had his for longest. One that has just lost its own waits for a turn first: else two
+// would swap while a third looks on.
 func (l *Ledger) rotate(w *wake, h *holder, donors []*holder) {
+	if again := h.lost.Add(l.cfg.Turn); again.After(w.now) {
+		w.at(again)
+		return
+	}
 	var oldest *holder
 	for _, d := range donors {
 		if l.turned(w, d) && (oldest == nil || d.raised.Before(oldest.raised)) {
@@ -210,6 +226,9 @@ func (l *Ledger) rotate(w *wake, h *holder, donors []*holder) {
 	}
 	if oldest != nil {
 		l.move(oldest, h, 1)
+		if oldest.total() == 0 {
+			oldest.lost = w.now
+		}
 	}
 }
 
@@ -232,10 +251,10 @@ func (l *Ledger) swap(w *wake, h *holder, donors []*holder) {
 	}
 }
 
-// late is who has not given back what it should in a pod.
+// late is who has not given back what it should in a pod, because it is in use: what is free comes by itself.
 func (l *Ledger) late(p *pod, except *holder) *holder {
 	for _, d := range l.sorted() {
-		if d != except && d.connected && d.bound(p.uid) > d.target[p.uid] {
+		if d != except && d.connected && d.bound(p.uid) > d.target[p.uid] && d.load.Use[p.uid] > d.target[p.uid] {
 			return d
 		}
 	}

@@ -105,6 +105,7 @@ type holder struct {
 	peakAt   time.Time
 	hungry   time.Time // since when it has needed more; zero when it does not
 	raised   time.Time // when it last got a slot
+	lost     time.Time // when its last slot went to another
 }
 
 // bound is the most that the holder can have in flight in a pod.
@@ -126,6 +127,15 @@ func (h *holder) has() int {
 	n := 0
 	for uid, k := range h.target {
 		n += min(k, h.bound(uid))
+	}
+	return n
+}
+
+// spare is how many slots the holder should have beyond what is in flight.
+func (h *holder) spare() int {
+	n := 0
+	for uid, k := range h.target {
+		n += max(0, k-h.load.Use[uid])
 	}
 	return n
 }

@@ -16,7 +16,7 @@ func (l *Ledger) Step(now time.Time) (grants []Grant, next time.Time) {
 		}
 	}
 	w := &wake{now: now}
-	l.tidy()
+	l.tidy(now)
 	if l.limit > 0 {
 		l.trim()
 		l.divide(w)
@@ -46,12 +46,12 @@ func (w *wake) at(t time.Time) {
 }
 
 // tidy forgets targets in pods that are not ready, and pods that nobody can have anything in.
-func (l *Ledger) tidy() {
+func (l *Ledger) tidy(now time.Time) {
 	for uid, p := range l.pods {
 		if p.ready {
 			continue
 		}
-		held := false
+		held := now.Before(p.claim)
 		for _, h := range l.holders {
 			delete(h.target, uid)
 			held = held || h.bound(uid) > 0

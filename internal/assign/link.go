@@ -1,0 +1,270 @@
+package assign
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/rousehq/rouse/internal/identity"
+)
+
+const (
+	backoffGrowth = 1.3
+	settledAfter  = 5 * time.Second // a connection that lasted so long resets the back-off
+)
+
+// link is one connection to one control instance.
+type link struct {
+	c    *Client
+	url  string
+	conn *websocket.Conn
+	more chan struct{} // capacity 1: something is in out
+
+	mu  sync.Mutex // guards out and bye
+	out outbox
+	bye bool // goodbye was written
+}
+
+// outbox is what is unsent: the newest of each kind, never more than there are revisions and ports.
+type outbox struct {
+	hello *wireHello
+	state string
+	acks  map[identity.Revision]wireAck
+	loads map[identity.Revision]wireLoad
+	ports map[uint16]wirePortState
+}
+
+// connect keeps one stream up until ctx ends or goodbye was said.
+func (c *Client) connect(ctx context.Context, url string) {
+	pause := c.cfg.MinBackoff
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := c.session(ctx, url)
+		if ctx.Err() != nil || errors.Is(err, errGoodbye) {
+			return
+		}
+		c.mu.Lock()
+		c.lost++
+		c.mu.Unlock()
+		if time.Since(began) > settledAfter {
+			pause = c.cfg.MinBackoff
+		}
+		wait := pause/2 + rand.N(pause/2+1)
+		if c.cfg.Log != nil {
+			c.cfg.Log.Warn("assignment stream is down; everything goes on as it was", "url", url, "retry", wait, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		pause = min(time.Duration(float64(pause)*backoffGrowth), c.cfg.MaxBackoff)
+	}
+}
+
+var errGoodbye = errors.New("goodbye was said")
+
+// session makes one connection and serves it until it breaks.
+func (c *Client) session(ctx context.Context, url string) error {
+	l, err := c.dial(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = l.conn.CloseNow() }() // it is broken or closed already
+	c.enter(l)
+	defer c.leave(ctx, l)
+	if c.cfg.Log != nil {
+		c.cfg.Log.Info("assignment stream is up", "url", url)
+	}
+	life, end := context.WithCancel(ctx)
+	var owned sync.WaitGroup
+	defer owned.Wait()
+	defer end()
+	failed := make(chan error, 2)
+	owned.Go(func() { failed <- l.write(life); end() })
+	owned.Go(func() { failed <- l.keepAlive(life); end() })
+	err = l.read(life)
+	if l.saidGoodbye() {
+		return errGoodbye
+	}
+	select {
+	case first := <-failed: // why reading ended
+		err = errors.Join(first, err)
+	default:
+	}
+	return err
+}
+
+func (c *Client) dial(ctx context.Context, url string) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Handshake)
+	defer cancel()
+	opts := &websocket.DialOptions{HTTPClient: c.cfg.HTTP, CompressionMode: websocket.CompressionDisabled}
+	if c.cfg.Token != nil {
+		token, err := c.cfg.Token()
+		if err != nil {
+			return nil, fmt.Errorf("assign: token: %w", err)
+		}
+		opts.HTTPHeader = http.Header{"Authorization": {"Bearer " + token}}
+	}
+	conn, resp, err := websocket.Dial(ctx, url, opts) //nolint:bodyclose // the library says that nobody needs to
+	if err != nil {
+		if resp != nil {
+			return nil, fmt.Errorf("assign: connect to %s: status %d: %w", url, resp.StatusCode, err)
+		}
+		return nil, fmt.Errorf("assign: connect to %s: %w", url, err)
+	}
+	conn.SetReadLimit(c.cfg.MaxFrame)
+	l := &link{c: c, url: url, conn: conn, more: make(chan struct{}, 1)}
+	l.out.hello = &wireHello{c.cfg.Name, c.cfg.Instance, c.cfg.Addr, c.cfg.Zone, c.cfg.Version}
+	l.wake()
+	return l, nil
+}
+
+// enter makes the link known; Run tells it what a new stream must hear.
+func (c *Client) enter(l *link) {
+	c.mu.Lock()
+	c.streams[l] = struct{}{}
+	c.up++
+	c.mu.Unlock()
+	c.want(func(*wants) {})
+}
+
+func (c *Client) leave(ctx context.Context, l *link) {
+	c.mu.Lock()
+	delete(c.streams, l)
+	c.up--
+	c.mu.Unlock()
+	c.want(func(*wants) {})
+	select {
+	case c.in <- heard{from: l}:
+	case <-ctx.Done():
+	}
+}
+
+// read hands every frame to Run.
+func (l *link) read(ctx context.Context) error {
+	for {
+		kind, body, err := l.conn.Read(ctx)
+		if err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+		d := &down{}
+		if kind != websocket.MessageText {
+			return errors.New("binary frame")
+		}
+		if err := json.Unmarshal(body, d); err != nil {
+			return fmt.Errorf("decode: %w", err)
+		}
+		select {
+		case l.c.in <- heard{l, d}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// write sends what is unsent until ctx ends or goodbye was said.
+func (l *link) write(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.more:
+		}
+		f := l.take()
+		if f == nil {
+			continue
+		}
+		b, err := json.Marshal(f)
+		if err != nil {
+			return fmt.Errorf("encode: %w", err)
+		}
+		deadline, cancel := context.WithTimeout(ctx, l.c.cfg.Pong)
+		err = l.conn.Write(deadline, websocket.MessageText, b)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		if f.State == stateGoodbye {
+			l.mu.Lock()
+			l.bye = true
+			l.mu.Unlock()
+			l.c.want(func(*wants) {})
+			<-ctx.Done() // the other side closes
+			return nil
+		}
+	}
+}
+
+func (l *link) saidGoodbye() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bye
+}
+
+// take empties the outbox into a frame.
+func (l *link) take() *up {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := l.out
+	l.out = outbox{}
+	if o.hello == nil && o.state == "" && len(o.acks) == 0 && len(o.loads) == 0 && len(o.ports) == 0 {
+		return nil
+	}
+	f := &up{Version: protocolVersion, Hello: o.hello, State: o.state}
+	for _, a := range o.acks {
+		f.Acks = append(f.Acks, a)
+	}
+	for _, w := range o.loads {
+		f.Loads = append(f.Loads, w)
+	}
+	for _, p := range o.ports {
+		f.Ports = append(f.Ports, p)
+	}
+	return f
+}
+
+// put changes the outbox and has it sent.
+func (l *link) put(f func(*outbox)) {
+	l.mu.Lock()
+	if l.out.acks == nil {
+		l.out.acks = map[identity.Revision]wireAck{}
+		l.out.loads = map[identity.Revision]wireLoad{}
+		l.out.ports = map[uint16]wirePortState{}
+	}
+	f(&l.out)
+	l.mu.Unlock()
+	l.wake()
+}
+
+func (l *link) wake() {
+	select {
+	case l.more <- struct{}{}:
+	default:
+	}
+}
+
+// keepAlive pings until ctx ends or an answer stays out.
+func (l *link) keepAlive(ctx context.Context) error {
+	tick := time.NewTicker(l.c.cfg.Ping)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		pong, cancel := context.WithTimeout(ctx, l.c.cfg.Pong)
+		err := l.conn.Ping(pong)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("ping: %w", err)
+		}
+	}
+}
