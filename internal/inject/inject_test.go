@@ -1,0 +1,265 @@
+package inject
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var options = Options{Image: "rouse/queueproxy:v1", StatsURL: "ws://autoscaler.rouse-system.svc:8080", TokenAudience: "rouse"}
+
+// golden compares with a file, or writes it.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(name, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatalf("%v; run the test with -update", err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("%s (-want +got):\n%s", name, d)
+	}
+}
+
+func inputs(t *testing.T) (names []string) {
+	t.Helper()
+	all, err := filepath.Glob("testdata/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range all {
+		if !strings.HasSuffix(n, ".out.yaml") {
+			names = append(names, n)
+		}
+	}
+	if len(names) < 5 {
+		t.Fatalf("found %q", names)
+	}
+	return names
+}
+
+func injected(t *testing.T, name string, text []byte, o Options) Result {
+	t.Helper()
+	r, err := Manifest(filepath.Base(name), text, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestManifest(t *testing.T) {
+	for _, name := range inputs(t) {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := injected(t, name, text, options)
+			golden(t, strings.TrimSuffix(name, ".yaml")+".out.yaml", r.YAML)
+			var said strings.Builder
+			said.WriteString("injected " + strings.Join(r.Injected, ", ") + "\nleft " + strings.Join(r.Left, ", ") + "\n")
+			if len(r.Faults) > 0 {
+				said.WriteString(r.Faults.Error() + "\n")
+			}
+			golden(t, strings.TrimSuffix(name, ".yaml")+".said", []byte(said.String()))
+		})
+	}
+}
+
+// TestTwiceIsOnce over every golden file, with other options between.
+func TestTwiceIsOnce(t *testing.T) {
+	for _, name := range inputs(t) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		once := injected(t, name, text, options)
+		twice := injected(t, name, once.YAML, options)
+		if d := cmp.Diff(string(once.YAML), string(twice.YAML)); d != "" {
+			t.Errorf("%s, a second time (-once +twice):\n%s", name, d)
+		}
+		if !reflect.DeepEqual(once.Injected, twice.Injected) {
+			t.Errorf("%s: injected %q, then %q", name, once.Injected, twice.Injected)
+		}
+		newer := options
+		newer.Image = "rouse/queueproxy:v2"
+		if back := injected(t, name, injected(t, name, once.YAML, newer).YAML, options); string(back.YAML) != string(once.YAML) {
+			t.Errorf("%s: a newer image and back is not the same (-once +back):\n%s", name, cmp.Diff(string(once.YAML), string(back.YAML)))
+		}
+	}
+}
+
+// TestChangesFollow: an injected file that its owner edits is brought up to date.
+func TestChangesFollow(t *testing.T) {
+	text, err := os.ReadFile("testdata/deployment.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := string(injected(t, "a", text, options).YAML)
+	moved := strings.Replace(out, "containerPort: 8080", "containerPort: 3000", 1)
+	const probe = "readinessProbe: {httpGet: {path: /ok, port: 3000}, periodSeconds: 7}"
+	moved = strings.Replace(moved, "- name: user\n", "- name: user\n          "+probe+"\n", 1)
+	if !strings.Contains(moved, probe) || !strings.Contains(moved, "containerPort: 3000") {
+		t.Fatalf("the edit does not fit:\n%s", out)
+	}
+	got := string(injected(t, "b", []byte(moved), options).YAML)
+	for _, want := range []string{`value: "3000"`, `"path":"/ok"`, "periodSeconds: 7"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("the sidecar lacks %s:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, probe) {
+		t.Error("the container still has the probe that moved")
+	}
+}
+
+// pods returns the Pods that the golden inputs would make, as JSON.
+func pods(t testing.TB) (all [][]byte) {
+	t.Helper()
+	names, err := filepath.Glob("testdata/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for dec := yaml.NewDecoder(f); ; {
+			var o map[string]any
+			if dec.Decode(&o) != nil {
+				break
+			}
+			spec, _ := o["spec"].(map[string]any)
+			template, _ := spec["template"].(map[string]any)
+			meta, _ := o["metadata"].(map[string]any)
+			if template == nil {
+				continue
+			}
+			pod := map[string]any{"apiVersion": "v1", "kind": "Pod", "spec": template["spec"], "metadata": map[string]any{
+				"generateName": "x-5d8f9c-", "labels": map[string]any{"pod-template-hash": "5d8f9c"}, "annotations": meta["annotations"],
+				"ownerReferences": []any{map[string]any{"kind": "ReplicaSet", "name": "x-5d8f9c", "controller": true}},
+			}}
+			b, err := json.Marshal(pod)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, b)
+		}
+		f.Close()
+	}
+	return all
+}
+
+// patched applies a patch of ours, which only sets fields of the spec.
+func patched(t testing.TB, pod []byte, patch []Operation) []byte {
+	t.Helper()
+	var o map[string]any
+	if err := json.Unmarshal(pod, &o); err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range patch {
+		key, ok := strings.CutPrefix(op.Path, "/spec/")
+		if !ok || op.Op != "add" {
+			t.Fatalf("operation %+v", op)
+		}
+		o["spec"].(map[string]any)[key] = op.Value
+	}
+	b, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestPod: what the webhook does to pods, and that it does it once.
+func TestPod(t *testing.T) {
+	changed := 0
+	for _, pod := range pods(t) {
+		patch, _, err := Pod(pod, "default", options)
+		if err != nil || len(patch) == 0 {
+			continue
+		}
+		changed++
+		after := patched(t, pod, patch)
+		if !strings.Contains(string(after), `"SERVING_REVISION","value":"x"`) {
+			t.Errorf("the sidecar does not say the Deployment's name:\n%s", after)
+		}
+		again, _, err := Pod(after, "default", options)
+		if err != nil || len(again) > 0 {
+			t.Errorf("a second time: %v, %v", again, err)
+		}
+	}
+	if changed < 3 {
+		t.Errorf("%d pods were injected, want more", changed)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	_, err := Manifest("x", nil, Options{StatsURL: "http://x", TokenAudience: "y"})
+	for _, word := range []string{"image", "stats URL"} {
+		if err == nil || !strings.Contains(err.Error(), word) {
+			t.Errorf("error %v does not name the %s", err, word)
+		}
+	}
+	if _, err := Manifest("x", []byte("a: [b"), options); err == nil || !strings.Contains(err.Error(), "x: document at line 1") {
+		t.Errorf("broken YAML: %v", err)
+	}
+}
+
+// FuzzManifest: no input makes it panic, and what it has injected it leaves alone.
+func FuzzManifest(f *testing.F) {
+	names, _ := filepath.Glob("testdata/*.yaml") // without seeds it fuzzes all the same
+	for _, name := range names {
+		if text, err := os.ReadFile(name); err == nil {
+			f.Add(text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		o := options
+		o.All = true
+		once, err := Manifest("x", text, o)
+		if err != nil {
+			return
+		}
+		twice, err := Manifest("x", once.YAML, o)
+		if err != nil {
+			t.Fatalf("what was injected is not read again: %v\n%s", err, once.YAML)
+		}
+		if string(once.YAML) != string(twice.YAML) {
+			t.Fatalf("twice is not once (-once +twice):\n%s", cmp.Diff(string(once.YAML), string(twice.YAML)))
+		}
+	})
+}
+
+// FuzzPod: no pod makes it panic.
+func FuzzPod(f *testing.F) {
+	for _, p := range pods(f) {
+		f.Add(p)
+	}
+	f.Fuzz(func(t *testing.T, pod []byte) {
+		o := options
+		o.All = true
+		patch, _, err := Pod(pod, "default", o)
+		if err != nil || len(patch) == 0 {
+			return
+		}
+		if again, _, err := Pod(patched(t, pod, patch), "default", o); err != nil || len(again) > 0 {
+			t.Fatalf("a second time: %v, %v", again, err)
+		}
+	})
+}

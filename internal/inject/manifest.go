@@ -1,0 +1,206 @@
+package inject
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/workload"
+)
+
+// Result is a file after injection.
+type Result struct {
+	YAML     []byte
+	Injected []string // objects that have a sidecar now, whether or not it was there before
+	Left     []string // objects with pods that were not asked for
+	Faults   Faults
+}
+
+// most is how deep lists may be nested, and how large a document may be: what is larger is no manifest.
+const (
+	mostDepth = 4
+	mostBytes = 16 << 20
+)
+
+// Manifest injects every opted-in Deployment, StatefulSet and Pod of a file, which may have several documents and Lists.
+// The error says that the options are wrong or that the file is no YAML; what is wrong with a workload is among the
+// result's faults, and then its document is as it was.
+func Manifest(file string, text []byte, o Options) (Result, error) {
+	if err := o.Validate(); err != nil {
+		return Result{}, err
+	}
+	if len(text) > mostBytes {
+		return Result{}, fmt.Errorf("%s: larger than %d bytes", file, mostBytes)
+	}
+	var r Result
+	for _, d := range documents(text) {
+		out, err := r.document(file, d, o)
+		if err != nil {
+			return Result{}, fmt.Errorf("%s: %w", file, err)
+		}
+		r.YAML = append(r.YAML, out...)
+	}
+	return r, nil
+}
+
+// document is a piece of a file between two markers, with the marker that begins it.
+type document struct {
+	text []byte
+	line int // of the file, before the piece
+}
+
+// documents cuts at lines that begin with "---": inside of a document no line may (YAML 1.2, 9.1.2).
+func documents(text []byte) (all []document) {
+	line, begin, beginLine := 0, 0, 0
+	for at := 0; at < len(text); line++ {
+		end := len(text)
+		if i := bytes.IndexByte(text[at:], '\n'); i >= 0 {
+			end = at + i + 1
+		}
+		if l := text[at:end]; at > begin && bytes.HasPrefix(l, []byte("---")) && (len(l) == 3 || strings.ContainsRune(" \t\r\n", rune(l[3]))) {
+			all = append(all, document{text[begin:at], beginLine})
+			begin, beginLine = at, line
+		}
+		at = end
+	}
+	return append(all, document{text[begin:], beginLine})
+}
+
+// document returns what stands in the place of one.
+func (r *Result) document(file string, d document, o Options) ([]byte, error) {
+	var root yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(d.text))
+	if err := dec.Decode(&root); err != nil {
+		if errors.Is(err, io.EOF) {
+			return d.text, nil // nothing but comments
+		}
+		return nil, fmt.Errorf("document at line %d: %w", d.line+1, err)
+	}
+	if root.Kind != yaml.DocumentNode || len(root.Content) != 1 {
+		return d.text, nil
+	}
+	shift(&root, d.line)
+	whole, err := expand(&root)
+	if err != nil {
+		return nil, fmt.Errorf("document at line %d: %w", d.line+1, err)
+	}
+	top := field{node: whole.Content[0], near: whole.Content[0]}
+	changed, err := r.object(file, top, o, 0)
+	if err != nil || !changed {
+		return d.text, err
+	}
+	return encoded(d.text, whole)
+}
+
+// shift makes lines count from the file's beginning.
+func shift(n *yaml.Node, by int) {
+	n.Line += by
+	for _, c := range n.Content {
+		shift(c, by)
+	}
+}
+
+// encoded writes a document in the style of its source, as far as that is known.
+func encoded(source []byte, root *yaml.Node) ([]byte, error) {
+	var b bytes.Buffer
+	if bytes.HasPrefix(source, []byte("---")) {
+		b.WriteString("---\n")
+	}
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if compact(root) {
+		enc.CompactSeqIndent()
+	}
+	if err := enc.Encode(root); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), enc.Close()
+}
+
+// compact says whether the items of a document's first list stand right under its key.
+func compact(n *yaml.Node) bool {
+	found, is := false, false
+	var walk func(n *yaml.Node)
+	walk = func(n *yaml.Node) {
+		for i, c := range n.Content {
+			if found {
+				return
+			}
+			if n.Kind == yaml.MappingNode && i%2 == 1 && c.Kind == yaml.SequenceNode && c.Style&yaml.FlowStyle == 0 && c.Column > 0 {
+				found, is = true, c.Column == n.Content[i-1].Column
+				return
+			}
+			walk(c)
+		}
+	}
+	walk(n)
+	return is
+}
+
+// object injects one object, or the items of a List.
+func (r *Result) object(file string, top field, o Options, depth int) (changed bool, err error) {
+	kind, version := top.at("kind").text(), top.at("apiVersion").text()
+	meta := top.at("metadata")
+	t := &template{file: file, object: nameOf(kind, meta), owner: meta, revision: meta.at("name").text(), options: o}
+	switch {
+	case kind == "List" && version == "v1" && depth < mostDepth:
+		for _, item := range top.at("items").items() {
+			one, err := r.object(file, item, o, depth+1)
+			if err != nil {
+				return changed, err
+			}
+			changed = changed || one
+		}
+		return changed, nil
+	case (kind == "Deployment" || kind == "StatefulSet") && version == "apps/v1":
+		t.root = top.at("spec").at("template")
+	case kind == "Pod" && version == "v1":
+		t.root, t.revision = top, revisionOfPod(meta)
+	default:
+		return false, nil
+	}
+	if !t.asked() {
+		r.Left = append(r.Left, t.object)
+		return false, nil
+	}
+	if err := t.run(); err != nil {
+		return false, err
+	}
+	r.Faults = append(r.Faults, t.faults...)
+	if len(t.faults.severe()) == 0 {
+		r.Injected = append(r.Injected, t.object)
+	}
+	return t.changed, nil
+}
+
+// asked says whether the workload wants a sidecar: by the annotation, by being opted in to scaling, or because all do.
+func (t *template) asked() bool {
+	annotations := annotationsOf(t.owner, t.root)
+	switch annotations[Inject] {
+	case "disabled", "false":
+		return false
+	case "enabled", "true":
+		return true
+	}
+	w := workload.Object{Annotations: annotations, Labels: t.owner.at("labels").strings()}
+	return w.OptedIn() || t.options.All && t.owner.at("labels").at(config.PrefixServing+"revision").text() == ""
+}
+
+// revisionOfPod names the workload that a pod belongs to: that of its controller, without what a Deployment adds.
+func revisionOfPod(meta field) string {
+	hash := meta.at("labels").at("pod-template-hash").text()
+	for _, o := range meta.at("ownerReferences").items() {
+		if name := o.at("name").text(); o.at("controller").text() == "true" {
+			return strings.TrimSuffix(name, "-"+hash)
+		}
+	}
+	if name := meta.at("name").text(); name != "" {
+		return name
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(meta.at("generateName").text(), "-"), "-"+hash)
+}

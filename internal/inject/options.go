@@ -1,0 +1,98 @@
+package inject
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/rousehq/rouse/internal/config"
+)
+
+// Annotations of a pod template, or of its workload, which win. Sizes have Knative's names:
+// queue.sidecar.serving.knative.dev/{cpu,memory,ephemeral-storage}-resource-{request,limit}.
+const (
+	// Inject is enabled or disabled; without it the class annotation of the workload opts in.
+	Inject = config.PrefixRouse + "inject"
+	// Container names the container that serves, when several have ports.
+	Container = config.PrefixRouse + "inject-container"
+	// Port is the number or the name of the port that serves, when the container has several.
+	Port = config.PrefixRouse + "inject-port"
+	// Ports moves the queue-proxy's ports, as "serving=8012,admin=8022,stats=9090,metrics=9091" or a part of it.
+	Ports = config.PrefixRouse + "inject-ports"
+
+	sizePrefix = "queue.sidecar.serving.knative.dev/"
+)
+
+// ContainerName is the name of the sidecar, and the first of its ports' names is that of the serving port.
+const (
+	ContainerName   = "queue-proxy"
+	ServingPortName = "queue-port"
+)
+
+// Options are what an installation knows. The zero value of a field means its default.
+type Options struct {
+	// Image is the queue-proxy's. Required.
+	Image string
+	// StatsURL is where the sidecar pushes its reports to, ws:// or wss://; empty lets control fetch them.
+	StatsURL string
+	// TokenAudience, when set, mounts a token of the pod's service account for this audience and sends it with the
+	// reports.
+	TokenAudience string
+	// All injects workloads that are not opted in, too, unless they are opted out.
+	All bool
+}
+
+// Validate names every field that can't be used.
+func (o Options) Validate() error {
+	var errs []error
+	if o.Image == "" || strings.ContainsAny(o.Image, " \t\n") {
+		errs = append(errs, fmt.Errorf("image = %q: must be the queue-proxy's image", o.Image))
+	}
+	if u, err := url.Parse(o.StatsURL); o.StatsURL != "" && (err != nil || u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "") {
+		errs = append(errs, fmt.Errorf("stats URL = %q: must be ws://host:port or wss://host:port", o.StatsURL))
+	}
+	if o.TokenAudience != "" && o.StatsURL == "" {
+		errs = append(errs, errors.New("a token audience needs a stats URL: without one nothing is pushed"))
+	}
+	return errors.Join(errs...)
+}
+
+// ports of the queue-proxy.
+type ports struct{ serving, admin, stats, metrics int }
+
+func defaultPorts() ports { return ports{serving: 8012, admin: 8022, stats: 9090, metrics: 9091} }
+
+// list returns the ports with the names that they have in a container, Knative's.
+func (p ports) list() []containerPort {
+	return []containerPort{
+		{Name: ServingPortName, Port: p.serving, Protocol: "TCP"}, {Name: "http-queueadm", Port: p.admin, Protocol: "TCP"},
+		{Name: "http-autometric", Port: p.stats, Protocol: "TCP"}, {Name: "http-usermetric", Port: p.metrics, Protocol: "TCP"},
+	}
+}
+
+// parsePorts reads the annotation Ports.
+func parsePorts(text string) (ports, error) {
+	p := defaultPorts()
+	if text == "" {
+		return p, nil
+	}
+	which := map[string]*int{"serving": &p.serving, "admin": &p.admin, "stats": &p.stats, "metrics": &p.metrics}
+	for part := range strings.SplitSeq(text, ",") {
+		name, number, _ := strings.Cut(strings.TrimSpace(part), "=")
+		at := which[name]
+		if n, ok := portNumber(number); ok && at != nil {
+			*at = n
+			continue
+		}
+		return p, fmt.Errorf("%q: must be parts of the form serving=N, admin=N, stats=N, metrics=N", text)
+	}
+	taken := make(map[int]bool)
+	for _, c := range p.list() {
+		if taken[c.Port] {
+			return p, fmt.Errorf("%q: port %d is given twice", text, c.Port)
+		}
+		taken[c.Port] = true
+	}
+	return p, nil
+}

@@ -1,0 +1,265 @@
+package inject
+
+import (
+	"fmt"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/identity"
+)
+
+// template is a pod, or what pods are made from, on its way to a sidecar.
+type template struct {
+	file, object string
+	root         field // what has metadata and spec
+	owner        field // the workload's metadata, or the pod's own
+	revision     string
+	options      Options
+
+	spec        field
+	annotations map[string]string
+	sidecar     field // that is there already
+	faults      Faults
+	changed     bool
+}
+
+func (t *template) fault(at field, text, remedy string) {
+	f := Fault{File: t.file, Object: t.object, Field: at.path, Text: text, Remedy: remedy}
+	if at.near != nil {
+		f.Line = at.near.Line
+	}
+	t.faults = append(t.faults, f)
+}
+
+func (t *template) warn(at field, text, remedy string) {
+	t.fault(at, text, remedy)
+	t.faults[len(t.faults)-1].Minor = true
+}
+
+// annotationsOf joins those of the pods and of their workload, which win.
+func annotationsOf(owner, root field) map[string]string {
+	all := root.at("metadata").at("annotations").strings()
+	for k, v := range owner.at("annotations").strings() {
+		all[k] = v
+	}
+	return all
+}
+
+// run injects. Nothing is changed when there is a fault that is not minor.
+func (t *template) run() error {
+	t.spec = t.root.at("spec")
+	if t.spec.node == nil || t.spec.node.Kind != yaml.MappingNode {
+		t.fault(t.spec, "there is no pod spec", "")
+		return nil
+	}
+	t.annotations = annotationsOf(t.owner, t.root)
+	t.refuse()
+	t.findSidecar()
+	p := &plan{revision: t.revision, service: t.revision, options: t.options, sizes: sizesOf(t.annotations)}
+	p.config = t.settings()
+	p.ports = t.ports()
+	p.rootPod = t.spec.at("securityContext").at("runAsUser").text() == "0"
+	a, ok := t.findApp()
+	if ok {
+		p.app = a
+		p.probe, _ = t.findReadiness(a)
+	}
+	if len(t.faults.severe()) > 0 {
+		return nil
+	}
+	return t.apply(p)
+}
+
+// refuse names what a sidecar cannot live with.
+func (t *template) refuse() {
+	if at := t.spec.at("hostNetwork"); at.text() == "true" {
+		t.fault(at, "pods of this workload share the node's ports, so that two of them collide on the queue-proxy's",
+			"remove hostNetwork, or opt out with the annotation "+Inject+": disabled")
+	}
+	system := t.spec.at("os").at("name")
+	if system.text() == "" {
+		system = t.spec.at("nodeSelector").at("kubernetes.io/os")
+	}
+	if system.text() == "windows" {
+		t.fault(system, "the queue-proxy runs on Linux only", "opt out with the annotation "+Inject+": disabled")
+	}
+}
+
+func (t *template) findSidecar() {
+	for _, c := range t.spec.at("containers").items() {
+		if c.at("name").text() == ContainerName {
+			t.fault(c, "a container is named "+ContainerName+" already", "rename it; Knative's own pods need no injection")
+		}
+	}
+	for _, c := range t.spec.at("initContainers").items() {
+		if c.at("name").text() != ContainerName {
+			continue
+		}
+		if t.sidecar = c; c.at("restartPolicy").text() != "Always" {
+			t.fault(c, "an init container is named "+ContainerName+" already", "rename it")
+		}
+	}
+}
+
+// settings are those of the workload, with the same rules as control's.
+func (t *template) settings() *config.Revision {
+	base := config.DefaultAutoscaler()
+	base.AllowZeroInitialScale.V = true
+	in := config.Input{ID: identity.Revision{Name: t.revision}, Annotations: t.annotations, Autoscaler: base,
+		Above: config.Layers{Flags: map[string]string{"initial-scale": "0"}}}
+	faults := in.SpecFromAnnotations()
+	rev, more := config.Resolve(in)
+	for _, f := range append(faults, more...) {
+		t.fault(t.annotation(f.Key), f.Error(), "")
+	}
+	return rev
+}
+
+// annotation returns the place of an annotation: its workload's, or its own.
+func (t *template) annotation(key string) field {
+	if at := t.owner.at("annotations").at(key); at.node != nil {
+		return at
+	}
+	return t.root.at("metadata").at("annotations").at(key)
+}
+
+// ports are those of the queue-proxy, none of which another container may have.
+func (t *template) ports() ports {
+	p, err := parsePorts(t.annotations[Ports])
+	if err != nil {
+		t.fault(t.annotation(Ports), err.Error(), "")
+		return p
+	}
+	for _, list := range []string{"containers", "initContainers"} {
+		for _, c := range t.spec.at(list).items() {
+			if c.node == t.sidecar.node {
+				continue
+			}
+			t.collisions(c, p)
+		}
+	}
+	return p
+}
+
+func (t *template) collisions(c field, p ports) {
+	for _, own := range p.list() {
+		for _, port := range c.at("ports").items() {
+			if port.at("containerPort").number(0) == own.Port {
+				role := map[string]string{ServingPortName: "serving", "http-queueadm": "admin", "http-autometric": "stats", "http-usermetric": "metrics"}[own.Name]
+				t.fault(port.at("containerPort"), fmt.Sprintf("port %d of container %s is the queue-proxy's", own.Port, c.at("name").text()),
+					fmt.Sprintf("move the queue-proxy's by the annotation %s: %s=1%d", Ports, role, own.Port))
+			}
+		}
+	}
+}
+
+// apply writes the plan into the pod. Each step leaves alone what is right already.
+func (t *template) apply(p *plan) error {
+	steps := []func(*plan) (bool, error){t.putSidecar, t.moveProbe, t.putHook, t.raiseGrace, t.putToken}
+	for _, step := range steps {
+		changed, err := step(p)
+		if err != nil {
+			return fmt.Errorf("%s: %w", t.object, err)
+		}
+		t.changed = t.changed || changed
+	}
+	return nil
+}
+
+func (t *template) putSidecar(p *plan) (bool, error) {
+	c, err := encode(p.sidecar())
+	if err != nil {
+		return false, err
+	}
+	if have := t.sidecar.node; have != nil {
+		if same(have, c) {
+			return false, nil
+		}
+		c.HeadComment, c.LineComment, c.FootComment = have.HeadComment, have.LineComment, have.FootComment
+		*have = *c
+		return true, nil
+	}
+	list := t.spec.at("initContainers").node
+	if list == nil || list.Kind != yaml.SequenceNode {
+		return put(t.spec.node, "initContainers", &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{c}})
+	}
+	list.Style = 0
+	list.Content = append(list.Content, c)
+	return true, nil
+}
+
+// moveProbe takes the readiness probe away from kubelet, which asks the queue-proxy instead.
+func (t *template) moveProbe(p *plan) (bool, error) {
+	return p.probe.moved && drop(p.app.field.node, "readinessProbe"), nil
+}
+
+// putHook makes the end of the application wait for the drain. A container has one hook: one that is there stays.
+func (t *template) putHook(p *plan) (bool, error) {
+	const path = "/wait-for-drain"
+	hook := handler{HTTPGet: httpGet{Path: path, Port: p.ports.admin}}
+	at := p.app.field.at("lifecycle")
+	if at.node == nil || at.node.Kind != yaml.MappingNode {
+		return put(p.app.field.node, "lifecycle", lifecycle{PreStop: hook})
+	}
+	if own := at.at("preStop"); own.node != nil && own.at("httpGet").at("path").text() != path {
+		t.warn(own, "the container has a preStop hook of its own, which does not wait for requests in flight",
+			fmt.Sprintf("let it end with GET http://127.0.0.1:%d%s, or remove it", p.ports.admin, path))
+		return false, nil
+	}
+	return put(at.node, "preStop", hook)
+}
+
+// margin is what is left of the grace period for the application itself when the longest drain is over.
+const margin = 30
+
+// raiseGrace gives the drain the time that a request may take, and the application what Kubernetes gives by default.
+func (t *template) raiseGrace(p *plan) (bool, error) {
+	need := int(p.config.Timeout.V.Seconds()) + margin
+	if t.spec.at("terminationGracePeriodSeconds").number(0) >= need {
+		return false, nil
+	}
+	return put(t.spec.node, "terminationGracePeriodSeconds", need)
+}
+
+// putToken mounts the token that the sidecar shows to control.
+func (t *template) putToken(p *plan) (bool, error) {
+	if p.options.TokenAudience == "" {
+		return false, nil
+	}
+	source := map[string]any{"serviceAccountToken": map[string]any{"audience": p.options.TokenAudience, "expirationSeconds": tokenLife, "path": tokenFile}}
+	v, err := encode(map[string]any{"name": tokenVolume, "projected": map[string]any{"sources": []any{source}}})
+	if err != nil {
+		return false, err
+	}
+	volumes := t.spec.at("volumes")
+	for _, have := range volumes.items() {
+		if have.at("name").text() != tokenVolume {
+			continue
+		}
+		if same(have.node, v) {
+			return false, nil
+		}
+		*have.node = *v
+		return true, nil
+	}
+	if volumes.node == nil || volumes.node.Kind != yaml.SequenceNode {
+		return put(t.spec.node, "volumes", &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{v}})
+	}
+	volumes.node.Style = 0
+	volumes.node.Content = append(volumes.node.Content, v)
+	return true, nil
+}
+
+// nameOf is how people call an object.
+func nameOf(kind string, metadata field) string {
+	ns, name := metadata.at("namespace").text(), metadata.at("name").text()
+	if name == "" {
+		name = strings.TrimSuffix(metadata.at("generateName").text(), "-")
+	}
+	if ns != "" {
+		name = ns + "/" + name
+	}
+	return kind + " " + name
+}
