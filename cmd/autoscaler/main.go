@@ -1,0 +1,51 @@
+// Command autoscaler is control in Kubernetes: it watches annotated Deployments and StatefulSets, takes reports of load,
+// decides how many pods each should have, and tells activators what to serve. Several instances share the work.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/rousehq/rouse/internal/kube"
+	"github.com/rousehq/rouse/internal/lifecycle"
+	"github.com/rousehq/rouse/internal/telemetry"
+)
+
+func main() {
+	signals, stop := lifecycle.Notify()
+	code := run(os.Environ(), signals, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the whole life of control: the first signal stops it in order, the second at once.
+func run(environ []string, signals lifecycle.Signals, stderr io.Writer) int {
+	s, err := load(environ)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 2
+	}
+	log, _, err := telemetry.NewLogger(stderr, telemetry.LogConfig{Format: s.LogFormat, Level: s.LogLevel, Component: "control"})
+	if err != nil {
+		fmt.Fprintln(stderr, "ROUSE_LOG_LEVEL, ROUSE_LOG_FORMAT:", err)
+		return 2
+	}
+	kube.Quiet()
+	client, err := kube.Connect(s.Kubeconfig, "rouse-control")
+	if err != nil {
+		log.Error("no way to the API server", "error", err)
+		return 1
+	}
+	n, err := newNode(context.Background(), &s, client, log)
+	if err != nil {
+		log.Error("control does not start", "error", err)
+		return 1
+	}
+	if err := lifecycle.RunSignals(signals, s.Grace, n.stages()...); err != nil {
+		log.Error("control ended", "error", err)
+		return 1
+	}
+	return 0
+}

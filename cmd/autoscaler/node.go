@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rousehq/rouse/control"
+	"github.com/rousehq/rouse/internal/assign"
+	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/kube"
+	"github.com/rousehq/rouse/internal/lifecycle"
+	"github.com/rousehq/rouse/internal/statstream"
+	"github.com/rousehq/rouse/internal/telemetry"
+)
+
+// growth meets a burst while it arrives instead of at the next tick.
+const growth = 2
+
+// node is one instance of control.
+type node struct {
+	s        *settings
+	log      *slog.Logger
+	registry *prometheus.Registry
+	book     *endpoint.Book
+	loop     *control.Loop
+	kube     *kube.Control
+	assign   *assign.Server
+	stats    *statstream.Handler
+	peers    *peers
+	sink     *workloads
+	servers  []*server
+}
+
+// newNode makes every part and opens the listeners; nothing runs yet.
+func newNode(ctx context.Context, s *settings, client *kube.Client, log *slog.Logger) (*node, error) {
+	n := &node{s: s, log: log, registry: telemetry.NewRegistry(), book: &endpoint.Book{}}
+	n.sink = newWorkloads(n)
+	n.peers = newPeers(s, log)
+	for _, build := range []func() error{n.buildAssign, n.buildLoop, func() error { return n.buildKube(client) }, n.buildStats} {
+		if err := build(); err != nil {
+			return nil, err
+		}
+	}
+	if err := registerCounts(n); err != nil {
+		return nil, err
+	}
+	return n, n.listen(ctx)
+}
+
+func (n *node) bucket(rev identity.Revision) int { return control.Buckets{Count: n.s.Buckets}.Of(rev) }
+
+func (n *node) buildAssign() (err error) {
+	n.assign, err = assign.NewServer(assign.ServerConfig{
+		Shards: n.s.Buckets, Authorize: n.authorize(), Log: n.log, Changed: func() { n.kube.ActivatorsChanged() },
+	})
+	return err
+}
+
+// authorize judges tokens; nil accepts everybody, which is what a NetworkPolicy is for.
+func (n *node) authorize() func(context.Context, string) bool {
+	if n.s.Token == "" {
+		return nil
+	}
+	return statstream.StaticToken(n.s.Token)
+}
+
+func (n *node) buildLoop() (err error) {
+	n.loop, err = control.New(control.Config{Growth: growth, Period: n.s.Period}, control.Deps{
+		Pods: n.book, Log: n.log, Registerer: n.registry, Ownership: control.Buckets{Count: n.s.Buckets, Holds: func(b int) bool { return n.kube.Holds(b) }},
+	})
+	return err
+}
+
+func (n *node) buildKube(client *kube.Client) (err error) {
+	n.kube, err = kube.New(kube.Config{
+		Namespace: n.s.Namespace, Settings: n.s.Settings, PortBook: n.s.PortBook, Ports: n.s.ports, PerSlice: n.s.PerSlice,
+		Name: n.s.PodName, Address: n.s.peerAddress(), Buckets: n.s.Buckets, Bucket: n.bucket,
+		Own: n.assign.Own, Disown: n.assign.Disown, Peers: n.peers.set,
+		Sink: n.sink, Book: n.book, Activators: n.activators, Log: n.log,
+	}, client)
+	return err
+}
+
+func (n *node) buildStats() (err error) {
+	n.stats, err = statstream.NewHandler(statstream.HandlerConfig{
+		Sink: statstream.Tee{&renamed{n}, n.peers}, Authorize: n.authorize(), Log: n.log,
+	})
+	return err
+}
+
+// activators tells which activators there are, by their streams.
+func (n *node) activators() []kube.Activator {
+	states := n.assign.Activators()
+	all := make([]kube.Activator, 0, len(states))
+	for _, s := range states {
+		addr, err := netip.ParseAddrPort(s.Addr)
+		if err != nil {
+			n.log.Warn("an activator names no address", "activator", s.Name, "address", s.Addr)
+			continue
+		}
+		all = append(all, kube.Activator{Addr: addr.Addr().Unmap(), Zone: s.Zone, Connected: s.Connected && !s.Draining, Open: func(port uint16) bool {
+			reason, known := s.Ports[port]
+			return known && reason == ""
+		}})
+	}
+	return all
+}
+
+// listen opens the listeners, so that a port that is taken is said at start.
+func (n *node) listen(ctx context.Context) error {
+	admin := telemetry.NewAdminHandler(telemetry.AdminConfig{Gatherer: n.registry, Ready: n.kube.Ready, Profiles: n.s.Profiles})
+	admin.Handle("/explain", n.loop.ExplainHandler())
+	for _, l := range []struct {
+		env, addr string
+		handler   http.Handler
+		drain     func(context.Context) error
+	}{
+		{"ROUSE_ADMIN_LISTEN", n.s.AdminListen, admin, nil},
+		{"ROUSE_STATS_LISTEN", n.s.StatsListen, n.stats, n.stats.Close},
+		{"ROUSE_ASSIGN_LISTEN", n.s.AssignListen, n.assign, n.assign.Close},
+	} {
+		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", l.addr)
+		if err != nil {
+			for _, s := range n.servers {
+				err = errors.Join(err, s.ln.Close())
+			}
+			return fmt.Errorf("%s: %w", l.env, err)
+		}
+		n.servers = append(n.servers, &server{name: l.env, ln: ln, drain: l.drain,
+			http: &http.Server{Handler: l.handler, ReadHeaderTimeout: 5 * time.Second}})
+	}
+	return nil
+}
+
+// stages start in this order and stop in reverse: what decides ends before what it tells, and the leases are given up
+// first, so that another instance takes over while this one still says goodbye.
+func (n *node) stages() []lifecycle.Stage {
+	stages := []lifecycle.Stage{}
+	for _, s := range n.servers {
+		stages = append(stages, s.stage())
+	}
+	return append(stages,
+		lifecycle.Stage{Name: "peers", Run: n.peers.run},
+		lifecycle.Stage{Name: "leases of slots", Run: n.assign.Run},
+		lifecycle.Stage{Name: "loop", Run: n.loop.Run},
+		lifecycle.Stage{Name: "kubernetes", Run: n.kube.Run},
+	)
+}
+
+// server is one listener.
+type server struct {
+	name  string
+	ln    net.Listener
+	http  *http.Server
+	drain func(context.Context) error
+}
+
+func (s *server) stage() lifecycle.Stage {
+	return lifecycle.Stage{
+		Name: s.name,
+		Run: func(context.Context) error {
+			if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		},
+		Stop: func(ctx context.Context) error {
+			var err error
+			if s.drain != nil {
+				err = s.drain(ctx)
+			}
+			return errors.Join(err, s.http.Shutdown(ctx))
+		},
+		Budget: 2 * time.Second,
+	}
+}

@@ -1,0 +1,368 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/rousehq/rouse/internal/workload"
+)
+
+// ClusterConfig says what to watch.
+type ClusterConfig struct {
+	// Namespace is where control itself runs: its ConfigMaps, its leases, the activators' pods.
+	Namespace string
+	Log       *slog.Logger
+}
+
+// Cluster is what is known of a cluster. Make one with [NewCluster], wire what listens to it, then start it with Run.
+type Cluster struct {
+	cfg    ClusterConfig
+	client *Client
+
+	deployments, sets   *table[opted]
+	pods                *table[pod]
+	services            *table[service]
+	slices              *table[slice]
+	hpas, scaledObjects *table[rival]
+	configs             *table[configMap]
+	leases              *table[lease]
+	nodes               *table[string]
+	watches             []*watching
+
+	mu       sync.RWMutex
+	podsOf   map[owner]map[string]*pod   // guarded by mu; by UID
+	podAt    map[netip.Addr]*pod         // guarded by mu; of our own namespace
+	serving  map[key]map[string]struct{} // guarded by mu; names of Services by the workload that they belong to
+	selectAt map[string]map[string]bool  // guarded by mu; names of Services with a selector, by namespace
+	slicesOf map[key]map[string]*slice   // guarded by mu; by Service and name
+
+	onWorkload, onService func(key)                    // set before Run
+	onConfig              func(name string)            // set before Run
+	onLease               func(old, now *lease)        // set before Run
+	onWatch               func(what string, err error) // set before Run; err is nil when it works again
+}
+
+// watching is one watch and its health.
+type watching struct {
+	what     string
+	optional bool // what depends on it has a sensible answer without it
+	synced   func() bool
+	failed   atomic.Bool
+	run      func(ctx context.Context)
+}
+
+// NewCluster makes the tables; nothing is asked yet.
+func NewCluster(cfg ClusterConfig, client *Client) *Cluster {
+	c := &Cluster{
+		cfg: cfg, client: client, podsOf: map[owner]map[string]*pod{}, podAt: map[netip.Addr]*pod{}, serving: map[key]map[string]struct{}{},
+		selectAt: map[string]map[string]bool{}, slicesOf: map[key]map[string]*slice{},
+		onWorkload: func(key) {}, onService: func(key) {}, onConfig: func(string) {}, onLease: func(_, _ *lease) {},
+		onWatch: func(string, error) {},
+	}
+	object := func(k key, _, _ *opted) { c.onWorkload(k) }
+	c.deployments = newTable(stripDeployment, deploymentOf, object)
+	c.sets = newTable(stripStatefulSet, statefulSetOf, object)
+	c.pods = newTable(stripPod, podOf, c.podChanged)
+	c.services = newTable(stripAny, serviceOf, c.serviceChanged)
+	c.slices = newTable(stripSlice, sliceOf, c.sliceChanged)
+	rivals := func(k key, old, now *rival) {
+		for _, r := range []*rival{old, now} {
+			if r != nil {
+				c.onWorkload(key{k.namespace, r.target})
+			}
+		}
+	}
+	c.slices.overtaken = func(old, now *slice) bool { return !newer(now.version, old.version) }
+	c.hpas = newTable(stripAny, hpaOf, rivals)
+	c.scaledObjects = newTable(stripAny, scaledObjectOf, rivals)
+	c.configs = newTable(stripAny, configMapOf, func(k key, _, _ *configMap) { c.onConfig(k.name) })
+	c.leases = newTable(stripAny, leaseOf, func(_ key, old, now *lease) { c.onLease(old, now) })
+	c.nodes = newTable(stripNode, nodeOf, func(key, *string, *string) {})
+	c.addWatches()
+	return c
+}
+
+func stripAny(obj any) (any, error) {
+	if m, ok := obj.(metav1.ObjectMetaAccessor); ok {
+		m.GetObjectMeta().SetManagedFields(nil)
+	}
+	return obj, nil
+}
+
+func stripNode(obj any) (any, error) {
+	if n, ok := obj.(*corev1.Node); ok {
+		stripMeta(&n.ObjectMeta)
+		n.Annotations, n.Spec, n.Status = nil, corev1.NodeSpec{}, corev1.NodeStatus{}
+	}
+	return obj, nil
+}
+
+// leaseSelector picks our leases among those of other programs in the namespace.
+const leaseSelector = leaseLabel
+
+func (c *Cluster) addWatches() {
+	core, ns := c.client.core, c.cfg.Namespace
+	const all = metav1.NamespaceAll
+	follow(c, "deployments", false, &appsv1.Deployment{}, c.deployments, lists(core.AppsV1().Deployments(all).List), core.AppsV1().Deployments(all).Watch, "")
+	follow(c, "statefulsets", true, &appsv1.StatefulSet{}, c.sets, lists(core.AppsV1().StatefulSets(all).List), core.AppsV1().StatefulSets(all).Watch, "")
+	follow(c, "pods", false, &corev1.Pod{}, c.pods, lists(core.CoreV1().Pods(all).List), core.CoreV1().Pods(all).Watch, "")
+	follow(c, "services", false, &corev1.Service{}, c.services, lists(core.CoreV1().Services(all).List), core.CoreV1().Services(all).Watch, "")
+	follow(c, "endpointslices", false, &discoveryv1.EndpointSlice{}, c.slices, lists(core.DiscoveryV1().EndpointSlices(all).List), core.DiscoveryV1().EndpointSlices(all).Watch, "")
+	follow(c, "horizontalpodautoscalers", true, &autoscalingv2.HorizontalPodAutoscaler{}, c.hpas, lists(core.AutoscalingV2().HorizontalPodAutoscalers(all).List), core.AutoscalingV2().HorizontalPodAutoscalers(all).Watch, "")
+	follow(c, "configmaps", false, &corev1.ConfigMap{}, c.configs, lists(core.CoreV1().ConfigMaps(ns).List), core.CoreV1().ConfigMaps(ns).Watch, "")
+	follow(c, "leases", false, &coordinationv1.Lease{}, c.leases, lists(core.CoordinationV1().Leases(ns).List), core.CoordinationV1().Leases(ns).Watch, leaseSelector)
+	follow(c, "nodes", true, &corev1.Node{}, c.nodes, lists(core.CoreV1().Nodes().List), core.CoreV1().Nodes().Watch, "")
+	scaled := c.client.dynamic.Resource(schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects"})
+	follow(c, "scaledobjects", true, &unstructured.Unstructured{}, c.scaledObjects, lists(scaled.List), scaled.Watch, "")
+}
+
+// lists turns a typed list call into what a reflector wants.
+func lists[L runtime.Object](list func(context.Context, metav1.ListOptions) (L, error)) func(context.Context, metav1.ListOptions) (runtime.Object, error) {
+	return func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return list(ctx, o) }
+}
+
+// reconnect bounds the pauses between tries to watch: client-go's own half-minute would leave us blind for as long after
+// the API server is back.
+var reconnect = wait.Backoff{Duration: 250 * time.Millisecond, Factor: 1.6, Jitter: 0.5, Steps: 1000, Cap: 3 * time.Second}
+
+func follow[T any](c *Cluster, what string, optional bool, example any, t *table[T],
+	list func(context.Context, metav1.ListOptions) (runtime.Object, error),
+	watches func(context.Context, metav1.ListOptions) (watch.Interface, error), selector string,
+) {
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.LabelSelector = selector
+			return list(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.LabelSelector = selector
+			return watches(ctx, o)
+		},
+	}
+	w := &watching{what: what, optional: optional, synced: t.synced.Load}
+	w.run = func(ctx context.Context) {
+		backoff := reconnect
+		r := cache.NewReflectorWithOptions(lw, example, t, cache.ReflectorOptions{Name: what, TypeDescription: what, Backoff: &backoff})
+		for ctx.Err() == nil {
+			err := r.ListAndWatchWithContext(ctx)
+			c.health(ctx, w, err)
+			pause(ctx, backoff.Step())
+			if err == nil {
+				backoff = reconnect
+			}
+		}
+	}
+	c.watches = append(c.watches, w)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// health tells of a watch that stopped working, once, and of one that works again.
+func (c *Cluster) health(ctx context.Context, w *watching, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	switch {
+	case err != nil && !w.failed.Swap(true):
+		if !w.optional || !apierrors.IsNotFound(err) { // KEDA need not be there
+			c.onWatch(w.what, err)
+		}
+	case err == nil && w.failed.Swap(false):
+		c.onWatch(w.what, nil)
+	}
+}
+
+// Run watches until ctx ends.
+func (c *Cluster) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, w := range c.watches {
+		wg.Go(func() { w.run(ctx) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// ErrNotSynced says that the cluster has not been read completely yet.
+var ErrNotSynced = errors.New("the cluster has not been read completely yet")
+
+// Synced says whether everything was read once. A watch without which there is a sensible answer counts as read when it
+// was refused.
+func (c *Cluster) Synced() bool {
+	for _, w := range c.watches {
+		if !w.synced() && !(w.optional && w.failed.Load()) {
+			return false
+		}
+	}
+	return true
+}
+
+// AwaitSync blocks until Synced or ctx ends; it says which.
+func (c *Cluster) AwaitSync(ctx context.Context) bool {
+	for !c.Synced() {
+		if ctx.Err() != nil {
+			return false
+		}
+		pause(ctx, 5*time.Millisecond)
+	}
+	return true
+}
+
+func (c *Cluster) podChanged(_ key, old, now *pod) {
+	c.mu.Lock()
+	if old != nil {
+		delete(c.podsOf[old.owner], old.uid)
+		if len(c.podsOf[old.owner]) == 0 {
+			delete(c.podsOf, old.owner)
+		}
+		for _, a := range old.addrs {
+			if c.podAt[a] == old {
+				delete(c.podAt, a)
+			}
+		}
+	}
+	if now != nil {
+		if c.podsOf[now.owner] == nil {
+			c.podsOf[now.owner] = make(map[string]*pod)
+		}
+		c.podsOf[now.owner][now.uid] = now
+		if now.namespace == c.cfg.Namespace {
+			for _, a := range now.addrs {
+				c.podAt[a] = now
+			}
+		}
+	}
+	c.mu.Unlock()
+	if old != nil && (now == nil || now.owner != old.owner) {
+		c.onWorkload(old.owner.key)
+	}
+	if now != nil {
+		c.onWorkload(now.owner.key)
+	}
+}
+
+func (c *Cluster) serviceChanged(k key, old, now *service) {
+	touched := make(map[key]struct{}, 2)
+	c.mu.Lock()
+	if old != nil {
+		t := key{k.namespace, old.target()}
+		touched[t] = struct{}{}
+		delete(c.serving[t], k.name)
+		delete(c.selectAt[k.namespace], k.name)
+	}
+	if now != nil {
+		t := key{k.namespace, now.target()}
+		touched[t] = struct{}{}
+		if c.serving[t] == nil {
+			c.serving[t] = make(map[string]struct{}, 1)
+		}
+		c.serving[t][k.name] = struct{}{}
+		if len(now.Selector) > 0 {
+			if c.selectAt[k.namespace] == nil {
+				c.selectAt[k.namespace] = make(map[string]bool)
+			}
+			c.selectAt[k.namespace][k.name] = true
+		}
+	}
+	c.mu.Unlock()
+	for t := range touched {
+		c.onWorkload(t)
+	}
+	c.onService(k)
+}
+
+// workload returns the workload of a name: of a Deployment and a StatefulSet of one name the Deployment.
+func (c *Cluster) workload(k key) *opted {
+	if d := c.deployments.get(k); d != nil {
+		return d
+	}
+	return c.sets.get(k)
+}
+
+// shadowed returns the StatefulSet that can't be scaled because a Deployment has its name.
+func (c *Cluster) shadowed(k key) *opted {
+	if c.deployments.get(k) == nil {
+		return nil
+	}
+	return c.sets.get(k)
+}
+
+// candidates returns the Services that may belong to a workload.
+func (c *Cluster) candidates(o *opted) []*workload.Service {
+	k := key{o.Namespace, o.Name}
+	c.mu.RLock()
+	var names []string
+	for name := range c.serving[k] {
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		for name := range c.selectAt[k.namespace] {
+			names = append(names, name)
+		}
+	}
+	c.mu.RUnlock()
+	var found []*workload.Service
+	for _, name := range names {
+		if s := c.services.get(key{k.namespace, name}); s != nil {
+			found = append(found, &s.Service)
+		}
+	}
+	return found
+}
+
+// rivals returns what else scales a workload. KEDA makes an HPA of each ScaledObject: both are named.
+func (c *Cluster) rivals(o *opted) (found []workload.Rival) {
+	for _, t := range []*table[rival]{c.scaledObjects, c.hpas} {
+		t.all(func(k key, r *rival) {
+			if k.namespace == o.Namespace && r.target == o.Name && r.of == o.Kind {
+				found = append(found, workload.Rival{What: r.kind + " " + k.name})
+			}
+		})
+	}
+	return found
+}
+
+// podsFor returns a workload's pods, in no order.
+func (c *Cluster) podsFor(o *opted) []*pod {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	of := c.podsOf[owner{o.Kind, key{o.Namespace, o.Name}}]
+	all := make([]*pod, 0, len(of))
+	for _, p := range of {
+		all = append(all, p)
+	}
+	return all
+}
+
+// zoneOf returns the zone of a node, empty when unknown.
+func (c *Cluster) zoneOf(node string) string {
+	if z := c.nodes.get(key{"", node}); z != nil {
+		return *z
+	}
+	return ""
+}

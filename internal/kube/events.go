@@ -1,0 +1,134 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+func typesUID(s string) types.UID { return types.UID(s) }
+
+// subject is the object that an Event is about.
+type subject struct {
+	apiVersion, kind string
+	key
+	uid string
+}
+
+// eventBacklog bounds the Events that wait for the API server; more are only logged.
+const eventBacklog = 1024
+
+// reporter says what is wrong: one log line and one Event for each problem of an object, however often it is seen, and
+// again when it has gone and come back. The name of an Event follows from what it says, so that a restart, or another
+// instance, adds none.
+type reporter struct {
+	client *Client
+	log    *slog.Logger
+
+	mu   sync.Mutex
+	said map[subject]map[string]string // text by reason; guarded by mu
+	out  chan *corev1.Event
+}
+
+func newReporter(client *Client, log *slog.Logger) *reporter {
+	return &reporter{client: client, log: log, said: make(map[subject]map[string]string), out: make(chan *corev1.Event, eventBacklog)}
+}
+
+// complaint is one thing to say.
+type complaint struct{ reason, text string }
+
+// say makes these the complaints about a subject of one kind of problem: what was said already is not repeated, what
+// is no longer among them is forgotten.
+func (r *reporter) say(s subject, complaints ...complaint) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.said[s]
+	now := make(map[string]string, len(complaints))
+	for _, c := range complaints {
+		now[c.reason] = c.text
+		if before[c.reason] == c.text {
+			continue
+		}
+		r.log.Warn(c.text, "reason", c.reason, "kind", s.kind, "namespace", s.namespace, "name", s.name)
+		select {
+		case r.out <- eventOf(s, c, time.Now()):
+		default:
+		}
+	}
+	delete(r.said, s)
+	if len(now) > 0 {
+		r.said[s] = now
+	}
+}
+
+// add says one thing more about a subject, once.
+func (r *reporter) add(s subject, c complaint) {
+	r.mu.Lock()
+	if r.said[s][c.reason] == c.text {
+		r.mu.Unlock()
+		return
+	}
+	all := []complaint{c}
+	for reason, text := range r.said[s] {
+		if reason != c.reason {
+			all = append(all, complaint{reason, text})
+		}
+	}
+	r.mu.Unlock()
+	r.say(s, all...)
+}
+
+// retract forgets what add said for a reason.
+func (r *reporter) retract(s subject, reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if delete(r.said[s], reason); len(r.said[s]) == 0 {
+		delete(r.said, s)
+	}
+}
+
+func eventOf(s subject, c complaint, now time.Time) *corev1.Event {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s\x00%s\x00%s", s.uid, c.reason, c.text)
+	namespace := s.namespace
+	if namespace == "" {
+		namespace = metav1.NamespaceDefault
+	}
+	const most = 1024 // what the API takes
+	if len(c.text) > most {
+		c.text = c.text[:most-3] + "..."
+	}
+	at := metav1.NewTime(now)
+	return &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s.%016x", s.name, h.Sum64())},
+		InvolvedObject: corev1.ObjectReference{APIVersion: s.apiVersion, Kind: s.kind, Namespace: s.namespace, Name: s.name, UID: typesUID(s.uid)},
+		Type:           corev1.EventTypeWarning, Reason: c.reason, Message: c.text, Count: 1, FirstTimestamp: at, LastTimestamp: at,
+		Source:              corev1.EventSource{Component: "rouse-control"},
+		ReportingController: managedBy,
+	}
+}
+
+// run writes Events until ctx ends. One that can't be written is dropped: its line is in the log.
+func (r *reporter) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-r.out:
+			c, cancel := context.WithTimeout(ctx, callTimeout)
+			_, err := r.client.core.CoreV1().Events(e.Namespace).Create(c, e, metav1.CreateOptions{})
+			cancel()
+			if err != nil && !apierrors.IsAlreadyExists(err) && ctx.Err() == nil {
+				r.log.Debug("an Event was not written", "about", e.InvolvedObject.Name, "error", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,260 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/member"
+)
+
+const (
+	leaseLabel     = config.PrefixRouse + "lease"
+	addrAnnotation = config.PrefixRouse + "address"
+	memberPrefix   = "rouse-member-"
+	bucketPrefix   = "rouse-bucket-"
+
+	// Term is how long an instance is believed to be there after its last renewal. A bucket of a dead instance is decided
+	// about again after the term, the check and the next decision: within 10 s.
+	Term = 5 * time.Second
+	// renewal is how often it renews, membershipCheck how often it looks who is there.
+	renewal         = 1500 * time.Millisecond
+	membershipCheck = 250 * time.Millisecond
+)
+
+// MembershipConfig says who this instance is.
+type MembershipConfig struct {
+	Namespace string
+	// Name tells the instance from the others, such as the name of its pod.
+	Name string
+	// Address is where the others reach it, as HOST:PORT.
+	Address string
+	// Buckets is how many buckets there are, for all instances.
+	Buckets int
+	Log     *slog.Logger
+	// Own is called when a bucket was taken, with an epoch that is higher than that of any owner before; Disown when it
+	// was given up. Both must return soon; they are called one at a time.
+	Own    func(bucket int, epoch uint64)
+	Disown func(bucket int)
+	// Peers is called with the addresses of the other members when they change.
+	Peers func([]string)
+}
+
+// Membership divides buckets over the instances of control. Each instance renews one Lease of its own. A bucket has a
+// Lease that is written only when it changes hands: its transitions are the epoch that tells an owner from one before,
+// and its holder the proof. While the API server is away nothing changes hands.
+type Membership struct {
+	cfg     MembershipConfig
+	client  *Client
+	cluster *Cluster
+
+	mu    sync.Mutex
+	view  *member.View      // guarded by mu
+	peers map[string]string // guarded by mu; address by name
+	owned []bool            // guarded by mu
+
+	ours    map[int]uint64 // epochs of the buckets that this process took; of the run goroutine
+	told    string
+	version string // of our own lease
+	failing bool
+}
+
+func newMembership(cfg MembershipConfig, client *Client, cluster *Cluster) *Membership {
+	m := &Membership{
+		cfg: cfg, client: client, cluster: cluster, view: member.NewView(cfg.Name, Term, time.Now()), peers: map[string]string{},
+		owned: make([]bool, cfg.Buckets), ours: map[int]uint64{},
+	}
+	return m
+}
+
+// saw takes a change of a lease.
+func (m *Membership) saw(old, now *lease) {
+	l := now
+	if l == nil {
+		l = old
+	}
+	name, ok := strings.CutPrefix(l.name, memberPrefix)
+	if !ok || name == m.cfg.Name {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now == nil {
+		m.view.Gone(name)
+		delete(m.peers, name)
+		return
+	}
+	m.view.Saw(name, now.stamp, time.Now())
+	m.peers[name] = now.addr
+}
+
+// Holds says whether this instance holds a bucket.
+func (m *Membership) Holds(bucket int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.owned[bucket]
+}
+
+// First says whether this instance comes first among the members: it does what only one needs to do.
+func (m *Membership) First() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.view.Members(time.Now())[0] == m.cfg.Name
+}
+
+// run renews and takes its share until ctx ends; then it gives up its lease, so that the others need not wait.
+func (m *Membership) run(ctx context.Context) {
+	var renewed time.Time
+	for ctx.Err() == nil {
+		if time.Since(renewed) >= renewal {
+			m.renew(ctx)
+			renewed = time.Now()
+		}
+		m.divide(ctx)
+		pause(ctx, membershipCheck)
+	}
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = m.client.core.CoordinationV1().Leases(m.cfg.Namespace).Delete(end, memberPrefix+m.cfg.Name, metav1.DeleteOptions{}) // it runs out by itself
+}
+
+func (m *Membership) renew(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, renewal)
+	defer cancel()
+	err := m.write(ctx)
+	if err != nil && ctx.Err() == nil && m.version != "" {
+		m.version = "" // somebody else touched it: look again
+		err = m.write(ctx)
+	}
+	if err == nil {
+		m.mu.Lock()
+		m.view.Renewed(time.Now())
+		m.mu.Unlock()
+	}
+	if failing := err != nil; failing != m.failing {
+		m.failing = failing
+		if failing {
+			m.cfg.Log.Warn("the API server takes no lease: everything keeps its last state", "error", err)
+		} else {
+			m.cfg.Log.Info("the API server takes our lease again")
+		}
+	}
+}
+
+func (m *Membership) write(ctx context.Context) error {
+	leases := m.client.core.CoordinationV1().Leases(m.cfg.Namespace)
+	object := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: memberPrefix + m.cfg.Name, Namespace: m.cfg.Namespace, ResourceVersion: m.version,
+			Labels: map[string]string{leaseLabel: "member"}, Annotations: map[string]string{addrAnnotation: m.cfg.Address},
+		},
+		Spec: coordinationv1.LeaseSpec{HolderIdentity: &m.cfg.Name, LeaseDurationSeconds: ptr(int32(Term / time.Second)), RenewTime: ptr(metav1.NowMicro())},
+	}
+	var err error
+	if m.version == "" {
+		old, getErr := leases.Get(ctx, object.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(getErr) {
+			object, err = leases.Create(ctx, object, metav1.CreateOptions{})
+			if err == nil {
+				m.version = object.ResourceVersion
+			}
+			return err
+		}
+		if getErr != nil {
+			return getErr
+		}
+		object.ResourceVersion = old.ResourceVersion
+	}
+	if object, err = leases.Update(ctx, object, metav1.UpdateOptions{}); err == nil {
+		m.version = object.ResourceVersion
+	}
+	return err
+}
+
+// divide takes the buckets that are our share and gives up those that are not.
+func (m *Membership) divide(ctx context.Context) {
+	m.mu.Lock()
+	members := m.view.Members(time.Now())
+	m.mu.Unlock()
+	m.tellPeers(members)
+	for b := range m.cfg.Buckets {
+		mine := member.Holder(b, members) == m.cfg.Name
+		epoch, taken := m.ours[b]
+		if taken {
+			if l := m.cluster.leases.get(key{m.cfg.Namespace, bucketName(b)}); l != nil && uint64(l.transitions) > epoch {
+				delete(m.ours, b) // another took it since
+				m.set(b, false)
+				m.cfg.Disown(b)
+				taken = false
+			}
+		}
+		switch {
+		case mine && !taken:
+			m.take(ctx, b)
+		case !mine && taken:
+			delete(m.ours, b)
+			m.set(b, false)
+			m.cfg.Disown(b)
+		}
+	}
+}
+
+// tellPeers passes the addresses of the other members on when they change.
+func (m *Membership) tellPeers(members []string) {
+	var addrs []string
+	m.mu.Lock()
+	for _, name := range members {
+		if a := m.peers[name]; name != m.cfg.Name && a != "" {
+			addrs = append(addrs, a)
+		}
+	}
+	m.mu.Unlock()
+	if now := fmt.Sprint(addrs); now != m.told && m.cfg.Peers != nil {
+		m.told = now
+		m.cfg.Peers(addrs)
+	}
+}
+
+func (m *Membership) set(bucket int, owned bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.owned[bucket] = owned
+}
+
+func bucketName(b int) string { return bucketPrefix + strconv.Itoa(b) }
+
+// take writes our name into a bucket's lease. Of two that try at the same time one fails and looks again.
+func (m *Membership) take(ctx context.Context, b int) {
+	ctx, cancel := context.WithTimeout(ctx, renewal)
+	defer cancel()
+	leases := m.client.core.CoordinationV1().Leases(m.cfg.Namespace)
+	object, err := leases.Get(ctx, bucketName(b), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		object, err = leases.Create(ctx, &coordinationv1.Lease{
+			ObjectMeta: metav1.ObjectMeta{Name: bucketName(b), Namespace: m.cfg.Namespace, Labels: map[string]string{leaseLabel: "bucket"}},
+			Spec:       coordinationv1.LeaseSpec{HolderIdentity: &m.cfg.Name, LeaseTransitions: ptr(int32(1)), AcquireTime: ptr(metav1.NowMicro())},
+		}, metav1.CreateOptions{})
+	} else if err == nil {
+		transitions := int32(1)
+		if object.Spec.LeaseTransitions != nil {
+			transitions += *object.Spec.LeaseTransitions
+		}
+		object.Spec.HolderIdentity, object.Spec.LeaseTransitions, object.Spec.AcquireTime = &m.cfg.Name, &transitions, ptr(metav1.NowMicro())
+		object, err = leases.Update(ctx, object, metav1.UpdateOptions{})
+	}
+	if err != nil {
+		return // the next check tries again
+	}
+	m.ours[b] = uint64(*object.Spec.LeaseTransitions)
+	m.set(b, true)
+	m.cfg.Own(b, m.ours[b])
+}

@@ -1,0 +1,336 @@
+package kube
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/portalloc"
+	"github.com/rousehq/rouse/internal/workload"
+)
+
+// Routed is a workload that is to be scaled, and how activators reach it.
+type Routed struct {
+	Config *config.Revision
+	// Replicas is what its scale is set to.
+	Replicas int
+	// Ports are where activators listen for it alone; empty until they are assigned.
+	Ports []uint16
+	// Releasing asks for one pod at least: its Service is about to get its selector back.
+	Releasing bool
+}
+
+// Sink takes what the cluster holds. Calls about one workload come one at a time; a workload was put before its first
+// endpoints are published, and is removed after its last.
+type Sink interface {
+	Put(r Routed)
+	Remove(id identity.Revision)
+}
+
+// tracked is a workload that is in control: an immutable value, replaced when anything changes.
+type tracked struct {
+	object  *opted
+	service *service
+	rev     identity.Revision
+	sent    Routed
+	primary int    // of the Service's ports: the one that is scaled by
+	port    uint16 // on the activators for it; 0 while there is none
+}
+
+// Mirror turns what the cluster holds into revisions and endpoints, workload by workload.
+type Mirror struct {
+	cluster  *Cluster
+	ports    *Ports
+	book     *endpoint.Book
+	sink     Sink
+	reporter *reporter
+	owns     func(identity.Revision) bool
+	touched  func(key) // the slices may have to change
+	log      *slog.Logger
+
+	base  atomic.Pointer[config.Autoscaler]
+	queue workqueue.TypedRateLimitingInterface[key]
+
+	mu      sync.RWMutex
+	tracked map[key]*tracked // guarded by mu
+}
+
+// subjectOf names a workload for Events.
+func subjectOf(o *opted) subject {
+	return subject{"apps/v1", string(o.Kind), key{o.Namespace, o.Name}, o.UID}
+}
+
+// get returns a workload that is in control, nil otherwise.
+func (m *Mirror) get(k key) *tracked {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.tracked[k]
+}
+
+func (m *Mirror) keys() []key {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	all := make([]key, 0, len(m.tracked))
+	for k := range m.tracked {
+		all = append(all, k)
+	}
+	return all
+}
+
+// configure takes the data of config-autoscaler. A bad one changes nothing.
+func (m *Mirror) configure(data map[string]string, about subject) {
+	base, faults := config.ParseAutoscaler(data, nil)
+	var complaints []complaint
+	if err := config.Join(faults); err != nil {
+		complaints = append(complaints, complaint{string(workload.BadSettings), err.Error() + "; the last good settings stay in force"})
+	}
+	if unknown := config.UnknownKeys(data); len(unknown) > 0 {
+		complaints = append(complaints, complaint{string(workload.UnknownSettings), "nothing reads " + strings.Join(unknown, ", ")})
+	}
+	m.reporter.say(about, complaints...)
+	if len(faults) > 0 {
+		return
+	}
+	m.base.Store(&base)
+	m.all()
+}
+
+// all looks at every workload again.
+func (m *Mirror) all() {
+	for _, t := range []*table[opted]{m.cluster.deployments, m.cluster.sets} {
+		var keys []key
+		t.all(func(k key, _ *opted) { keys = append(keys, k) })
+		for _, k := range keys {
+			m.queue.Add(k)
+		}
+	}
+}
+
+// run works until ctx ends.
+func (m *Mirror) run(ctx context.Context) {
+	stop := context.AfterFunc(ctx, m.queue.ShutDown)
+	defer stop()
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for {
+				k, end := m.queue.Get()
+				if end {
+					return
+				}
+				m.sync(k)
+				m.queue.Done(k)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// sync looks at one workload. Only one goroutine at a time does so.
+func (m *Mirror) sync(k key) {
+	if s := m.cluster.shadowed(k); s != nil {
+		m.reporter.say(subjectOf(s), complaint{string(workload.NameTaken), "a Deployment of this name is scaled: rename one of them"})
+	}
+	before, o := m.get(k), m.cluster.workload(k)
+	if before != nil && (o == nil || o.UID != before.object.UID) {
+		m.drop(k, before)
+		before = nil
+	}
+	if o == nil {
+		return
+	}
+	bound, problems := workload.Resolve(&o.Object, m.cluster.candidates(o), m.cluster.rivals(o), m.settings())
+	now := m.admit(before, o, bound, problems)
+	if now == nil {
+		if before != nil {
+			m.drop(k, before)
+		}
+		m.complain(o, problems)
+		m.touched(k)
+		return
+	}
+	m.assign(now)
+	m.put(k, before, now)
+	m.publish(now)
+	m.complain(o, append(problems, m.portProblems(now)...))
+	m.touched(k)
+}
+
+func (m *Mirror) settings() config.Autoscaler {
+	if b := m.base.Load(); b != nil {
+		return *b
+	}
+	return config.DefaultAutoscaler()
+}
+
+// complain reports a workload's problems, when it is ours to do so.
+func (m *Mirror) complain(o *opted, problems []workload.Problem) {
+	if !m.owns(o.Revision()) {
+		return
+	}
+	complaints := make([]complaint, len(problems))
+	for i, p := range problems {
+		complaints[i] = complaint{string(p.Reason), p.Text}
+	}
+	m.reporter.say(subjectOf(o), complaints...)
+}
+
+// admit returns the workload as it is now, nil when it can't be scaled. Settings that are no good leave the last good
+// ones in force.
+func (m *Mirror) admit(before *tracked, o *opted, b *workload.Bound, problems []workload.Problem) *tracked {
+	if b == nil {
+		settingsOnly := !slices.ContainsFunc(problems, func(p workload.Problem) bool { return !p.Minor && p.Reason != workload.BadSettings })
+		if before == nil || !settingsOnly {
+			return nil
+		}
+		kept := *before
+		kept.object = o
+		kept.sent.Replicas = o.Replicas
+		return &kept
+	}
+	s := m.cluster.services.get(key{o.Namespace, b.Service.Name})
+	if s == nil {
+		return nil
+	}
+	return &tracked{object: o, service: s, rev: o.Revision(), primary: primary(s.Ports),
+		sent: Routed{Config: b.Config, Replicas: o.Replicas, Releasing: s.Annotations[workload.Releasing] != ""}}
+}
+
+// primary chooses the port that requests are counted on: the first that is named for HTTP, else the first.
+func primary(ports []workload.Port) int {
+	i := slices.IndexFunc(ports, func(p workload.Port) bool { return strings.HasPrefix(p.Name, "http") || p.H2C() })
+	return max(i, 0)
+}
+
+// holderOf names the primary port in the book of ports.
+func (t *tracked) holder() portalloc.Holder {
+	p := t.service.Ports[t.primary]
+	name := p.Name
+	if name == "" {
+		name = strconv.Itoa(int(p.Number))
+	}
+	return portalloc.HolderOf(t.service.Namespace, t.service.Name, name)
+}
+
+// assign finds the workload's port on the activators.
+func (m *Mirror) assign(t *tracked) {
+	if port, ok, _ := m.ports.port(t.holder(), m.owns(t.rev)); ok {
+		t.port = port
+		t.sent.Ports = []uint16{port}
+	}
+}
+
+func (m *Mirror) portProblems(t *tracked) (problems []workload.Problem) {
+	if _, _, err := m.ports.port(t.holder(), false); err != nil {
+		problems = append(problems, workload.Problem{Reason: workload.PortsExhausted, Text: err.Error()})
+	}
+	if len(t.service.Ports) > 1 {
+		p := t.service.Ports[t.primary]
+		problems = append(problems, workload.Problem{Reason: workload.ServicePorts, Minor: true, Text: "Service " + t.service.Name +
+			" has several ports: requests to port " + strconv.Itoa(int(p.Number)) + " wake and scale, the others are there only while pods are in the path"})
+	}
+	return problems
+}
+
+// put tells the sink of what changed.
+func (m *Mirror) put(k key, before, now *tracked) {
+	m.mu.Lock()
+	m.tracked[k] = now
+	m.mu.Unlock()
+	if before == nil || !reflect.DeepEqual(before.sent, now.sent) {
+		m.sink.Put(now.sent)
+	}
+}
+
+func (m *Mirror) drop(k key, t *tracked) {
+	m.mu.Lock()
+	delete(m.tracked, k)
+	m.mu.Unlock()
+	m.sink.Remove(t.rev)
+	m.book.Forget(t.rev)
+	m.reporter.say(subjectOf(t.object))
+	m.touched(k)
+}
+
+// publish brings the book of endpoints up to the workload's pods.
+func (m *Mirror) publish(t *tracked) {
+	want := make(map[string]endpoint.Endpoint)
+	for _, p := range m.cluster.podsFor(t.object) {
+		if e, ok := m.endpointOf(t, p); ok {
+			want[p.uid] = e
+		}
+	}
+	var upserted []endpoint.Endpoint
+	var removed []string
+	for _, e := range m.book.Snapshot(t.rev).Endpoints {
+		now, ok := want[e.Pod.UID]
+		switch {
+		case !ok:
+			removed = append(removed, e.Pod.UID)
+		case now == e:
+			delete(want, e.Pod.UID)
+		}
+	}
+	for _, e := range want {
+		upserted = append(upserted, e)
+	}
+	if len(upserted)+len(removed) > 0 {
+		m.book.Publish(t.rev, upserted, removed...)
+	}
+}
+
+// endpointOf says where a pod stands. One that has an address may answer before kubelet says so: whoever asks it itself
+// knows at once. Without a sidecar only kubelet knows what ready means.
+func (m *Mirror) endpointOf(t *tracked, p *pod) (e endpoint.Endpoint, ok bool) {
+	port, known := p.portFor(t.service.Ports[t.primary], true)
+	if len(p.addrs) == 0 || p.ended || !known {
+		return e, false
+	}
+	e = endpoint.Endpoint{
+		Pod: identity.Pod{UID: p.uid, Addr: netip.AddrPortFrom(p.addrs[0], port)}, Sidecar: p.sidecar != 0, Zone: m.cluster.zoneOf(p.node),
+	}
+	if t.service.Ports[t.primary].H2C() {
+		e.Protocol = endpoint.H2C
+	}
+	switch {
+	case p.terminating:
+		e.State = endpoint.Draining
+	case p.ready:
+		e.State = endpoint.Ready
+	case e.Sidecar:
+		e.State = endpoint.Starting
+	default:
+		return e, false
+	}
+	return e, true
+}
+
+// portFor returns where a pod answers a Service port: its queue-proxy when that stands in front of it.
+func (p *pod) portFor(port workload.Port, scaled bool) (uint16, bool) {
+	if scaled && p.sidecar != 0 {
+		return p.sidecar, true
+	}
+	if port.TargetName == "" {
+		if port.Target != 0 {
+			return port.Target, true
+		}
+		return port.Number, true
+	}
+	for _, n := range p.ports {
+		if n.name == port.TargetName {
+			return n.port, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,360 @@
+package kube
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/workload"
+)
+
+// owner names the workload that a pod belongs to.
+type owner struct {
+	kind workload.Kind
+	key
+}
+
+// stripMeta drops what nobody reads; it is most of an object.
+func stripMeta(m *metav1.ObjectMeta) {
+	m.ManagedFields, m.Finalizers, m.GenerateName, m.SelfLink = nil, nil, "", ""
+	delete(m.Annotations, corev1.LastAppliedConfigAnnotation)
+}
+
+// own keeps the annotations that are ours or Knative's.
+func own(annotations map[string]string) map[string]string {
+	kept := make(map[string]string, len(annotations))
+	for k, v := range annotations {
+		for _, p := range []string{config.PrefixAutoscaling, config.PrefixServing, config.PrefixRouse} {
+			if strings.HasPrefix(k, p) {
+				kept[k] = v
+			}
+		}
+	}
+	return kept
+}
+
+// opted is a workload that is opted in, and how to find its pods.
+type opted struct {
+	workload.Object
+	selector *metav1.LabelSelector
+}
+
+func deploymentOf(obj any) *opted {
+	d, ok := obj.(*appsv1.Deployment)
+	if !ok {
+		return nil
+	}
+	return optedOf(workload.Deployment, &d.ObjectMeta, &d.Spec.Template, d.Spec.Replicas)
+}
+
+func statefulSetOf(obj any) *opted {
+	s, ok := obj.(*appsv1.StatefulSet)
+	if !ok {
+		return nil
+	}
+	return optedOf(workload.StatefulSet, &s.ObjectMeta, &s.Spec.Template, s.Spec.Replicas)
+}
+
+// optedOf returns nil for a workload that is not opted in: most are not.
+func optedOf(kind workload.Kind, m *metav1.ObjectMeta, template *corev1.PodTemplateSpec, replicas *int32) *opted {
+	annotations := own(template.Annotations)
+	for k, v := range own(m.Annotations) {
+		annotations[k] = v
+	}
+	o := &opted{Object: workload.Object{
+		Kind: kind, Namespace: m.Namespace, Name: m.Name, UID: string(m.UID), Labels: m.Labels, Annotations: annotations,
+		PodLabels: template.Labels, Replicas: 1,
+	}}
+	if replicas != nil {
+		o.Replicas = int(*replicas)
+	}
+	if !o.OptedIn() {
+		return nil
+	}
+	return o
+}
+
+func stripDeployment(obj any) (any, error) {
+	if d, ok := obj.(*appsv1.Deployment); ok {
+		stripMeta(&d.ObjectMeta)
+		d.Status = appsv1.DeploymentStatus{}
+		stripTemplate(&d.Spec.Template)
+	}
+	return obj, nil
+}
+
+func stripStatefulSet(obj any) (any, error) {
+	if s, ok := obj.(*appsv1.StatefulSet); ok {
+		stripMeta(&s.ObjectMeta)
+		s.Status = appsv1.StatefulSetStatus{}
+		s.Spec.VolumeClaimTemplates = nil
+		stripTemplate(&s.Spec.Template)
+	}
+	return obj, nil
+}
+
+func stripTemplate(t *corev1.PodTemplateSpec) { t.Spec = corev1.PodSpec{} }
+
+// pod is a pod, as far as anybody looks at it.
+type pod struct {
+	name, namespace string
+	uid             string
+	owner           owner
+	addrs           []netip.Addr
+	node            string
+	ready           bool
+	started         bool // its containers run, so that asking it may be worth while
+	terminating     bool
+	ended           bool
+	sidecar         uint16   // port of the queue-proxy, 0 without one
+	knative         bool     // the sidecar is Knative's, or made for it: it is scraped
+	ports           []named  // of its containers
+	cost            string   // controller.kubernetes.io/pod-deletion-cost
+	created         int64    // Unix seconds
+	labels          labelSet // of pods of no workload: nil
+}
+
+type labelSet map[string]string
+
+type named struct {
+	name string
+	port uint16
+}
+
+const (
+	sidecarName     = "queue-proxy"
+	sidecarPort     = 8012
+	sidecarPortName = "queue-port"
+	costAnnotation  = corev1.PodDeletionCost
+)
+
+func podOf(obj any) *pod {
+	p, ok := obj.(*corev1.Pod)
+	if !ok {
+		return nil
+	}
+	o, ok := ownerOf(p)
+	if !ok {
+		return nil
+	}
+	out := &pod{
+		name: p.Name, namespace: p.Namespace, uid: string(p.UID), owner: o, node: p.Spec.NodeName,
+		terminating: p.DeletionTimestamp != nil, cost: p.Annotations[costAnnotation], created: p.CreationTimestamp.Unix(),
+		ended: p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
+	}
+	for _, ip := range p.Status.PodIPs {
+		if a, err := netip.ParseAddr(ip.IP); err == nil {
+			out.addrs = append(out.addrs, a.Unmap())
+		}
+	}
+	for _, c := range p.Status.Conditions {
+		out.ready = out.ready || c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	}
+	out.started = running(p)
+	out.containers(p)
+	return out
+}
+
+func (out *pod) containers(p *corev1.Pod) {
+	for _, c := range slices.Concat(p.Spec.Containers, p.Spec.InitContainers) {
+		for _, port := range c.Ports {
+			if port.ContainerPort > 0 && port.ContainerPort < 1<<16 {
+				out.ports = append(out.ports, named{port.Name, uint16(port.ContainerPort)})
+			}
+		}
+		if c.Name != sidecarName {
+			continue
+		}
+		out.sidecar = sidecarPort
+		for _, port := range c.Ports {
+			if port.Name == sidecarPortName {
+				out.sidecar = uint16(port.ContainerPort)
+			}
+		}
+		out.knative = !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "ROUSE_STATS_URL" })
+	}
+}
+
+// running says whether every container of the pod runs: then it may answer before kubelet says so.
+func running(p *corev1.Pod) bool {
+	if len(p.Status.ContainerStatuses) == 0 {
+		return false
+	}
+	for _, c := range p.Status.ContainerStatuses {
+		if c.State.Running == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// ownerOf returns the Deployment or StatefulSet of a pod. A ReplicaSet has its Deployment's name and the hash of the
+// template, which is a label of the pod.
+func ownerOf(p *corev1.Pod) (owner, bool) {
+	c := metav1.GetControllerOf(p)
+	if c == nil {
+		return owner{}, false
+	}
+	switch c.Kind {
+	case string(workload.StatefulSet):
+		return owner{workload.StatefulSet, key{p.Namespace, c.Name}}, true
+	case "ReplicaSet":
+		hash := p.Labels[appsv1.DefaultDeploymentUniqueLabelKey]
+		name, ok := strings.CutSuffix(c.Name, "-"+hash)
+		return owner{workload.Deployment, key{p.Namespace, name}}, ok && hash != ""
+	}
+	return owner{}, false
+}
+
+func stripPod(obj any) (any, error) {
+	p, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil
+	}
+	stripMeta(&p.ObjectMeta)
+	spec := corev1.PodSpec{NodeName: p.Spec.NodeName}
+	for _, c := range p.Spec.Containers {
+		spec.Containers = append(spec.Containers, stripContainer(c))
+	}
+	for _, c := range p.Spec.InitContainers {
+		if c.Name == sidecarName {
+			spec.InitContainers = append(spec.InitContainers, stripContainer(c))
+		}
+	}
+	p.Spec = spec
+	p.Status = corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs, Conditions: p.Status.Conditions,
+		ContainerStatuses: p.Status.ContainerStatuses}
+	return obj, nil
+}
+
+func stripContainer(c corev1.Container) corev1.Container {
+	out := corev1.Container{Name: c.Name, Ports: c.Ports}
+	if c.Name == sidecarName {
+		out.Env = c.Env
+	}
+	return out
+}
+
+func serviceOf(obj any) *service {
+	s, ok := obj.(*corev1.Service)
+	if !ok {
+		return nil
+	}
+	out := &service{Service: workload.Service{
+		Namespace: s.Namespace, Name: s.Name, UID: string(s.UID), Annotations: own(s.Annotations), Selector: s.Spec.Selector,
+		Headless: s.Spec.ClusterIP == corev1.ClusterIPNone, External: s.Spec.Type == corev1.ServiceTypeExternalName,
+	}}
+	for _, f := range s.Spec.IPFamilies {
+		out.IPv4, out.IPv6 = out.IPv4 || f == corev1.IPv4Protocol, out.IPv6 || f == corev1.IPv6Protocol
+	}
+	out.clusterIP, _ = netip.ParseAddr(s.Spec.ClusterIP)
+	for _, p := range s.Spec.Ports {
+		port := workload.Port{Name: p.Name, Protocol: string(p.Protocol), Number: uint16(p.Port), Target: uint16(p.TargetPort.IntVal), TargetName: p.TargetPort.StrVal}
+		if p.AppProtocol != nil {
+			port.AppProtocol = *p.AppProtocol
+		}
+		out.Ports = append(out.Ports, port)
+	}
+	return out
+}
+
+// service is a Service and where it is reached.
+type service struct {
+	workload.Service
+	clusterIP netip.Addr
+}
+
+// target is the name of the workload that the Service belongs to.
+func (s *service) target() string {
+	if t, ok := s.Annotations[workload.ServiceFor]; ok {
+		return t
+	}
+	return s.Name
+}
+
+// rival is an object that scales a workload too.
+type rival struct {
+	kind   string
+	target string // name of the workload
+	of     workload.Kind
+}
+
+func hpaOf(obj any) *rival {
+	h, ok := obj.(*autoscalingv2.HorizontalPodAutoscaler)
+	if !ok {
+		return nil
+	}
+	return &rival{"HorizontalPodAutoscaler", h.Spec.ScaleTargetRef.Name, workload.Kind(h.Spec.ScaleTargetRef.Kind)}
+}
+
+// scaledObjectOf reads KEDA's ScaledObject: its target's kind is Deployment when it says none.
+func scaledObjectOf(obj any) *rival {
+	u, ok := obj.(*unstructured.Unstructured)
+	if !ok {
+		return nil
+	}
+	name, _, _ := unstructured.NestedString(u.Object, "spec", "scaleTargetRef", "name")
+	kind, _, _ := unstructured.NestedString(u.Object, "spec", "scaleTargetRef", "kind")
+	if kind == "" {
+		kind = string(workload.Deployment)
+	}
+	return &rival{"ScaledObject", name, workload.Kind(kind)}
+}
+
+func configMapOf(obj any) *configMap {
+	c, ok := obj.(*corev1.ConfigMap)
+	if !ok {
+		return nil
+	}
+	return &configMap{c.Data, c.ResourceVersion}
+}
+
+type configMap struct {
+	data    map[string]string
+	version string
+}
+
+func nodeOf(obj any) *string {
+	n, ok := obj.(*corev1.Node)
+	if !ok {
+		return nil
+	}
+	zone := n.Labels[corev1.LabelTopologyZone]
+	return &zone
+}
+
+// lease is a Lease of ours: a member's, which it renews, or a bucket's, which says who took it last.
+type lease struct {
+	name, holder, addr string
+	stamp              string // differs from renewal to renewal
+	transitions        int32
+	renewed            time.Time
+	version            string
+}
+
+func leaseOf(obj any) *lease {
+	l, ok := obj.(*coordinationv1.Lease)
+	if !ok {
+		return nil
+	}
+	out := &lease{name: l.Name, stamp: l.ResourceVersion, version: l.ResourceVersion, addr: l.Annotations[addrAnnotation]}
+	if l.Spec.HolderIdentity != nil {
+		out.holder = *l.Spec.HolderIdentity
+	}
+	if l.Spec.LeaseTransitions != nil {
+		out.transitions = *l.Spec.LeaseTransitions
+	}
+	if l.Spec.RenewTime != nil {
+		out.renewed = l.Spec.RenewTime.Time
+	}
+	return out
+}

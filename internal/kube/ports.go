@@ -1,0 +1,187 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rousehq/rouse/internal/portalloc"
+)
+
+// Ports keeps which Service port has which port on the activators in a ConfigMap, where every instance of control finds
+// it, also after a restart. Writers are kept apart by the ConfigMap's version. What is asked for at the same time is
+// written together.
+type Ports struct {
+	client    *Client
+	namespace string
+	name      string
+	within    portalloc.Range
+	log       *slog.Logger
+
+	mu      sync.Mutex
+	book    *portalloc.Book               // guarded by mu; as last read or written
+	version string                        // guarded by mu
+	wanted  map[portalloc.Holder]struct{} // guarded by mu
+	unused  map[portalloc.Holder]struct{} // guarded by mu
+	refused map[portalloc.Holder]error    // guarded by mu
+	wake    chan struct{}
+
+	changed func() // the book is another; set before run
+}
+
+func newPorts(client *Client, namespace, name string, within portalloc.Range, log *slog.Logger) *Ports {
+	return &Ports{
+		client: client, namespace: namespace, name: name, within: within, log: log, book: &portalloc.Book{},
+		wanted: map[portalloc.Holder]struct{}{}, unused: map[portalloc.Holder]struct{}{}, refused: map[portalloc.Holder]error{},
+		wake: make(chan struct{}, 1), changed: func() {},
+	}
+}
+
+// read takes the ConfigMap as it was seen; nil when there is none.
+func (p *Ports) read(c *configMap) {
+	if c == nil {
+		return
+	}
+	book, errs := portalloc.Decode(c.data)
+	for _, err := range errs {
+		p.log.Warn("an activator port is not usable", "configmap", p.name, "error", err)
+	}
+	p.mu.Lock()
+	stale := p.version != "" && !newer(c.version, p.version)
+	if !stale {
+		p.book, p.version = book, c.version
+	}
+	p.mu.Unlock()
+	if !stale {
+		p.changed()
+	}
+}
+
+// port returns the port of a holder. Without one, and with ask, it sees to it that there will be one.
+func (p *Ports) port(h portalloc.Holder, ask bool) (port uint16, ok bool, refused error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.unused, h)
+	if port, ok = p.book.Port(h); ok {
+		return port, true, nil
+	}
+	if err := p.refused[h]; err != nil {
+		return 0, false, err
+	}
+	if ask {
+		p.wanted[h] = struct{}{}
+		p.signal()
+	}
+	return 0, false, nil
+}
+
+// release puts the ports of everything that is not in use into quarantine.
+func (p *Ports) release(inUse map[portalloc.Holder]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.book.Leases() {
+		if l.Released.IsZero() && !inUse[l.Holder] {
+			p.unused[l.Holder] = struct{}{}
+		}
+	}
+	clear(p.refused)
+	p.signal() // also ends quarantines
+}
+
+// signal is called with the lock held.
+func (p *Ports) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run writes what is asked for until ctx ends.
+func (p *Ports) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.wake:
+		}
+		for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 3*time.Second) {
+			err := p.write(ctx)
+			if err == nil {
+				break
+			}
+			if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+				p.log.Warn("activator ports are not recorded yet", "configmap", p.name, "error", err)
+			}
+			pause(ctx, wait)
+		}
+	}
+}
+
+// write brings the ConfigMap up to what is asked for.
+func (p *Ports) write(ctx context.Context) error {
+	p.mu.Lock()
+	wanted, unused := slices.Sorted(maps.Keys(p.wanted)), slices.Sorted(maps.Keys(p.unused))
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	objects := p.client.core.CoreV1().ConfigMaps(p.namespace)
+	object, err := objects.Get(ctx, p.name, metav1.GetOptions{})
+	missing := apierrors.IsNotFound(err)
+	if err != nil && !missing {
+		return err
+	}
+	if missing {
+		object = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: p.name, Namespace: p.namespace}}
+	}
+	book, _ := portalloc.Decode(object.Data)
+	now := time.Now()
+	book.Expire(now)
+	refused := make(map[portalloc.Holder]error)
+	for _, h := range wanted {
+		if _, err := book.Assign(h, p.within); err != nil {
+			refused[h] = err
+		}
+	}
+	for _, h := range unused {
+		book.Release(h, now)
+	}
+	if next := book.Encode(); missing || !maps.Equal(next, object.Data) {
+		object.Data = next
+		if missing {
+			object, err = objects.Create(ctx, object, metav1.CreateOptions{})
+		} else {
+			object, err = objects.Update(ctx, object, metav1.UpdateOptions{})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	p.wrote(book, object.ResourceVersion, wanted, unused, refused)
+	return nil
+}
+
+func (p *Ports) wrote(book *portalloc.Book, version string, wanted, unused []portalloc.Holder, refused map[portalloc.Holder]error) {
+	p.mu.Lock()
+	if p.version == "" || !newer(p.version, version) {
+		p.book, p.version = book, version
+	}
+	for _, h := range wanted {
+		delete(p.wanted, h)
+		if err := refused[h]; err != nil {
+			p.refused[h] = fmt.Errorf("no port on the activators: %w", err)
+		}
+	}
+	for _, h := range unused {
+		delete(p.unused, h)
+	}
+	p.mu.Unlock()
+	p.changed()
+}

@@ -1,0 +1,412 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/member"
+	"github.com/rousehq/rouse/internal/sliceplan"
+	"github.com/rousehq/rouse/internal/workload"
+)
+
+// Activator is one activator, as its own stream to control tells.
+type Activator struct {
+	Addr netip.Addr
+	Zone string
+	// Connected is false once its stream broke or it said that it will end.
+	Connected bool
+	// Open says whether it listens on a port.
+	Open func(port uint16) bool
+}
+
+// publishers is how many Services are written at the same time.
+const publishers = 16
+
+// fewest is the least number of activators behind a Service, if there are so many.
+const fewest = 2
+
+// settling is how long after its start control believes slices that name activators which have not come back to it.
+const settling = 15 * time.Second
+
+// Publisher owns the EndpointSlices of the Services of all workloads: it makes them lead to pods or to activators.
+type Publisher struct {
+	client     *Client
+	cluster    *Cluster
+	mirror     *Mirror
+	owns       func(identity.Revision) bool
+	activators func() []Activator
+	reporter   *reporter
+	log        *slog.Logger
+	perSlice   int
+	began      time.Time
+
+	queue workqueue.TypedRateLimitingInterface[key]
+
+	mu    sync.Mutex
+	modes map[key]*mode // guarded by mu
+}
+
+// mode is what the slices of a workload should lead to.
+type mode struct {
+	rev        identity.Revision
+	serve      bool
+	activators int
+	asked      uint64 // how often SetMode was called
+	done       uint64 // the last of those calls that was carried out, or failed
+	err        error
+	change     chan struct{} // closed when done changes
+}
+
+// SetMode makes a workload's Service lead to its pods or to so many activators, and returns when the API server has
+// taken it. In mode serve it leads to activators all the same while no pod is ready.
+func (p *Publisher) SetMode(ctx context.Context, rev identity.Revision, serve bool, activators int) error {
+	k := key{rev.Namespace, rev.Name}
+	p.mu.Lock()
+	m := p.modes[k]
+	if m == nil || m.rev != rev {
+		m = &mode{rev: rev, change: make(chan struct{})}
+		p.modes[k] = m
+	}
+	m.serve, m.activators = serve, activators
+	m.asked++
+	turn := m.asked
+	p.mu.Unlock()
+	p.queue.Forget(k)
+	p.queue.Add(k)
+	for {
+		p.mu.Lock()
+		done, err, change := m.done >= turn, m.err, m.change
+		p.mu.Unlock()
+		if done {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("endpoints of %s: %w", rev, ctx.Err())
+		case <-change:
+		}
+	}
+}
+
+// intent returns what the slices should lead to. Before the first decision that is what they lead to already.
+func (p *Publisher) intent(k key, rev identity.Revision, ours []*slice) (m mode) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if known := p.modes[k]; known != nil && known.rev == rev {
+		return *known
+	}
+	m.serve = slices.ContainsFunc(ours, func(s *slice) bool { return s.contents.Backend == sliceplan.Pods })
+	return m
+}
+
+// settle notes the outcome of the calls up to turn.
+func (p *Publisher) settle(k key, turn uint64, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := p.modes[k]
+	if m == nil || m.done >= turn {
+		return
+	}
+	m.done, m.err = turn, err
+	close(m.change)
+	m.change = make(chan struct{})
+}
+
+// all looks at every Service again.
+func (p *Publisher) all() {
+	for _, k := range p.mirror.keys() {
+		p.queue.Add(k)
+	}
+}
+
+// run writes until ctx ends.
+func (p *Publisher) run(ctx context.Context) {
+	stop := context.AfterFunc(ctx, p.queue.ShutDown)
+	defer stop()
+	var wg sync.WaitGroup
+	for range publishers {
+		wg.Go(func() {
+			for {
+				k, end := p.queue.Get()
+				if end {
+					return
+				}
+				if err := p.one(ctx, k); err != nil {
+					p.queue.AddRateLimited(k)
+				} else {
+					p.queue.Forget(k)
+				}
+				p.queue.Done(k)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// errNobody says that there is neither a pod nor an activator to publish.
+var errNobody = errors.New("no activator listens for it yet")
+
+// one brings the slices of one workload's Service up to date.
+func (p *Publisher) one(ctx context.Context, k key) error {
+	t := p.mirror.get(k)
+	if t == nil {
+		p.forget(k)
+		return p.retire(ctx, k)
+	}
+	ours, foreign := p.cluster.slicesFor(key{t.service.Namespace, t.service.Name})
+	m := p.intent(k, t.rev, ours)
+	if !p.owns(t.rev) {
+		p.settle(k, m.asked, fmt.Errorf("endpoints of %s: another instance of control owns it", t.rev))
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := p.write(ctx, t, m, ours)
+	if err == nil && len(t.service.Selector) == 0 {
+		err = p.removeForeign(ctx, t, foreign)
+	}
+	p.said(t, err)
+	p.settle(k, m.asked, err)
+	if errors.Is(err, errNobody) {
+		return nil // an activator that comes asks again
+	}
+	return err
+}
+
+func (p *Publisher) said(t *tracked, err error) {
+	if apierrors.IsForbidden(err) {
+		p.reporter.add(subjectOf(t.object), complaint{string(workload.PermissionDenied),
+			"the endpoints of Service " + t.service.Name + " may not be written: " + err.Error() + "; see the ClusterRole of control"})
+	} else if err != nil && !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !errors.Is(err, errNobody) {
+		p.log.Warn("endpoints are not written yet", "namespace", t.service.Namespace, "service", t.service.Name, "error", err)
+	}
+}
+
+func (p *Publisher) forget(k key) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.modes, k)
+}
+
+// write carries out the plan.
+func (p *Publisher) write(ctx context.Context, t *tracked, m mode, ours []*slice) error {
+	groups := p.want(t, m, ours)
+	if len(groups) == 0 {
+		return errNobody // what is there stays: nothing better is known
+	}
+	have := make([]sliceplan.Slice, len(ours))
+	versions := make(map[string]string, len(ours))
+	for i, s := range ours {
+		have[i] = s.contents
+		versions[s.name] = s.version
+	}
+	plan := sliceplan.Make(t.service.Name, groups, have, p.perSlice)
+	api := p.client.core.DiscoveryV1().EndpointSlices(t.service.Namespace)
+	for _, s := range plan.Create {
+		made, err := api.Create(ctx, objectOf(t.service, s, t.service.Namespace), metav1.CreateOptions{})
+		if err != nil {
+			return err
+		}
+		p.cluster.slices.put(key{made.Namespace, made.Name}, sliceOf(made))
+	}
+	for _, s := range plan.Update {
+		object := objectOf(t.service, s, t.service.Namespace)
+		object.ResourceVersion = versions[s.Name]
+		made, err := api.Update(ctx, object, metav1.UpdateOptions{})
+		if err != nil {
+			return err
+		}
+		p.cluster.slices.put(key{made.Namespace, made.Name}, sliceOf(made))
+	}
+	for _, name := range plan.Delete {
+		if err := api.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+		p.cluster.slices.put(key{t.service.Namespace, name}, nil)
+	}
+	return nil
+}
+
+// want returns what should be behind the Service: pods in mode serve, as long as one is ready, else activators; and
+// pods when there is no activator at all.
+func (p *Publisher) want(t *tracked, m mode, ours []*slice) []sliceplan.Group {
+	pods := p.pods(t)
+	if m.serve && len(pods) > 0 {
+		return pods
+	}
+	if g := p.listeners(t, max(m.activators, fewest), ours); len(g.Endpoints) > 0 {
+		return []sliceplan.Group{g}
+	}
+	return pods
+}
+
+// pods groups the ready pods by the ports on which they answer.
+func (p *Publisher) pods(t *tracked) (groups []sliceplan.Group) {
+	for _, pod := range p.cluster.podsFor(t.object) {
+		if !pod.ready || pod.terminating || pod.ended {
+			continue
+		}
+		ports, ok := portsOf(t, pod)
+		if !ok {
+			continue
+		}
+		var endpoints []sliceplan.Endpoint
+		for _, a := range pod.addrs {
+			if t.service.takes(a) {
+				endpoints = append(endpoints, sliceplan.Endpoint{Addr: a, Pod: pod.name, UID: pod.uid, Node: pod.node, Zone: p.cluster.zoneOf(pod.node), Serving: true})
+			}
+		}
+		i := slices.IndexFunc(groups, func(g sliceplan.Group) bool { return slices.Equal(g.Ports, ports) })
+		if i < 0 && len(endpoints) > 0 {
+			groups = append(groups, sliceplan.Group{Backend: sliceplan.Pods, Ports: ports})
+			i = len(groups) - 1
+		}
+		if len(endpoints) > 0 {
+			groups[i].Endpoints = append(groups[i].Endpoints, endpoints...)
+		}
+	}
+	slices.SortFunc(groups, func(a, b sliceplan.Group) int { return strings.Compare(fmt.Sprint(a.Ports), fmt.Sprint(b.Ports)) })
+	return groups
+}
+
+// takes says whether an address is of a family of the Service.
+func (s *service) takes(a netip.Addr) bool { return a.Is4() && s.IPv4 || a.Is6() && s.IPv6 }
+
+// portsOf returns where a pod answers each port of the Service, false when it lacks one.
+func portsOf(t *tracked, p *pod) (ports []sliceplan.Port, ok bool) {
+	for i, port := range t.service.Ports {
+		n, ok := p.portFor(port, i == t.primary)
+		if !ok {
+			return nil, false
+		}
+		ports = append(ports, sliceplan.Port{Name: port.Name, AppProtocol: port.AppProtocol, Number: n})
+	}
+	return ports, true
+}
+
+// listeners are the activators that should carry the Service: of those that listen for it always the same, so that they
+// share its revision's slots with few.
+func (p *Publisher) listeners(t *tracked, n int, ours []*slice) sliceplan.Group {
+	port := t.service.Ports[t.primary]
+	g := sliceplan.Group{Backend: sliceplan.Activators, Ports: []sliceplan.Port{{Name: port.Name, AppProtocol: port.AppProtocol, Number: t.port}}}
+	if t.port == 0 {
+		return g
+	}
+	known := make(map[netip.Addr]bool)
+	byAddr := make(map[string]sliceplan.Endpoint)
+	for _, a := range p.activators() {
+		known[a.Addr] = true
+		if a.Connected && a.Open(t.port) && t.service.takes(a.Addr) && p.sound(a.Addr, false) {
+			byAddr[a.Addr.String()] = p.listener(a.Addr, a.Zone)
+		}
+	}
+	if time.Since(p.began) < settling {
+		for _, e := range published(ours, t.port) {
+			if !known[e.Addr] && p.sound(e.Addr, true) {
+				byAddr[e.Addr.String()] = e
+			}
+		}
+	}
+	addrs := make([]string, 0, len(byAddr))
+	for a := range byAddr {
+		addrs = append(addrs, a)
+	}
+	for _, a := range member.Closest(t.service.Namespace+"/"+t.service.Name, addrs, n) {
+		g.Endpoints = append(g.Endpoints, byAddr[a])
+	}
+	return g
+}
+
+func (p *Publisher) listener(a netip.Addr, zone string) sliceplan.Endpoint {
+	e := sliceplan.Endpoint{Addr: a, Zone: zone, Serving: true}
+	p.cluster.mu.RLock()
+	defer p.cluster.mu.RUnlock()
+	if pod := p.cluster.podAt[a]; pod != nil {
+		e.Node = pod.node
+	}
+	return e
+}
+
+// sound says whether the pod at an address of our namespace may get requests; known asks that there is one.
+func (p *Publisher) sound(a netip.Addr, known bool) bool {
+	p.cluster.mu.RLock()
+	defer p.cluster.mu.RUnlock()
+	pod := p.cluster.podAt[a]
+	if pod == nil {
+		return !known
+	}
+	return pod.ready && !pod.terminating
+}
+
+// published returns the activators that our slices name at a port.
+func published(ours []*slice, port uint16) (all []sliceplan.Endpoint) {
+	for _, s := range ours {
+		if s.contents.Backend == sliceplan.Activators && len(s.contents.Ports) > 0 && s.contents.Ports[0].Number == port {
+			all = append(all, s.contents.Endpoints...)
+		}
+	}
+	return all
+}
+
+// removeForeign removes the slices of other writers from a Service that has no selector, and the Endpoints object from
+// which they may be mirrored. Ours are there: it is called after write.
+func (p *Publisher) removeForeign(ctx context.Context, t *tracked, foreign []*slice) error {
+	mirrored := false
+	for _, s := range foreign {
+		mirrored = mirrored || s.writer == mirroring
+	}
+	if mirrored {
+		//nolint:staticcheck // the old API is what has to be cleaned up
+		err := p.client.core.CoreV1().Endpoints(t.service.Namespace).Delete(ctx, t.service.Name, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	for _, s := range foreign {
+		err := p.client.core.DiscoveryV1().EndpointSlices(t.service.Namespace).Delete(ctx, s.name, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// retire removes our slices from a Service that has its selector back, once Kubernetes' own lead somewhere.
+func (p *Publisher) retire(ctx context.Context, k key) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	p.cluster.mu.RLock()
+	var names []string
+	for name := range p.cluster.serving[k] {
+		names = append(names, name)
+	}
+	p.cluster.mu.RUnlock()
+	for _, name := range names {
+		s := p.cluster.services.get(key{k.namespace, name})
+		if s == nil || len(s.Selector) == 0 || s.Adopted() {
+			continue
+		}
+		ours, foreign := p.cluster.slicesFor(key{k.namespace, name})
+		if !slices.ContainsFunc(foreign, func(f *slice) bool { return f.ready > 0 }) {
+			continue
+		}
+		for _, o := range ours {
+			if err := p.client.core.DiscoveryV1().EndpointSlices(k.namespace).Delete(ctx, o.name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+				return err
+			}
+		}
+	}
+	return nil
+}
