@@ -211,10 +211,13 @@ func (l *Ledger) turned(w *wake, h *holder) bool {
 	return true
 }
 
-// rotate takes a slot from whoever has had his for longest. One that has just lost its own waits for a turn first: else two
-// would swap while a third looks on.
+// rotate takes a slot from whoever has had his for longest. One that has just given back its own waits for a turn
+// first: else two would swap while a third looks on.
 func (l *Ledger) rotate(w *wake, h *holder, donors []*holder) {
-	if again := h.lost.Add(l.cfg.Turn); again.After(w.now) {
+	if slices.ContainsFunc(l.ready, func(p *pod) bool { return h.bound(p.uid) > 0 }) {
+		return // not given back yet
+	}
+	if again := h.held.Add(l.cfg.Turn); again.After(w.now) {
 		w.at(again)
 		return
 	}
@@ -226,9 +229,6 @@ func (l *Ledger) rotate(w *wake, h *holder, donors []*holder) {
 	}
 	if oldest != nil {
 		l.move(oldest, h, 1)
-		if oldest.total() == 0 {
-			oldest.lost = w.now
-		}
 	}
 }
 

@@ -105,7 +105,7 @@ type holder struct {
 	peakAt   time.Time
 	hungry   time.Time // since when it has needed more; zero when it does not
 	raised   time.Time // when it last got a slot
-	lost     time.Time // when its last slot went to another
+	held     time.Time // when it last acknowledged to have less than before
 }
 
 // bound is the most that the holder can have in flight in a pod.
@@ -118,6 +118,23 @@ func (h *holder) total() int {
 	n := 0
 	for _, k := range h.target {
 		n += k
+	}
+	return n
+}
+
+// size is what the holder can have in all pods together.
+func (h *holder) size() int {
+	if h.acked.unlimited || h.pending.unlimited {
+		return unbounded
+	}
+	n := 0
+	for uid, k := range h.acked.pods {
+		n += max(k, h.pending.pods[uid])
+	}
+	for uid, k := range h.pending.pods {
+		if _, both := h.acked.pods[uid]; !both {
+			n += k
+		}
 	}
 	return n
 }
@@ -218,18 +235,21 @@ func (l *Ledger) adopt(now time.Time, h *holder) {
 }
 
 // Ack takes an acknowledgement. Ones of older grants are ignored, so that they may come late or twice.
-func (l *Ledger) Ack(name string, a Ack) {
+func (l *Ledger) Ack(now time.Time, name string, a Ack) {
 	h := l.holders[name]
 	if h == nil || a.Seq != h.seq {
 		return
 	}
-	if h.waiting {
+	before := h.size()
+	switch {
+	case h.waiting:
 		h.waiting = false
 		h.acked, h.pending = a.bounds(), bounds{}
-		return
-	}
-	if !a.Unlimited { // of the same grant: bounds only fall
+	case !a.Unlimited: // of the same grant: bounds only fall
 		h.acked = narrowest(h.acked, a.bounds())
+	}
+	if h.size() < before {
+		h.held = now
 	}
 }
 

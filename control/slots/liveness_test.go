@@ -22,7 +22,7 @@ func (w *world) deliver() time.Time {
 			}
 			w.begin(a)
 			for _, ack := range a.up {
-				w.ledger.Ack(a.name, ack)
+				w.ledger.Ack(w.now, a.name, ack)
 				quiet = false
 			}
 			a.up = nil

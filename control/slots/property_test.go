@@ -180,7 +180,7 @@ func TestNeverOverTheLimit(t *testing.T) {
 			"ack arrives": func(t *rapid.T) {
 				if a := anybody(); len(a.up) > 0 && a.joined {
 					i := rapid.IntRange(0, len(a.up)-1).Draw(t, "which")
-					w.ledger.Ack(a.name, a.up[i])
+					w.ledger.Ack(w.now, a.name, a.up[i])
 					if rapid.Bool().Draw(t, "once") {
 						a.up = slices.Delete(a.up, i, i+1)
 					}

@@ -132,7 +132,7 @@ func (st *session) acknowledged(w *wireAck) {
 	case k == nil || w.Epoch != k.epoch: // it has not seen that we are the owner
 		return
 	case k.joined:
-		e.leases.Ack(st.act.Instance, ack)
+		e.leases.Ack(time.Now(), st.act.Instance, ack)
 	default:
 		k.joined = true
 		e.leases.Join(time.Now(), st.act.Instance, ack)
