@@ -3,200 +3,151 @@ package up
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/rousehq/rouse/internal/sampleapp"
+	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/fault"
 )
 
-// outcome is what one client saw of one request.
-type outcome struct {
-	method string
-	fresh  bool // on a connection of its own
-	status int
-	err    error
-	body   string
-	pid    string
+// faultSeed repeats a run: faults come at moments that follow from it. faultRounds looks longer.
+var (
+	faultSeed   = flag.Uint64("fault-seed", 0, "seed of the fault suite's moments and victims; 0 takes a new one")
+	faultRounds = flag.Int("fault-rounds", 20, "how often the fault suite lets each fault happen")
+)
+
+const faultClients = 8
+
+// disaster is something that befalls one pod.
+type disaster struct {
+	name string
+	// strike does it to the pod; it returns when it is done, not when it is over.
+	strike func(h *house, uid string) error
+	// graceful ones may fail no request, the others only those that had been sent to the pod.
+	graceful bool
+	pods     int    // how many stand at the beginning: what crashes comes back later and later
+	told     string // what the operator is told each time, "" for nothing
 }
 
-// clients send requests without a pause and without retries of their own until stop is called, and record every
-// outcome. Half of them keep their connection, half of them use a fresh one each time; half GET, half POST.
-type clients struct {
-	h    *house
-	stop context.CancelFunc
-	wg   sync.WaitGroup
+var (
+	stopPod = disaster{"stop of a pod", func(h *house, uid string) error {
+		// One more first, so that there is always somebody to take over, as a rolling update does.
+		return errors.Join(h.scale(3), h.ready("victim", 3), h.scale(2, uid))
+	}, true, 2, ""}
+	stopProxy = disaster{"SIGTERM of a queue-proxy alone", func(_ *house, uid string) error {
+		return send("SERVING_POD="+uid, syscall.SIGTERM)
+	}, true, 2, "its queue-proxy was told to stop"}
+	killPod = disaster{"kill -9 of a pod", func(_ *house, uid string) error {
+		return send("ROUSE_POD="+uid, syscall.SIGKILL)
+	}, false, 6, "signal: killed"}
+	killProxy = disaster{"kill -9 of a queue-proxy", func(_ *house, uid string) error {
+		return send("SERVING_POD="+uid, syscall.SIGKILL)
+	}, false, 6, "queue-proxy: signal: killed"}
+)
 
-	mu  sync.Mutex
-	all []outcome // guarded by mu
-}
+// errGone says that the process has ended already; the book may say so a moment later.
+var errGone = errors.New("no such process")
 
-func (h *house) clients(n int) *clients {
-	ctx, cancel := context.WithCancel(context.Background())
-	c := &clients{h: h, stop: cancel}
-	for i := range n {
-		c.wg.Go(func() { c.loop(ctx, i%2 == 0, i%4 < 2) })
+func send(entry string, signal syscall.Signal) error {
+	pid := processOf(entry)
+	if pid == 0 {
+		return fmt.Errorf("%w: %s", errGone, entry)
 	}
-	return c
+	return syscall.Kill(pid, signal)
 }
 
-func (c *clients) loop(ctx context.Context, fresh, post bool) {
-	// A GET may be sent again by Go's transport when a kept connection breaks, which would hide a failure; a request
-	// with a body that cannot be read again is not.
-	transport := &http.Transport{DisableKeepAlives: fresh, MaxIdleConnsPerHost: 1}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: time.Minute}
-	for ctx.Err() == nil {
-		o := outcome{method: http.MethodGet, fresh: fresh}
-		var body io.Reader
-		if post {
-			o.method, body = http.MethodPost, io.LimitReader(strings.NewReader(strings.Repeat("x", 1000)), 1000)
-		}
-		req, err := http.NewRequest(o.method, "http://"+c.h.Addr.String()+"/?sleep=5", body)
-		if err != nil {
-			panic(err)
-		}
-		req.Host = "victim.default.example.com"
-		o.run(client, req)
-		c.mu.Lock()
-		c.all = append(c.all, o)
-		c.mu.Unlock()
+// siege is one run of a disaster over and over, under load.
+type siege struct {
+	disaster
+	mode    string // of sidecars
+	most    int    // rounds
+	change  func(*Options)
+	outlook func(outcomes []outcome) bool // asked after each round; true ends the run early
+}
+
+// lay runs the siege and returns every outcome, with what the applications saw.
+func (s siege) lay(t *testing.T) (all []outcome, ledger map[string]int) {
+	t.Helper()
+	seed := *faultSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
 	}
-}
-
-func (o *outcome) run(client *http.Client, req *http.Request) {
-	res, err := client.Do(req)
+	t.Logf("repeat with -fault-seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	self, err := os.Executable()
 	if err != nil {
-		o.err = err
-		return
+		t.Fatal(err)
 	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	o.status, o.body, o.err, o.pid = res.StatusCode, string(b), err, res.Header.Get(sampleapp.HeaderPID)
-}
-
-func (c *clients) count() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.all)
-}
-
-// pids lists the processes that answered last.
-func (c *clients) pids() map[int]bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	found := map[int]bool{}
-	for _, o := range c.all[max(0, len(c.all)-50):] {
-		var pid int
-		if _, err := fmt.Sscan(o.pid, &pid); err == nil {
-			found[pid] = true
+	path := filepath.Join(t.TempDir(), "ledger")
+	m := service("victim", "ledger", 10, 0, fmt.Sprintf("{name: LEDGER, value: %q}", path)) + fmt.Sprintf("          command: [%s, %s]\n", self, roleLedger)
+	h := start(t, m, func(o *Options) {
+		o.Sidecars, o.Set = s.mode, []string{fmt.Sprintf("min-scale=%d", s.pods)}
+		if s.change != nil {
+			s.change(o)
+		}
+	})
+	c := h.clients(faultClients, "victim")
+	struck := map[string]bool{}
+	rounds := 0
+	for rounds < s.most && (s.outlook == nil || !s.outlook(c.outcomes())) {
+		switch err := s.strike(h, h.victim(c, random, struck)); {
+		case err == nil:
+			rounds++
+		case !errors.Is(err, errGone):
+			t.Fatal(err)
 		}
 	}
-	return found
+	h.settle(c, random)
+	if s.told != "" && s.change == nil {
+		h.await(fmt.Sprintf("%q was said %d times", s.told, rounds), func() bool { return strings.Count(h.out.String(), s.told) >= rounds })
+	}
+	all = c.end()
+	h.stop()
+	if err := <-h.ended; err != nil && s.change == nil {
+		t.Errorf("rouse up ended with %v\n%s", err, h.out)
+	}
+	t.Logf("%s, sidecars %s, %d times", s.name, s.mode, rounds)
+	return all, readLedger(t, path)
 }
 
-// end stops the clients and returns what was not a complete 200.
-func (c *clients) end() (failed []outcome) {
-	c.stop()
-	c.wg.Wait()
-	for _, o := range c.all {
-		if o.err != nil || o.status != http.StatusOK || o.body == "" {
-			failed = append(failed, o)
+// victim lets some requests pass, a random number of them, and picks a pod that takes requests and was not struck
+// before: what a fault has done may take a moment to be seen.
+func (h *house) victim(c *clients, random *rand.Rand, struck map[string]bool) string {
+	h.t.Helper()
+	h.settle(c, random)
+	id, err := h.stack.fleet.current("victim")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var ready []string
+	h.await("a pod that was not struck is ready", func() bool {
+		for _, e := range h.stack.book.Snapshot(id).Endpoints {
+			if e.State == endpoint.Ready && !struck[e.Pod.UID] {
+				ready = append(ready, e.Pod.UID)
+			}
 		}
-	}
-	return failed
+		return len(ready) > 0
+	})
+	uid := ready[random.IntN(len(ready))]
+	struck[uid] = true
+	return uid
 }
 
-const faults = 20
-
-// TestGracefulStopsLoseNothing stops pods one after the other at random moments under load.
-func TestGracefulStopsLoseNothing(t *testing.T) {
-	t.Parallel()
-	for _, mode := range []string{"none", "inprocess", "process"} {
-		t.Run(mode, func(t *testing.T) {
-			t.Parallel()
-			seed := uint64(time.Now().UnixNano())
-			t.Logf("seed %d", seed)
-			random := rand.New(rand.NewPCG(seed, 0))
-			h := start(t, service("victim", "autoscale", 10, 0, ""), func(o *Options) {
-				o.Sidecars, o.Set = mode, []string{"min-scale=2"}
-			})
-			defer h.close()
-			c := h.clients(8)
-			id, err := h.stack.fleet.current("victim")
-			if err != nil {
-				t.Fatal(err)
-			}
-			for range faults {
-				h.settle(c, random, 2)
-				victim := h.stack.book.Snapshot(id).Endpoints[random.IntN(2)].Pod.UID
-				// One more first, so that there is always somebody to take over, as a rolling update does.
-				if err := errors.Join(h.scale(3), h.ready("victim", 3), h.scale(2, victim)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			total := c.count()
-			for _, o := range c.end() {
-				t.Errorf("%s, fresh %v: status %d, error %v, body %q; want a complete 200", o.method, o.fresh, o.status, o.err, o.body)
-			}
-			t.Logf("%d requests over %d stops", total, faults)
-		})
-	}
-}
-
-// TestKilledPodsLoseOnlyWhatTheyHad kills applications at random moments under load: only requests that had been sent
-// to them may fail, by 502 or a cut stream, and none hangs.
-func TestKilledPodsLoseOnlyWhatTheyHad(t *testing.T) {
-	t.Parallel()
-	for _, mode := range []string{"none", "inprocess", "process"} {
-		t.Run(mode, func(t *testing.T) {
-			t.Parallel()
-			seed := uint64(time.Now().UnixNano())
-			t.Logf("seed %d", seed)
-			random := rand.New(rand.NewPCG(seed, 0))
-			h := start(t, service("victim", "autoscale", 10, 0, ""), func(o *Options) {
-				o.Sidecars, o.Set = mode, []string{"min-scale=3"}
-			})
-			defer h.close()
-			const n = 8
-			c := h.clients(n)
-			for range faults {
-				h.settle(c, random, 2)
-				for pid := range c.pids() {
-					if syscall.Kill(pid, syscall.SIGKILL) == nil {
-						break
-					}
-				}
-			}
-			failed := c.end()
-			// At each kill at most all clients have a request in that one pod.
-			if len(failed) > faults*n {
-				t.Errorf("%d requests failed over %d kills with %d clients", len(failed), faults, n)
-			}
-			for _, o := range failed {
-				var cut net.Error
-				if o.status != http.StatusBadGateway && !errors.Is(o.err, io.ErrUnexpectedEOF) && !errors.Is(o.err, io.EOF) || errors.As(o.err, &cut) && cut.Timeout() {
-					t.Errorf("%s, fresh %v: status %d, error %v, body %q; want 502 or a cut stream", o.method, o.fresh, o.status, o.err, o.body)
-				}
-			}
-			t.Logf("%d of %d requests failed over %d kills", len(failed), c.count(), faults)
-		})
-	}
-}
-
-// settle lets some requests pass, a random number of them, with at least so many pods ready.
-func (h *house) settle(c *clients, random *rand.Rand, pods int) {
+// settle waits for a random number of answers, with at least two pods ready.
+func (h *house) settle(c *clients, random *rand.Rand) {
 	h.t.Helper()
 	until := c.count() + 20 + random.IntN(60)
 	h.await("the clients go on", func() bool { return c.count() >= until })
-	if err := h.ready("victim", pods); err != nil {
+	if err := h.ready("victim", 2); err != nil {
 		h.t.Fatal(err)
 	}
 }
@@ -217,4 +168,59 @@ func (h *house) scale(n int, victims ...string) error {
 		return err
 	}
 	return h.stack.runner.Apply(context.Background(), id, n, victims)
+}
+
+// violations are the outcomes that a disaster does not excuse. Nothing but a whole answer is right for a graceful one.
+// A killed pod takes with it what had been sent to it: those end by 502 with the cause that says so, or are cut inside
+// the answer. One that was certainly not sent must have gone elsewhere, none may hang, and no application may see a
+// request twice.
+func violations(d disaster, all []outcome, ledger map[string]int) (found []string) {
+	failed := 0
+	for i := range all {
+		o := &all[i]
+		if n := ledger[o.id]; n > 1 {
+			found = append(found, fmt.Sprintf("applications saw %s %d times", o.id, n))
+		}
+		switch {
+		case o.whole():
+		case d.graceful || !lostWithItsPod(o):
+			found = append(found, o.String())
+		default:
+			failed++
+		}
+	}
+	// At each kill at most all clients have a request in that one pod.
+	if most := *faultRounds * faultClients; failed > most {
+		found = append(found, fmt.Sprintf("%d requests failed, more than could have been in the pods (%d)", failed, most))
+	}
+	return found
+}
+
+func lostWithItsPod(o *outcome) bool {
+	cut := o.status == http.StatusOK && errors.Is(o.err, io.ErrUnexpectedEOF)
+	return cut || o.err == nil && o.status == fault.Of(fault.UpstreamReset).Status && strings.HasPrefix(o.body, fault.UpstreamReset.Error())
+}
+
+// sieges are what the promise covers, by disaster and mode of sidecars.
+func sieges() (all []siege) {
+	for _, mode := range []string{"none", "inprocess", "process"} {
+		all = append(all, siege{disaster: stopPod, mode: mode}, siege{disaster: killPod, mode: mode})
+	}
+	return append(all, siege{disaster: stopProxy, mode: "process"}, siege{disaster: killProxy, mode: "process"})
+}
+
+// TestFaults holds the promise: what ends in order loses nothing, what is killed loses only what it had.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	for _, s := range sieges() {
+		s.most = *faultRounds
+		t.Run(s.name+", "+s.mode, func(t *testing.T) {
+			t.Parallel()
+			all, ledger := s.lay(t)
+			for _, v := range violations(s.disaster, all, ledger) {
+				t.Error(v)
+			}
+			tally(t, all)
+		})
+	}
 }

@@ -88,7 +88,7 @@ func (n *narrator) pod(e localpods.Event) {
 	case localpods.WrongPort, localpods.Failing, localpods.Unready:
 		n.say(e.Time, e.Revision, "%s: %s", e.Kind, e.Reason)
 	case localpods.Exited:
-		n.say(e.Time, e.Revision, "exited: %s%s", e.Reason, tail(e.Tail))
+		n.say(e.Time, e.Revision, "exited: %s%s", e.Status, tail(e.Tail))
 	case localpods.Starting, localpods.Stopped:
 		// Waking and asleep say it.
 	}

@@ -57,6 +57,8 @@ type Options struct {
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
+	// tries bounds how often a request is dispatched; 0 means the activator's default. Tests switch retries off by it.
+	tries int
 	// OnReady is called once requests are accepted; nil for nobody.
 	OnReady func(Handle)
 }

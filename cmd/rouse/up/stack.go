@@ -149,7 +149,7 @@ func (s *stack) buildRunner() (err error) {
 
 func (s *stack) buildActivator() (err error) {
 	s.activator, err = activator.New(activator.Config{
-		QueueTotal: s.o.QueueTotal, Growth: growth, ColdStartHeader: s.o.ColdStartHeader, ServerTiming: s.o.ServerTiming,
+		QueueTotal: s.o.QueueTotal, Tries: s.o.tries, Growth: growth, ColdStartHeader: s.o.ColdStartHeader, ServerTiming: s.o.ServerTiming,
 	}, activator.Deps{
 		Router: s.router, NewPool: newPool, Stats: s.tape.stats(s.loop), Observer: s,
 	})
