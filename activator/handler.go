@@ -21,6 +21,12 @@ const (
 // headers; every other routes by host.
 func (a *Activator) Handler(trusted bool) forward.Handler { return &handler{a, trusted} }
 
+// HandlerOf serves the requests of one revision, whatever host they ask for: those of a listener that leads to it alone.
+func (a *Activator) HandlerOf(id identity.Revision) forward.Handler {
+	h := &handler{a, false}
+	return forward.HandlerFunc(func(x forward.Exchange) { h.serve(x, a.revision(id), nil) })
+}
+
 type handler struct {
 	*Activator
 	trusted bool
@@ -29,6 +35,11 @@ type handler struct {
 // ServeExchange implements forward.Handler.
 func (h *handler) ServeExchange(x forward.Exchange) {
 	r, answer := h.route(x)
+	h.serve(x, r, answer)
+}
+
+// serve answers a request of a revision, nil when there is none.
+func (h *handler) serve(x forward.Exchange, r *revision, answer *Answer) {
 	if h.standIn(x, answer, r) {
 		return
 	}
