@@ -105,6 +105,7 @@ func (l *Loop) scale(ctx context.Context, r *revision) {
 	defer r.mu.Unlock()
 	r.failing = err != nil
 	if err == nil || errors.Is(ctx.Err(), context.Canceled) { // accepted, or the loop ends
+		r.complaints[laneScale] = ""
 		return
 	}
 	l.counts.failed.Add(1)
@@ -112,6 +113,9 @@ func (l *Loop) scale(ctx context.Context, r *revision) {
 		r.replicas = req.From // the next decision asks again
 	} else {
 		r.want.From = req.From
+	}
+	if !r.complains(laneScale, err) {
+		return
 	}
 	l.out.put(Event{
 		Time: l.now(), Kind: ApplyFailed, Revision: r.id, Service: r.cfg.Service, From: req.From, To: req.Desired,
@@ -168,10 +172,14 @@ func (l *Loop) acknowledge(r *revision, req ModeRequest, err error) {
 		if r.route == nil {
 			r.activators = -1 // differs from whatever is decided next
 		}
+		if !r.complains(laneMode, err) {
+			return
+		}
 		l.out.put(Event{Time: now, Kind: ApplyFailed, Revision: r.id, Service: r.cfg.Service, From: r.replicas, To: r.replicas,
 			Reason: "mode " + req.Mode.String(), Err: fmt.Errorf("set %s to mode %s: %w", r.id, req.Mode, err)})
 		return
 	}
+	r.complaints[laneMode] = ""
 	r.path.Activators = req.Activators
 	if req.Mode == kpa.Serve {
 		r.path.Probe = kpa.ProbeUnknown
@@ -185,6 +193,14 @@ func (l *Loop) acknowledge(r *revision, req ModeRequest, err error) {
 	r.carried = req.Mode
 	l.out.put(Event{Time: now, Kind: ModeChanged, Revision: r.id, Service: r.cfg.Service, Mode: req.Mode,
 		Reason: fmt.Sprintf("excess burst capacity %d", r.last.ExcessBurstCapacity)})
+}
+
+// complains says whether a failure of a lane is news: it is tried again with every decision. The caller holds r.mu.
+func (r *revision) complains(lane int, err error) bool {
+	text := err.Error()
+	news := r.complaints[lane] != text
+	r.complaints[lane] = text
+	return news
 }
 
 // reason puts a decision into words.

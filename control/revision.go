@@ -39,11 +39,12 @@ type revision struct {
 	replicas   int // what the scale is set to, or will be once the request under way is through
 
 	path       kpa.Path
-	mode       kpa.Mode // asked for
-	activators int      // asked for
-	carried    kpa.Mode // acknowledged
-	owned      bool     // at the last decision
-	failing    bool     // the last request could not be applied
+	mode       kpa.Mode  // asked for
+	activators int       // asked for
+	carried    kpa.Mode  // acknowledged
+	owned      bool      // at the last decision
+	failing    bool      // the last request could not be applied
+	complaints [2]string // what the lanes failed with, empty when they did not
 
 	want  *Request     // to be applied by the scale lane; nil when none
 	route *ModeRequest // to be applied by the mode lane; nil when none
