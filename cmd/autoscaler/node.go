@@ -35,6 +35,7 @@ type node struct {
 	kube     *kube.Control
 	assign   *assign.Server
 	stats    *statstream.Handler
+	scraper  *statstream.Scraper
 	peers    *peers
 	sink     *workloads
 	servers  []*server
@@ -85,16 +86,24 @@ func (n *node) buildKube(client *kube.Client) (err error) {
 		Namespace: n.s.Namespace, Settings: n.s.Settings, PortBook: n.s.PortBook, Ports: n.s.ports, PerSlice: n.s.PerSlice,
 		Name: n.s.PodName, Address: n.s.peerAddress(), Buckets: n.s.Buckets, Bucket: n.bucket,
 		Own: n.assign.Own, Disown: n.assign.Disown, Peers: n.peers.set,
-		Sink: n.sink, Book: n.book, Activators: n.activators, Log: n.log,
+		Sink: n.sink, Book: n.book, Scrape: n.scrape, Activators: n.activators, Log: n.log,
 	}, client)
 	return err
 }
 
 func (n *node) buildStats() (err error) {
+	// What is fetched here is fetched by every instance: it is not passed on.
+	if n.scraper, err = statstream.NewScraper(statstream.ScraperConfig{Sink: &renamed{n}}); err != nil {
+		return err
+	}
 	n.stats, err = statstream.NewHandler(statstream.HandlerConfig{
 		Sink: statstream.Tee{&renamed{n}, n.peers}, Authorize: n.authorize(), Log: n.log,
 	})
 	return err
+}
+
+func (n *node) scrape(rev identity.Revision, pods []identity.Pod) {
+	n.scraper.Put(rev, pods, statstream.MetricsPort)
 }
 
 // activators tells which activators there are, by their streams.
@@ -150,6 +159,7 @@ func (n *node) stages() []lifecycle.Stage {
 	}
 	return append(stages,
 		lifecycle.Stage{Name: "peers", Run: n.peers.run},
+		lifecycle.Stage{Name: "scraper", Run: n.scraper.Run},
 		lifecycle.Stage{Name: "leases of slots", Run: n.assign.Run},
 		lifecycle.Stage{Name: "loop", Run: n.loop.Run},
 		lifecycle.Stage{Name: "kubernetes", Run: n.kube.Run},

@@ -70,7 +70,7 @@ type watching struct {
 	run      func(ctx context.Context)
 }
 
-// NewCluster makes the tables; nothing is asked yet.
+// NewCluster makes the tables; addWatches says what fills them, and nothing is asked yet.
 func NewCluster(cfg ClusterConfig, client *Client) *Cluster {
 	c := &Cluster{
 		cfg: cfg, client: client, podsOf: map[owner]map[string]*pod{}, podAt: map[netip.Addr]*pod{}, serving: map[key]map[string]struct{}{},
@@ -97,7 +97,6 @@ func NewCluster(cfg ClusterConfig, client *Client) *Cluster {
 	c.configs = newTable(stripAny, configMapOf, func(k key, _, _ *configMap) { c.onConfig(k.name) })
 	c.leases = newTable(stripAny, leaseOf, func(_ key, old, now *lease) { c.onLease(old, now) })
 	c.nodes = newTable(stripNode, nodeOf, func(key, *string, *string) {})
-	c.addWatches()
 	return c
 }
 

@@ -43,6 +43,8 @@ type Config struct {
 	// Sink takes the workloads, Book their pods.
 	Sink Sink
 	Book *endpoint.Book
+	// Scrape is told which pods of a workload push no reports, so that somebody has to fetch them.
+	Scrape func(identity.Revision, []identity.Pod)
 	// Activators tells which activators there are; [Control.ActivatorsChanged] says that it would tell something else.
 	Activators func() []Activator
 	Log        *slog.Logger
@@ -54,7 +56,7 @@ func (c Config) Validate() error {
 	for name, ok := range map[string]bool{
 		"Namespace": c.Namespace != "", "Settings": c.Settings != "", "PortBook": c.PortBook != "", "Name": c.Name != "",
 		"Buckets": c.Buckets > 0, "Bucket": c.Bucket != nil, "Own": c.Own != nil, "Disown": c.Disown != nil, "Sink": c.Sink != nil,
-		"Book": c.Book != nil, "Activators": c.Activators != nil, "Log": c.Log != nil,
+		"Book": c.Book != nil, "Activators": c.Activators != nil, "Scrape": c.Scrape != nil, "Log": c.Log != nil,
 	} {
 		if !ok {
 			errs = append(errs, fmt.Errorf("kube: Config needs %s", name))
@@ -96,12 +98,13 @@ func New(cfg Config, client *Client) (*Control, error) {
 	c.membership = newMembership(MembershipConfig{
 		Namespace: cfg.Namespace, Name: cfg.Name, Address: cfg.Address, Buckets: cfg.Buckets, Log: cfg.Log, Own: c.own, Disown: cfg.Disown, Peers: cfg.Peers,
 	}, client, c.cluster)
-	c.mirror = &Mirror{cluster: c.cluster, ports: c.ports, book: cfg.Book, sink: cfg.Sink, reporter: c.reporter, owns: c.Owns, log: cfg.Log,
+	c.mirror = &Mirror{cluster: c.cluster, ports: c.ports, book: cfg.Book, sink: cfg.Sink, reporter: c.reporter, owns: c.Owns, scrape: cfg.Scrape, log: cfg.Log,
 		queue: newQueue(), tracked: make(map[key]*tracked)}
 	c.Publisher = &Publisher{client: client, cluster: c.cluster, mirror: c.mirror, owns: c.Owns, activators: cfg.Activators, reporter: c.reporter,
 		log: cfg.Log, perSlice: cfg.PerSlice, began: time.Now(), queue: newQueue(), modes: make(map[key]*mode)}
 	c.Scaler = &Scaler{client: client, cluster: c.cluster, reporter: c.reporter}
 	c.probe = http.Client{Timeout: probeTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	c.cluster.addWatches()
 	c.listen()
 	return c, nil
 }

@@ -57,6 +57,7 @@ type Mirror struct {
 	reporter *reporter
 	owns     func(identity.Revision) bool
 	touched  func(key) // the slices may have to change
+	scrape   func(identity.Revision, []identity.Pod)
 	log      *slog.Logger
 
 	base  atomic.Pointer[config.Autoscaler]
@@ -257,6 +258,7 @@ func (m *Mirror) drop(k key, t *tracked) {
 	m.mu.Lock()
 	delete(m.tracked, k)
 	m.mu.Unlock()
+	m.scrape(t.rev, nil)
 	m.sink.Remove(t.rev)
 	m.book.Forget(t.rev)
 	m.reporter.say(subjectOf(t.object))
@@ -266,11 +268,16 @@ func (m *Mirror) drop(k key, t *tracked) {
 // publish brings the book of endpoints up to the workload's pods.
 func (m *Mirror) publish(t *tracked) {
 	want := make(map[string]endpoint.Endpoint)
+	var silent []identity.Pod
 	for _, p := range m.cluster.podsFor(t.object) {
 		if e, ok := m.endpointOf(t, p); ok {
 			want[p.uid] = e
+			if p.scraped && e.State == endpoint.Ready {
+				silent = append(silent, e.Pod)
+			}
 		}
 	}
+	m.scrape(t.rev, silent)
 	var upserted []endpoint.Endpoint
 	var removed []string
 	for _, e := range m.book.Snapshot(t.rev).Endpoints {

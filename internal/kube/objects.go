@@ -42,11 +42,8 @@ func own(annotations map[string]string) map[string]string {
 	return kept
 }
 
-// opted is a workload that is opted in, and how to find its pods.
-type opted struct {
-	workload.Object
-	selector *metav1.LabelSelector
-}
+// opted is a workload that is opted in.
+type opted struct{ workload.Object }
 
 func deploymentOf(obj any) *opted {
 	d, ok := obj.(*appsv1.Deployment)
@@ -112,18 +109,13 @@ type pod struct {
 	addrs           []netip.Addr
 	node            string
 	ready           bool
-	started         bool // its containers run, so that asking it may be worth while
 	terminating     bool
 	ended           bool
-	sidecar         uint16   // port of the queue-proxy, 0 without one
-	knative         bool     // the sidecar is Knative's, or made for it: it is scraped
-	ports           []named  // of its containers
-	cost            string   // controller.kubernetes.io/pod-deletion-cost
-	created         int64    // Unix seconds
-	labels          labelSet // of pods of no workload: nil
+	sidecar         uint16  // port of the queue-proxy, 0 without one
+	scraped         bool    // the sidecar pushes no reports: Knative's, or one that was not told where to
+	ports           []named // of its containers
+	cost            string  // controller.kubernetes.io/pod-deletion-cost
 }
-
-type labelSet map[string]string
 
 type named struct {
 	name string
@@ -148,7 +140,7 @@ func podOf(obj any) *pod {
 	}
 	out := &pod{
 		name: p.Name, namespace: p.Namespace, uid: string(p.UID), owner: o, node: p.Spec.NodeName,
-		terminating: p.DeletionTimestamp != nil, cost: p.Annotations[costAnnotation], created: p.CreationTimestamp.Unix(),
+		terminating: p.DeletionTimestamp != nil, cost: p.Annotations[costAnnotation],
 		ended: p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
 	}
 	for _, ip := range p.Status.PodIPs {
@@ -159,7 +151,6 @@ func podOf(obj any) *pod {
 	for _, c := range p.Status.Conditions {
 		out.ready = out.ready || c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
 	}
-	out.started = running(p)
 	out.containers(p)
 	return out
 }
@@ -180,21 +171,8 @@ func (out *pod) containers(p *corev1.Pod) {
 				out.sidecar = uint16(port.ContainerPort)
 			}
 		}
-		out.knative = !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "ROUSE_STATS_URL" })
+		out.scraped = !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "ROUSE_STATS_URL" })
 	}
-}
-
-// running says whether every container of the pod runs: then it may answer before kubelet says so.
-func running(p *corev1.Pod) bool {
-	if len(p.Status.ContainerStatuses) == 0 {
-		return false
-	}
-	for _, c := range p.Status.ContainerStatuses {
-		if c.State.Running == nil {
-			return false
-		}
-	}
-	return true
 }
 
 // ownerOf returns the Deployment or StatefulSet of a pod. A ReplicaSet has its Deployment's name and the hash of the
@@ -231,8 +209,7 @@ func stripPod(obj any) (any, error) {
 		}
 	}
 	p.Spec = spec
-	p.Status = corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs, Conditions: p.Status.Conditions,
-		ContainerStatuses: p.Status.ContainerStatuses}
+	p.Status = corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs, Conditions: p.Status.Conditions}
 	return obj, nil
 }
 

@@ -1,0 +1,261 @@
+package kube
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/portalloc"
+	"github.com/rousehq/rouse/internal/sliceplan"
+)
+
+// rig is a mirror and a publisher over tables that a test fills; there is no API server.
+type rig struct {
+	*Cluster
+	mirror     *Mirror
+	publisher  *Publisher
+	activators []Activator
+	puts       []Routed
+	removed    []identity.Revision
+	scraped    map[identity.Revision][]identity.Pod
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{Cluster: NewCluster(ClusterConfig{Namespace: "rouse-system"}, nil), scraped: map[identity.Revision][]identity.Pod{}}
+	log := slog.New(slog.DiscardHandler)
+	ports := newPorts(nil, "rouse-system", "rouse-ports", portalloc.DefaultRange, log)
+	ports.read(&configMap{data: map[string]string{"20001": "default/hello/http"}, version: "1"})
+	r.mirror = &Mirror{cluster: r.Cluster, ports: ports, book: &endpoint.Book{}, sink: r, reporter: newReporter(nil, log),
+		owns: func(identity.Revision) bool { return true }, touched: func(key) {}, log: log, queue: newQueue(), tracked: map[key]*tracked{},
+		scrape: func(rev identity.Revision, pods []identity.Pod) { r.scraped[rev] = pods }}
+	r.publisher = &Publisher{cluster: r.Cluster, mirror: r.mirror, activators: func() []Activator { return r.activators }, began: time.Now().Add(-time.Hour), perSlice: 100}
+	t.Cleanup(r.mirror.queue.ShutDown)
+	return r
+}
+
+func (r *rig) Put(x Routed)                { r.puts = append(r.puts, x) }
+func (r *rig) Remove(id identity.Revision) { r.removed = append(r.removed, id) }
+func (r *rig) hello() *tracked {
+	r.mirror.sync(key{"default", "hello"})
+	return r.mirror.get(key{"default", "hello"})
+}
+func (r *rig) pod(p *corev1.Pod)         { r.pods.put(key{p.Namespace, p.Name}, podOf(p)) }
+func (r *rig) service(s *corev1.Service) { r.services.put(key{s.Namespace, s.Name}, serviceOf(s)) }
+func (r *rig) deployment(replicas int) {
+	o := &opted{}
+	o.Kind, o.Namespace, o.Name, o.UID, o.Replicas = "Deployment", "default", "hello", "u1", replicas
+	o.Annotations = map[string]string{class: "kpa.autoscaling.knative.dev"}
+	o.PodLabels = map[string]string{"app": "hello"}
+	r.deployments.put(key{"default", "hello"}, o)
+}
+
+func helloService(change func(*corev1.Service)) *corev1.Service {
+	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "hello", UID: "s1"}, Spec: corev1.ServiceSpec{
+		ClusterIP: "10.96.0.9", IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol},
+		Ports: []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt32(8080)}},
+	}}
+	if change != nil {
+		change(s)
+	}
+	return s
+}
+
+func activatorAt(i int, ports ...uint16) Activator {
+	return Activator{Addr: netip.AddrFrom4([4]byte{10, 88, 9, byte(i)}), Connected: true, Open: func(p uint16) bool { return slices.Contains(ports, p) }}
+}
+
+func addressesOf(groups []sliceplan.Group) (all []string) {
+	for _, g := range groups {
+		for _, e := range g.Endpoints {
+			all = append(all, fmt.Sprintf("%s %s:%d", g.Backend, e.Addr, g.Ports[0].Number))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func TestWant(t *testing.T) {
+	withAddr := func(ip string) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Status.PodIPs[0].IP = ip } }
+	unready := func(p *corev1.Pod) { p.Status.Conditions = nil }
+	for _, tc := range []struct {
+		name  string
+		serve bool
+		fill  func(*rig)
+		want  []string
+	}{
+		{"serve", true, func(r *rig) { r.pod(podObject("a", nil)) }, []string{"pods 10.88.0.2:8080"}},
+		{"serve without a ready pod", true, func(r *rig) { r.pod(podObject("a", unready)) }, []string{"activators 10.88.9.1:20001"}},
+		{"serve with a pod that goes", true, func(r *rig) {
+			r.pod(podObject("a", nil))
+			r.pod(podObject("b", func(p *corev1.Pod) { withAddr("10.88.0.3")(p); p.DeletionTimestamp = ptr(metav1.Now()) }))
+		}, []string{"pods 10.88.0.2:8080"}},
+		{"proxy", false, func(r *rig) { r.pod(podObject("a", nil)) }, []string{"activators 10.88.9.1:20001"}},
+		{"proxy, one that has not opened the port", false, func(r *rig) { r.activators = append(r.activators, activatorAt(2)) }, []string{"activators 10.88.9.1:20001"}},
+		{"proxy, one that is not connected", false, func(r *rig) {
+			gone := activatorAt(2, 20001)
+			gone.Connected = false
+			r.activators = append(r.activators, gone)
+		}, []string{"activators 10.88.9.1:20001"}},
+		{"proxy, one whose pod goes", false, func(r *rig) {
+			r.activators = append(r.activators, activatorAt(2, 20001))
+			r.pod(podObject("activator-2", func(p *corev1.Pod) {
+				p.Namespace = "rouse-system"
+				withAddr("10.88.9.2")(p)
+				p.DeletionTimestamp = ptr(metav1.Now())
+			}))
+		}, []string{"activators 10.88.9.1:20001"}},
+		{"proxy without activators", false, func(r *rig) { r.activators = nil; r.pod(podObject("a", nil)) }, []string{"pods 10.88.0.2:8080"}},
+		{"nobody", false, func(r *rig) { r.activators = nil }, nil},
+		{"through the sidecar", true, func(r *rig) {
+			r.pod(podObject("a", func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{sidecarOf()} }))
+		}, []string{"pods 10.88.0.2:9012"}},
+		{"the other family is left out", true, func(r *rig) {
+			r.pod(podObject("a", func(p *corev1.Pod) { p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: "fd00::2"}) }))
+		}, []string{"pods 10.88.0.2:8080"}},
+		{"ports by name differ between pods", true, func(r *rig) {
+			r.service(helloService(func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("web") }))
+			r.pod(podObject("a", nil))
+			r.pod(podObject("b", func(p *corev1.Pod) { withAddr("10.88.0.3")(p); p.Spec.Containers[0].Ports[0].ContainerPort = 9000 }))
+			r.pod(podObject("c", func(p *corev1.Pod) { withAddr("10.88.0.4")(p); p.Spec.Containers[0].Ports = nil }))
+		}, []string{"pods 10.88.0.2:8080", "pods 10.88.0.3:9000"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t)
+			r.deployment(1)
+			r.service(helloService(nil))
+			r.activators = []Activator{activatorAt(1, 20001)}
+			tc.fill(r)
+			got := addressesOf(r.publisher.want(r.hello(), mode{serve: tc.serve}, nil))
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("behind the Service: %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestPublishedActivatorsSurviveARestart: control that has just started does not know yet who will connect.
+func TestPublishedActivatorsSurviveARestart(t *testing.T) {
+	r := newRig(t)
+	r.deployment(0)
+	r.service(helloService(nil))
+	r.pod(podObject("activator-1", func(p *corev1.Pod) { p.Namespace = "rouse-system"; p.Status.PodIPs[0].IP = "10.88.9.1" }))
+	ours := []*slice{{contents: sliceplan.Slice{Backend: sliceplan.Activators, Ports: []sliceplan.Port{{Name: "http", Number: 20001}},
+		Endpoints: []sliceplan.Endpoint{{Addr: netip.MustParseAddr("10.88.9.1"), Serving: true}, {Addr: netip.MustParseAddr("10.88.9.7"), Serving: true}}}}}
+	h := r.hello()
+	r.publisher.began = time.Now()
+	if got := addressesOf(r.publisher.want(h, mode{}, ours)); !slices.Equal(got, []string{"activators 10.88.9.1:20001"}) {
+		t.Errorf("after a restart: %v, want the one whose pod is ready", got)
+	}
+	r.publisher.began = time.Now().Add(-settling)
+	if got := r.publisher.want(h, mode{}, ours); len(got) != 0 {
+		t.Errorf("later: %v, want none that has not connected", got)
+	}
+}
+
+func TestMirrorFollowsAWorkload(t *testing.T) {
+	r := newRig(t)
+	r.deployment(2)
+	r.service(helloService(nil))
+	h := r.hello()
+	if h == nil || len(r.puts) != 1 || !slices.Equal(r.puts[0].Ports, []uint16{20001}) || r.puts[0].Replicas != 2 {
+		t.Fatalf("put %+v", r.puts)
+	}
+	states := func() (all []string) {
+		for _, e := range r.mirror.book.Snapshot(h.rev).Endpoints {
+			all = append(all, e.Pod.UID+" "+e.State.String())
+		}
+		return all
+	}
+	expect := func(what string, want ...string) {
+		t.Helper()
+		r.hello()
+		if got := states(); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+	withSidecar := func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{sidecarOf()} }
+	r.pod(podObject("a", func(p *corev1.Pod) { withSidecar(p); p.Status.Conditions, p.Status.PodIPs = nil, nil }))
+	expect("no address yet")
+	r.pod(podObject("a", func(p *corev1.Pod) { withSidecar(p); p.Status.Conditions = nil }))
+	expect("an address, not ready", "uid-a starting")
+	r.pod(podObject("b", func(p *corev1.Pod) { p.Status.Conditions = nil }))
+	expect("without a sidecar only kubelet knows", "uid-a starting")
+	r.pod(podObject("a", withSidecar))
+	r.pod(podObject("b", nil))
+	expect("both ready", "uid-a ready", "uid-b ready")
+	if got := r.scraped[h.rev]; len(got) != 1 || got[0].UID != "uid-a" {
+		t.Errorf("scraped %v, want the pod whose sidecar pushes nothing", got)
+	}
+	r.pod(podObject("a", func(p *corev1.Pod) { withSidecar(p); p.DeletionTimestamp = ptr(metav1.Now()) }))
+	expect("told to stop", "uid-a draining", "uid-b ready")
+	r.pods.put(key{"default", "a"}, nil)
+	expect("gone", "uid-b ready")
+	if len(r.puts) != 1 {
+		t.Errorf("%d puts, want one: pods are no change of the workload", len(r.puts))
+	}
+	r.deployment(3)
+	r.hello()
+	if len(r.puts) != 2 || r.puts[1].Replicas != 3 {
+		t.Errorf("after a scale by hand: %+v", r.puts)
+	}
+	r.deployments.put(key{"default", "hello"}, nil)
+	r.hello()
+	if len(r.removed) != 1 || r.mirror.get(key{"default", "hello"}) != nil {
+		t.Errorf("removed %v", r.removed)
+	}
+}
+
+func TestBadSettingsKeepTheLastGoodOnes(t *testing.T) {
+	r := newRig(t)
+	r.deployment(1)
+	r.service(helloService(nil))
+	good := r.hello()
+	bad := *r.deployments.get(key{"default", "hello"})
+	bad.Annotations = map[string]string{class: "kpa.autoscaling.knative.dev", "autoscaling.knative.dev/target": "no"}
+	bad.Replicas = 5
+	r.deployments.put(key{"default", "hello"}, &bad)
+	now := r.hello()
+	if now == nil || now.sent.Config != good.sent.Config || now.sent.Replicas != 5 {
+		t.Fatalf("now %+v, want the settings of before with 5 replicas", now)
+	}
+	if said := r.mirror.reporter.said[subjectOf(now.object)]; len(said) != 1 || said["InvalidSettings"] == "" {
+		t.Errorf("said %v, want the fault", said)
+	}
+	r.service(helloService(func(s *corev1.Service) { s.Spec.ClusterIP = "None" }))
+	if r.hello() != nil || len(r.removed) != 1 {
+		t.Error("a workload whose Service became headless stays in control")
+	}
+}
+
+// TestOneProblemIsSaidOnce: however often the workload is looked at.
+func TestOneProblemIsSaidOnce(t *testing.T) {
+	r := newRig(t)
+	r.deployment(1)
+	for range 5 {
+		r.hello()
+	}
+	if n := len(r.mirror.reporter.out); n != 1 {
+		t.Fatalf("%d Events, want one", n)
+	}
+	first := <-r.mirror.reporter.out
+	r.service(helloService(nil))
+	r.hello()
+	r.services.put(key{"default", "hello"}, nil)
+	r.hello()
+	if n := len(r.mirror.reporter.out); n != 1 {
+		t.Fatalf("%d Events after it came back, want one more", n)
+	}
+	if again := <-r.mirror.reporter.out; again.Name != first.Name || first.Reason != "NoService" || first.InvolvedObject.Name != "hello" {
+		t.Errorf("Events %s and %s about %+v, want one name, so that the server keeps one", first.Name, again.Name, first.InvolvedObject)
+	}
+}
