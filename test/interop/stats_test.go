@@ -21,8 +21,7 @@ import (
 )
 
 // TestKnativesAutoscalerTakesOurStream: our client at the websocket of Knative's autoscaler, which skips our extension and
-// reads the rest. A receiver that restarts says so with a close code of its own; the client comes back and loses nothing
-// that it still has.
+// reads the rest. A receiver that restarts says so with a close code of its own, and the client comes back.
 func TestKnativesAutoscalerTakesOurStream(t *testing.T) {
 	addr := fmt.Sprint("127.0.0.1:", freePort(t))
 	first := startStatserver(t, addr)
@@ -50,9 +49,11 @@ func TestKnativesAutoscalerTakesOurStream(t *testing.T) {
 		}
 	}
 	arrive(first)
+	lost := client.Counts().Lost // tries from before there was a server
 	first.shutdown()
+	until(t, "the client has noticed", func() bool { return client.Counts().Lost > lost })
 	second := startStatserver(t, addr)
-	until(t, "the client is back", func() bool { return client.Connected() && client.Counts().Lost > 0 })
+	until(t, "the client is back", client.Connected)
 	arrive(second)
 	second.shutdown()
 }
