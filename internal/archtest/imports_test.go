@@ -16,11 +16,12 @@ const (
 	engine              // what several edges share
 	edge                // sockets, processes, Kubernetes, Kafka
 	harness             // benchmarks run edges beside their rivals
+	process             // everything of one container, for the commands that run it
 	binary              // cmd wires it all
 )
 
 func (r rank) String() string {
-	return [...]string{"pure", "leaf", "engine", "edge", "harness", "binary"}[r]
+	return [...]string{"pure", "leaf", "engine", "edge", "harness", "process", "binary"}[r]
 }
 
 // ranks names everything that is not an edge, by path prefix; the longest wins. Paths that do not exist are fine.
@@ -46,6 +47,7 @@ var ranks = map[string]rank{
 	// Reads /proc and knows nothing of pods.
 	"internal/localpods/procfs": leaf,
 	"internal/forward":          engine,
+	"internal/front":            process,
 	"bench":                     harness,
 	"test":                      harness,
 	"cmd":                       binary,
@@ -172,8 +174,8 @@ type linkage struct {
 var linkages = []linkage{
 	{"cmd/queueproxy", []string{"k8s.io/client-go", "github.com/confluentinc/confluent-kafka-go", "github.com/twmb/franz-go", "github.com/spf13/cobra", "go.yaml.in/yaml/v3", "google.golang.org/grpc"},
 		"the sidecar stands in every cold start and in every pod: it is small and starts in milliseconds"},
-	{"cmd/activator", []string{"github.com/confluentinc/confluent-kafka-go", "github.com/twmb/franz-go", "github.com/spf13/cobra"},
-		"the activator is a static binary without Kafka"},
+	{"cmd/activator", []string{"k8s.io/client-go", "github.com/confluentinc/confluent-kafka-go", "github.com/twmb/franz-go", "github.com/spf13/cobra", "go.yaml.in/yaml/v3", "google.golang.org/grpc"},
+		"the activator is a small static binary: what it must know of Kubernetes and Kafka, control tells it"},
 	{"cmd/autoscaler", []string{"github.com/confluentinc/confluent-kafka-go", "github.com/twmb/franz-go", "github.com/spf13/cobra"},
 		"the autoscaler is a static binary; lag reaches it as numbers"},
 	{"cmd/kafkadispatch", []string{"github.com/spf13/cobra"},

@@ -199,10 +199,19 @@ func (c *Client) PortClosed(port uint16) {
 	c.want(func(w *wants) { w.ports[port] = wirePortState{Port: port} })
 }
 
+// Ready tells control that this activator serves: new requests may be sent to it.
+func (c *Client) Ready() {
+	c.want(func(w *wants) {
+		if w.state == "" {
+			w.state = stateReady
+		}
+	})
+}
+
 // Drain tells control that this activator will end: slots that it does not need go to others, and new requests too.
 func (c *Client) Drain() {
 	c.want(func(w *wants) {
-		if w.state == "" {
+		if w.state != stateGoodbye {
 			w.state = stateDraining
 		}
 	})

@@ -37,7 +37,7 @@ type down struct {
 type up struct {
 	Version int        `json:"v"`
 	Hello   *wireHello `json:"hello,omitempty"` // first of all
-	// State is draining, then goodbye: the leases come back.
+	// State is ready, draining, then goodbye: the leases come back.
 	State string          `json:"state,omitempty"`
 	Acks  []wireAck       `json:"acks,omitempty"`
 	Ports []wirePortState `json:"ports,omitempty"`
@@ -45,6 +45,7 @@ type up struct {
 }
 
 const (
+	stateReady    = "ready"
 	stateDraining = "draining"
 	stateGoodbye  = "goodbye"
 )

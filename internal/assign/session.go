@@ -161,7 +161,7 @@ func (st *session) join(h *wireHello, cancel context.CancelCauseFunc) bool {
 	}
 	a.ActivatorState = ActivatorState{
 		Name: h.Name, Addr: h.Addr, Zone: h.Zone, Version: h.Version, Instance: h.Instance, Connected: true,
-		Draining: a.Draining, Ports: map[uint16]string{},
+		Ready: a.Ready, Draining: a.Draining, Ports: map[uint16]string{},
 	}
 	a.stream, a.cut, a.expiry = st, cancel, nil
 	st.act = a
@@ -221,6 +221,8 @@ func (st *session) heard(f *up) {
 		st.port(p)
 	}
 	switch f.State {
+	case stateReady:
+		st.act.Ready = true
 	case stateDraining:
 		st.act.Draining = true
 		s.every(func(l *slots.Ledger) { l.Leaving(st.act.Instance) })

@@ -55,6 +55,8 @@ type ActivatorState struct {
 	Version string
 	// Connected is false for one whose stream broke and whose leases have not run out yet.
 	Connected bool
+	// Ready is true once it has taken over everything and serves: send no new requests before.
+	Ready bool
 	// Draining is true once it said that it will end: new requests should go elsewhere.
 	Draining bool
 	// Ports tells what became of each listening port: empty for one that is open, else why it is not.

@@ -323,7 +323,7 @@ func (f *fleet) reroute(now time.Time) error {
 	case f.changed <- struct{}{}:
 	default:
 	}
-	return f.stack.router.swap(routes, answers)
+	return f.stack.router.Swap(route.Config{Routes: routes, Answers: answers})
 }
 
 // observe lets a move go on when its revision is ready.

@@ -19,6 +19,7 @@ import (
 	"github.com/rousehq/rouse/control"
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/forward"
+	"github.com/rousehq/rouse/internal/front"
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/localpods"
 	"github.com/rousehq/rouse/internal/manifest"
@@ -42,7 +43,7 @@ type stack struct {
 	runner    *localpods.Runner
 	loop      *control.Loop
 	activator *activator.Activator
-	router    *router
+	router    *front.Router
 	fleet     *fleet
 	remote    *remote
 	public    *forward.Server
@@ -96,7 +97,7 @@ func Run(ctx context.Context, o Options, cut <-chan struct{}) error {
 // build makes every component; nothing runs yet.
 func build(o *Options, p *planner) (*stack, error) {
 	s := &stack{
-		o: o, router: &router{}, book: &endpoint.Book{}, registry: prometheus.NewRegistry(),
+		o: o, router: &front.Router{}, book: &endpoint.Book{}, registry: prometheus.NewRegistry(),
 		log:      slog.New(slog.NewTextHandler(o.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		narrator: &narrator{out: o.Stdout, services: map[identity.Revision]string{}},
 	}

@@ -1,4 +1,4 @@
-package up
+package front
 
 import (
 	"testing"
@@ -20,8 +20,8 @@ func (s *still) Header(string) []byte { return nil }
 
 func TestRoutingAllocatesNothing(t *testing.T) {
 	id := identity.Revision{Namespace: "default", Name: "hello-00001"}
-	r := &router{}
-	if err := r.swap(route.Domains{}.Routes("default", "hello", false, []route.Share{{Revision: id, Percent: 100}}), nil); err != nil {
+	r := &Router{}
+	if err := r.Swap(route.Config{Routes: route.Domains{}.Routes("default", "hello", false, []route.Share{{Revision: id, Percent: 100}})}); err != nil {
 		t.Fatal(err)
 	}
 	var x forward.Exchange = &still{host: []byte("hello.default.example.com:8080"), path: []byte("/")}

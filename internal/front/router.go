@@ -1,4 +1,4 @@
-package up
+package front
 
 import (
 	"strings"
@@ -9,14 +9,14 @@ import (
 	"github.com/rousehq/rouse/internal/route"
 )
 
-// router finds a service's revision in the present routing table.
-type router struct {
+// Router finds a request's revision in the present routing table. The zero value finds none; it is safe for concurrent use.
+type Router struct {
 	table atomic.Pointer[route.Table]
 }
 
-// swap puts new routes and answers in force; the sequences that keep percentages go on.
-func (r *router) swap(routes []route.Route, answers []route.Answer) error {
-	table, err := route.Build(route.Config{Routes: routes, Answers: answers}, r.table.Load())
+// Swap puts new routes and answers in force; the sequences that keep percentages go on. With faults nothing changes.
+func (r *Router) Swap(cfg route.Config) error {
+	table, err := route.Build(cfg, r.table.Load())
 	if err != nil {
 		return err
 	}
@@ -25,7 +25,7 @@ func (r *router) swap(routes []route.Route, answers []route.Answer) error {
 }
 
 // Route implements activator.Router.
-func (r *router) Route(x forward.Exchange) (activator.Route, bool) {
+func (r *Router) Route(x forward.Exchange) (activator.Route, bool) {
 	table := r.table.Load()
 	if table == nil {
 		return activator.Route{}, false

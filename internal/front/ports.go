@@ -1,0 +1,173 @@
+package front
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/rousehq/rouse/internal/forward"
+	"github.com/rousehq/rouse/internal/identity"
+)
+
+// maxPorts bounds per-revision listeners; more are refused.
+const maxPorts = 20_000
+
+// portPoll is how often a port that is not wanted any more is looked at.
+const portPoll = 100 * time.Millisecond
+
+// ports are listeners that lead to one revision each. One that is not wanted any more ends its connections with their
+// next response, and listens until they are gone and routers have had time to hear of it.
+type ports struct {
+	host    string
+	handler func(identity.Revision) forward.Handler
+	told    portStates
+	linger  time.Duration
+	changed chan struct{} // capacity 1
+
+	mu   sync.Mutex // guards all below
+	want map[uint16]identity.Revision
+	open map[uint16]*port // written by run alone
+}
+
+// portStates hears what became of ports.
+type portStates interface {
+	PortOpened(port uint16)
+	PortRefused(port uint16, reason string)
+	PortClosed(port uint16)
+}
+
+type port struct {
+	rev     identity.Revision
+	server  *forward.Server
+	stop    context.CancelFunc
+	closing time.Time // since when it is not wanted; zero while it is
+}
+
+func newPorts(host string, handler func(identity.Revision) forward.Handler, told portStates, linger time.Duration) *ports {
+	return &ports{host: host, handler: handler, told: told, linger: linger, changed: make(chan struct{}, 1), open: map[uint16]*port{}}
+}
+
+// set replaces the ports that should be there.
+func (p *ports) set(want map[uint16]identity.Revision) {
+	p.mu.Lock()
+	p.want = want
+	p.mu.Unlock()
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (p *ports) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.open)
+}
+
+// servers are those of all open ports.
+func (p *ports) servers() (all []*forward.Server) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, o := range p.open {
+		all = append(all, o.server)
+	}
+	return all
+}
+
+// run opens and closes ports until ctx ends; then it closes the listeners, and returns when connections were given up by
+// whoever shuts the servers down.
+func (p *ports) run(ctx context.Context) {
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	tick := time.NewTicker(portPoll)
+	defer tick.Stop()
+	for {
+		closing := p.reconcile(ctx, &serving, time.Now())
+		var again <-chan time.Time
+		if closing {
+			again = tick.C
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.changed:
+		case <-again:
+		}
+	}
+}
+
+// reconcile opens what is missing and lets go what is not wanted; closing says that some are on their way out.
+func (p *ports) reconcile(ctx context.Context, serving *sync.WaitGroup, now time.Time) (closing bool) {
+	p.mu.Lock()
+	want := p.want
+	p.mu.Unlock()
+	for n, o := range p.open {
+		if o.closing.IsZero() && want[n] != o.rev {
+			o.closing = now
+			o.server.Drain()
+		}
+		if !o.closing.IsZero() {
+			closing = !p.release(n, o, now) || closing
+		}
+	}
+	for n, rev := range want {
+		switch o := p.open[n]; {
+		case o == nil:
+			p.listen(ctx, serving, n, rev)
+		case !o.closing.IsZero():
+			p.told.PortRefused(n, "still in use by "+o.rev.String())
+		}
+	}
+	return closing
+}
+
+// release closes a port once nobody uses it and nobody can be about to.
+func (p *ports) release(n uint16, o *port, now time.Time) bool {
+	if st := o.server.Stats(); st.Open > 0 || now.Sub(o.closing) < p.linger {
+		return false
+	}
+	o.stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = o.server.Shutdown(ctx) // there are no connections to wait for
+	p.mu.Lock()
+	delete(p.open, n)
+	p.mu.Unlock()
+	p.told.PortClosed(n)
+	return true
+}
+
+func (p *ports) listen(ctx context.Context, serving *sync.WaitGroup, n uint16, rev identity.Revision) {
+	if len(p.open) >= maxPorts {
+		p.told.PortRefused(n, fmt.Sprintf("%d ports are open already", maxPorts))
+		return
+	}
+	ln, err := net.Listen("tcp", net.JoinHostPort(p.host, strconv.Itoa(int(n))))
+	if err != nil {
+		p.told.PortRefused(n, err.Error())
+		return
+	}
+	server, err := forward.NewServer(serverConfig(), p.handler(rev))
+	if err != nil {
+		ln.Close()
+		p.told.PortRefused(n, err.Error())
+		return
+	}
+	life, stop := context.WithCancel(ctx)
+	serving.Go(func() {
+		if err := server.Serve(life, ln); err != nil {
+			p.told.PortRefused(n, err.Error())
+		}
+	})
+	p.mu.Lock()
+	p.open[n] = &port{rev: rev, server: server, stop: stop}
+	p.mu.Unlock()
+	p.told.PortOpened(n)
+}
+
+func serverConfig() forward.Config {
+	return forward.Config{Forwarding: forward.Forwarding{XForwarded: true}}
+}
