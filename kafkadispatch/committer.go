@@ -2,6 +2,7 @@ package kafkadispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -33,18 +34,27 @@ func (d *Dispatcher) commitLoop(ctx context.Context) {
 func (d *Dispatcher) commitWithin(limit time.Duration) error {
 	for until := time.Now().Add(limit); ; {
 		err := d.commit()
-		if err == nil || time.Now().After(until) {
+		if err == nil || errors.Is(err, errLost) || time.Now().After(until) {
 			return err
 		}
 		<-time.After(50 * time.Millisecond)
 	}
 }
 
+// errLost says that the member has been put out of its group.
+var errLost = errors.New("the assignment was lost: another member may be further")
+
 // commit commits, in one request, every partition whose progress has changed. Commits never overlap, and what is
 // collected after the lock is had is newer than what was committed before it.
 func (d *Dispatcher) commit() error {
 	d.committing.Lock()
 	defer d.committing.Unlock()
+	// The client library forgets its generation at once when it is put out of the group, and the callback that tells us
+	// comes with a later Poll. Brokers take a commit without a generation when the group has no member at that moment:
+	// it would set back what the others did in between.
+	if d.consumer.AssignmentLost() {
+		return errLost
+	}
 	var offsets []kafka.TopicPartition
 	var ps []*partition
 	d.mu.Lock()

@@ -149,29 +149,42 @@ func (d *Dispatcher) succeeded(w *worker, t *task) verdict {
 	if !d.reply.set() || w.x.Status() == 202 {
 		return verdict{}
 	}
-	var e event.Event
-	switch err := e.ParseHTTP(w.x.Header, w.x.Answer()); {
+	if len(w.x.Answer()) == 0 && !isEvent(w) {
+		return verdict{}
+	}
+	es, err := event.ParseHTTP(w.x.Header, w.x.Answer())
+	switch {
 	case err == nil:
-		return d.replyWith(t, &e)
+		return d.replyWith(t, es)
 	case len(w.x.Answer()) == 0:
 		return verdict{}
-	default:
-		return d.exhausted(t, d.describe(w, d.sink.URL(), nil))
 	}
+	return d.exhausted(t, d.describe(w, d.sink.URL(), nil))
 }
 
-func (d *Dispatcher) replyWith(t *task, e *event.Event) verdict {
-	hops, _ := strconv.Atoi(e.Get(hopsName))
-	if was := eventHops(t.msg); was > hops {
-		hops = was
+// isEvent looks at what an answer without a body needs to be an event.
+func isEvent(w *worker) bool { return w.x.Peek("Ce-Specversion") != "" }
+
+// replyWith sends the events on, one after the other, but for those that went round too often.
+func (d *Dispatcher) replyWith(t *task, es []*event.Event) verdict {
+	t.replies = nil
+	for _, e := range es {
+		hops, _ := strconv.Atoi(e.Get(hopsName))
+		if was := eventHops(t.msg); was > hops {
+			hops = was
+		}
+		if limit := d.cfg.MaxHops; limit > 0 && hops >= limit {
+			d.counters.loops.Add(1)
+			d.log.Warn("reply was dropped: the event was a reply too often", "hops", hops, "offset", t.Offset)
+			continue
+		}
+		e.SetInt(hopsName, int64(hops+1))
+		t.replies = append(t.replies, e.Clone())
 	}
-	if limit := d.cfg.MaxHops; limit > 0 && hops >= limit {
-		d.counters.loops.Add(1)
-		d.log.Warn("reply was dropped: the event was a reply too often", "hops", hops, "offset", t.Offset)
+	if len(t.replies) == 0 {
 		return verdict{}
 	}
-	e.SetInt(hopsName, int64(hops+1))
-	t.reply, t.stage, t.tries = e.Clone(), toReply, 0
+	t.stage, t.tries = toReply, 0
 	return verdict{again: true}
 }
 
@@ -295,10 +308,11 @@ func (d *Dispatcher) stepDeadLetter(w *worker, t *task) verdict {
 }
 
 func (d *Dispatcher) stepReply(w *worker, t *task) verdict {
-	err := d.deliver(w, d.reply, t.reply, t)
+	err := d.deliver(w, d.reply, t.replies[0], t)
 	if err == nil && (d.reply.http == nil || w.x.Status() < 300) {
 		d.counters.replies.Add(1)
-		return verdict{}
+		t.replies, t.tries = t.replies[1:], 0
+		return verdict{again: len(t.replies) > 0}
 	}
 	t.tries++
 	if d.retryable(w, err) && t.tries <= d.cfg.Policy.Retries {

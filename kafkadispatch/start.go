@@ -3,6 +3,7 @@ package kafkadispatch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -59,7 +60,9 @@ func (d *Dispatcher) starts(ctx context.Context, tps []kafka.TopicPartition) []s
 func (d *Dispatcher) committed(ctx context.Context, tps []kafka.TopicPartition) (out []kafka.TopicPartition, err error) {
 	for until := time.Now().Add(askMost); time.Now().Before(until) && ctx.Err() == nil; {
 		if out, err = d.consumer.Committed(tps, int(askBroker.Milliseconds())); err == nil && len(out) == len(tps) {
-			return out, nil
+			if err = firstError(out); err == nil {
+				return out, nil
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -67,6 +70,17 @@ func (d *Dispatcher) committed(ctx context.Context, tps []kafka.TopicPartition) 
 		}
 	}
 	return nil, errors.Join(err, ctx.Err())
+}
+
+// firstError is what the brokers said about a single partition: such a one has no offset, which must not look as if the
+// group had never committed.
+func firstError(tps []kafka.TopicPartition) error {
+	for _, tp := range tps {
+		if tp.Error != nil {
+			return fmt.Errorf("%s/%d: %w", *tp.Topic, tp.Partition, tp.Error)
+		}
+	}
+	return nil
 }
 
 // initial is the start of a partition that nobody of the group has committed.

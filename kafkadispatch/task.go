@@ -37,7 +37,7 @@ type task struct {
 	stage   stage
 	tries   int // at the reply or dead letter destination
 	failure *failure
-	reply   *event.Event
+	replies []*event.Event // still to be sent
 }
 
 // failure is what a dead letter tells about the last try.
@@ -73,7 +73,7 @@ func (l *poller) newTask(p *partition, m *kafka.Message) *task {
 }
 
 // free lets go of what a task holds; others of its slab may live on.
-func (t *task) free() { t.msg, t.part, t.Key, t.failure, t.reply = nil, nil, nil, nil, nil }
+func (t *task) free() { t.msg, t.part, t.Key, t.failure, t.replies = nil, nil, nil, nil, nil }
 
 // verdict is what follows from a step of a task, or of a batch of them.
 type verdict struct {

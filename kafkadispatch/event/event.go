@@ -53,9 +53,13 @@ func (e *Event) SetBytes(name string, value []byte) {
 	e.set(name, String, len(e.buf), append(e.buf, value...))
 }
 
-// SetInt sets an attribute of the CloudEvents type Integer.
+// SetInt sets an attribute of the CloudEvents type Integer, which has 32 bits: a larger value becomes a String.
 func (e *Event) SetInt(name string, value int64) {
-	e.set(name, Integer, len(e.buf), strconv.AppendInt(e.buf, value, 10))
+	kind := Integer
+	if int64(int32(value)) != value {
+		kind = String
+	}
+	e.set(name, kind, len(e.buf), strconv.AppendInt(e.buf, value, 10))
 }
 
 // set takes the buffer with the value appended to it from from on.

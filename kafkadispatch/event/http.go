@@ -105,32 +105,3 @@ func isStructured(contentType []byte) bool {
 	kind, _, _ := strings.Cut(strings.ToLower(string(contentType)), ";")
 	return strings.TrimSpace(kind) == Structured
 }
-
-// ParseHTTP reads an event from an HTTP message in binary or structured mode. headers calls its function for each
-// header line. A message that is no CloudEvent is ErrNotEvent. The event keeps body.
-func (e *Event) ParseHTTP(headers func(func(name, value []byte)), body []byte) error {
-	e.Reset()
-	structured := false
-	headers(func(name, value []byte) {
-		lower := strings.ToLower(string(name))
-		switch {
-		case lower == "content-type" && isStructured(value):
-			structured = true
-		case lower == "content-type":
-			e.SetBytes("datacontenttype", value)
-		case strings.HasPrefix(lower, "ce-") && validName(lower[3:]):
-			e.SetBytes(lower[3:], Unescape(value))
-		}
-	})
-	if structured {
-		e.Reset()
-		return e.ParseJSON(body)
-	}
-	if !e.valid() {
-		return ErrNotEvent
-	}
-	if len(body) > 0 {
-		e.Data = body
-	}
-	return nil
-}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -89,69 +88,4 @@ func appendString(dst, value []byte) []byte {
 		}
 		value = value[n+size:]
 	}
-}
-
-// ParseJSON reads an event in the JSON format into an empty event.
-func (e *Event) ParseJSON(text []byte) error {
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(text, &fields); err != nil {
-		return fmt.Errorf("%w: %w", ErrNotEvent, err)
-	}
-	for name, raw := range fields {
-		switch {
-		case name == "data" || name == "data_base64" || string(raw) == "null":
-		case !validName(name):
-			return fmt.Errorf("%w: attribute %q must be lower-case letters and digits", ErrNotEvent, name)
-		default:
-			if err := e.setJSON(name, raw); err != nil {
-				return err
-			}
-		}
-	}
-	if !e.valid() {
-		return fmt.Errorf("%w: specversion, id, source and type are required", ErrNotEvent)
-	}
-	return e.parseData(fields)
-}
-
-func (e *Event) setJSON(name string, raw json.RawMessage) error {
-	switch raw[0] {
-	case '"':
-		var s string
-		if err := json.Unmarshal(raw, &s); err != nil {
-			return fmt.Errorf("%w: attribute %q: %w", ErrNotEvent, name, err)
-		}
-		e.Set(name, s)
-	case 't', 'f':
-		e.set(name, Boolean, len(e.buf), append(e.buf, raw...))
-	case '{', '[':
-		return fmt.Errorf("%w: attribute %q must be a string, a number or a boolean", ErrNotEvent, name)
-	default:
-		e.set(name, Integer, len(e.buf), append(e.buf, raw...))
-	}
-	return nil
-}
-
-func (e *Event) parseData(fields map[string]json.RawMessage) error {
-	if raw, ok := fields["data_base64"]; ok {
-		if err := json.Unmarshal(raw, &e.Data); err != nil {
-			return fmt.Errorf("%w: data_base64: %w", ErrNotEvent, err)
-		}
-		return nil
-	}
-	raw, ok := fields["data"]
-	if !ok || string(raw) == "null" {
-		return nil
-	}
-	kind := e.Get("datacontenttype")
-	if raw[0] == '"' && kind != "" && !strings.Contains(kind, "json") {
-		var s string
-		if err := json.Unmarshal(raw, &s); err != nil {
-			return fmt.Errorf("%w: data: %w", ErrNotEvent, err)
-		}
-		e.Data = []byte(s)
-		return nil
-	}
-	e.Data = raw
-	return nil
 }

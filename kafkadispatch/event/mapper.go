@@ -92,8 +92,12 @@ func (m *Mapper) native(e *Event, r *Record) bool {
 			return binaryRecord(e, r)
 		}
 		if strings.EqualFold(h.Key, "content-type") && isStructured(h.Value) {
-			e.Reset()
-			return e.ParseJSON(r.Value) == nil
+			es, err := parseOne(r.Value)
+			if err != nil {
+				return false
+			}
+			*e = *es[0]
+			return true
 		}
 	}
 	return false

@@ -2,26 +2,33 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"slices"
 	"sort"
-	"strings"
 	"time"
 )
+
+// record is where a record is in the log of Kafka.
+type record struct {
+	partition int32
+	offset    int64
+}
 
 // entry is a line of the sink's log.
 type entry struct {
 	at  int64
 	how string
+	record
 	key string
 	n   int
 }
 
-// check reads the log, the marks and how many records there were; it knows nothing of dispatchers.
+// check reads the sink's log, how many records there were and what the brokers had as committed at each crash; it knows
+// nothing of dispatchers.
 func check(o options, w io.Writer) error {
 	var produced int
 	text, err := os.ReadFile(o.log + ".produced")
@@ -35,16 +42,16 @@ func check(o options, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	kills, err := readMarks(o.log + ".marks")
+	crashes, err := readCrashes(o.log + ".crashes")
 	if err != nil {
 		return err
 	}
 	lost := countLost(log, produced, o.keys)
 	swapped := countSwapped(log)
-	twice, over := countTwice(log, kills, w)
-	fmt.Fprintf(w, "lost %d of %d, out of order %d, duplicates after crashes %d, crashes over the bound %d of %d\n",
-		lost, produced, swapped, twice, over, len(kills))
-	if lost+swapped+over > 0 {
+	twice, wrong := countTwice(log, crashes, w)
+	fmt.Fprintf(w, "%d records, %d crashes: lost %d, out of order %d, again after a crash %d, of these committed before %d; again for other reasons %d\n",
+		produced, len(crashes), lost, swapped, twice, wrong, countOther(log, crashes))
+	if lost+swapped+wrong > 0 {
 		return errors.New("the sink's log is not as it must be")
 	}
 	return nil
@@ -59,7 +66,7 @@ func readLog(path string) ([]entry, error) {
 	var out []entry
 	for s := bufio.NewScanner(f); s.Scan(); {
 		var e entry
-		if _, err := fmt.Sscan(s.Text(), &e.at, &e.how, &e.key, &e.n); err != nil {
+		if _, err := fmt.Sscan(s.Text(), &e.at, &e.how, &e.partition, &e.offset, &e.key, &e.n); err != nil {
 			return nil, fmt.Errorf("log line %q: %w", s.Text(), err)
 		}
 		out = append(out, e)
@@ -67,38 +74,21 @@ func readLog(path string) ([]entry, error) {
 	return out, nil
 }
 
-// crash is a kill, and up to when the records of every member were committed that could have something uncommitted
-// then: the victim, the other one, and those that left since the crash before without a last commit (their
-// coordinator was down).
-type crash struct{ at, committed int64 }
-
-func readMarks(path string) ([]crash, error) {
-	text, err := os.ReadFile(path)
+func readCrashes(path string) (out []crash, err error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	commits := map[int]int64{}
-	ended := map[int]bool{}
-	var out []crash
-	for _, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
-		var at int64
-		var what string
-		var pid int
-		if _, err := fmt.Sscan(line, &at, &what, &pid); err != nil {
-			return nil, fmt.Errorf("mark %q: %w", line, err)
+	defer f.Close()
+	for d := json.NewDecoder(f); ; {
+		var c crash
+		if err := d.Decode(&c); errors.Is(err, io.EOF) {
+			return out, nil
+		} else if err != nil {
+			return nil, err
 		}
-		switch what {
-		case "end":
-			ended[pid] = true
-		case "kill":
-			out = append(out, crash{at, slices.Min(slices.Collect(maps.Values(commits)))})
-			ended[pid] = true
-			maps.DeleteFunc(commits, func(pid int, _ int64) bool { return ended[pid] })
-		default: // a commit, or the start: before it the process has finished nothing
-			commits[pid] = at
-		}
+		out = append(out, c)
 	}
-	return out, nil
 }
 
 // countLost counts records that the sink never took.
@@ -134,37 +124,60 @@ func countSwapped(log []entry) int {
 	return swapped
 }
 
-// countTwice counts, for each crash, the records that were taken before it and again before the next one. The bound
-// is what was in flight plus what was taken since the last commit.
-func countTwice(log []entry, crashes []crash, w io.Writer) (total, over int) {
+// countTwice counts, for each crash, the records that the sink had taken before it and took again before the next one,
+// beside those that had not been committed: nothing else may come again. wrong are those that came again although their
+// commit was at the brokers: the one read after the crash holds for what came after it, the one before for the rest.
+func countTwice(log []entry, crashes []crash, w io.Writer) (total, wrong int) {
 	for i, c := range crashes {
 		end := int64(1) << 62
 		if i+1 < len(crashes) {
-			end = crashes[i+1].at
+			end = crashes[i+1].At
 		}
-		before := map[string]bool{}
-		bound := 2 * inFlight // two members
-		from := sort.Search(len(log), func(j int) bool { return log[j].at >= c.at })
+		before := map[record]bool{}
+		from := sort.Search(len(log), func(j int) bool { return log[j].at >= c.At })
+		open := 0
 		for _, e := range log[:from] {
-			if e.how == "took" {
-				before[fmt.Sprint(e.key, " ", e.n)] = true
-				if e.at > c.committed {
-					bound++
+			if e.how == "took" && !before[e.record] {
+				before[e.record] = true
+				if !c.Before[e.partition].covers(e.offset) {
+					open++
 				}
 			}
 		}
 		twice := 0
 		for _, e := range log[from:] {
-			if e.at < end && e.how == "took" && before[fmt.Sprint(e.key, " ", e.n)] {
-				twice++
+			if e.at >= end || e.how != "took" || !before[e.record] {
+				continue
+			}
+			twice++
+			if was := c.Before[e.partition]; was.covers(e.offset) || e.at > c.Read && c.After[e.partition].covers(e.offset) {
+				if wrong++; wrong <= 20 {
+					fmt.Fprintf(w, "crash %d: %v came again %v later although its commit had been taken\n", i+1, e.record,
+						time.Duration(e.at-c.At)*time.Microsecond)
+				}
 			}
 		}
 		total += twice
-		if twice > bound {
-			over++
-		}
-		fmt.Fprintf(w, "crash %d: oldest commit %v before, %d duplicates, bound %d\n", i+1,
-			time.Duration(c.at-c.committed)*time.Microsecond, twice, bound)
+		fmt.Fprintf(w, "crash %d: %d records had been taken and not committed, %d came again\n", i+1, open, twice)
 	}
-	return total, over
+	return total, wrong
+}
+
+// countOther counts the records that came again for other reasons: a member that left while its coordinator was down,
+// a try that was given up when its partition was taken away, an answer that was lost.
+func countOther(log []entry, crashes []crash) int {
+	first := map[record]int64{}
+	other := 0
+	for _, e := range log {
+		if e.how != "took" {
+			continue
+		}
+		was, again := first[e.record]
+		if !again {
+			first[e.record] = e.at
+		} else if !slices.ContainsFunc(crashes, func(c crash) bool { return was < c.At && c.At <= e.at }) {
+			other++
+		}
+	}
+	return other
 }

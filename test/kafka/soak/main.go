@@ -10,7 +10,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -21,8 +20,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 )
 
 const roleEnv = "ROUSE_SOAK_ROLE"
@@ -87,6 +84,7 @@ func soak(o options, stdout, stderr io.Writer) error {
 		return err
 	}
 	_ = os.Remove(o.log + ".marks")
+	_ = os.Remove(o.log + ".crashes")
 	sink := self(o, "sink", stderr)
 	in, err := sink.StdinPipe()
 	if err != nil {
@@ -151,152 +149,4 @@ func finish(o options, produced int, stdout, stderr io.Writer) error {
 		time.Sleep(time.Second)
 	}
 	return err
-}
-
-func killing(o options, stdout, stderr io.Writer) error {
-	for i := range o.kills {
-		d := self(o, "dispatcher", stderr)
-		if err := d.Start(); err != nil {
-			return err
-		}
-		if err := note(o, time.Now(), "start", d.Process.Pid); err != nil {
-			return err
-		}
-		awaitCommit(o, d.Process.Pid)
-		time.Sleep(o.every)
-		if err := note(o, time.Now(), "kill", d.Process.Pid); err != nil {
-			return err
-		}
-		_ = d.Process.Kill()
-		_ = d.Wait()
-		fmt.Fprintf(stdout, "kill %d\n", i+1)
-	}
-	return nil
-}
-
-// note writes a mark beside the sink's log: when, what, and of which process.
-func note(o options, at time.Time, what string, pid int) error {
-	f, err := os.OpenFile(o.log+".marks", os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = fmt.Fprintf(f, "%d %s %d\n", at.UnixMicro(), what, pid)
-	return err
-}
-
-// awaitCommit waits until a dispatcher has committed, so that a kill hits one that works; 20 s at most, because its
-// coordinator may be down.
-func awaitCommit(o options, pid int) {
-	want := fmt.Sprintf(" commit %d\n", pid)
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
-		if text, err := os.ReadFile(o.log + ".marks"); err == nil && strings.Contains(string(text), want) {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
-
-// churn lets another member join and leave every two seconds.
-func churn(ctx context.Context, o options, stderr io.Writer) {
-	for ctx.Err() == nil {
-		d := self(o, "dispatcher", stderr)
-		if d.Start() != nil || note(o, time.Now(), "start", d.Process.Pid) != nil {
-			return
-		}
-		pause(ctx, 2*time.Second)
-		_ = d.Process.Signal(syscall.SIGTERM)
-		_ = d.Wait()
-		if note(o, time.Now(), "end", d.Process.Pid) != nil {
-			return
-		}
-		pause(ctx, 2*time.Second)
-	}
-}
-
-// breakBrokers kills a broker, waits, starts it again, and goes on with the next.
-func breakBrokers(ctx context.Context, o options, stdout, stderr io.Writer) {
-	for i := 0; ctx.Err() == nil; i++ {
-		id := fmt.Sprint(i%o.brokers + 1)
-		pause(ctx, 5*time.Second)
-		for _, what := range []string{"stop", "start"} {
-			cmd := exec.Command(o.script, what, id, o.cluster)
-			cmd.Stderr = stderr
-			if err := cmd.Run(); err != nil {
-				fmt.Fprintf(stderr, "broker %s, %s: %v\n", id, what, err)
-			}
-			fmt.Fprintf(stdout, "broker %s: %s\n", id, what)
-			if what == "stop" {
-				time.Sleep(3 * time.Second)
-			}
-		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-}
-
-func createTopic(o options) error {
-	a, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": o.bootstrap})
-	if err != nil {
-		return err
-	}
-	defer a.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	res, err := a.CreateTopics(ctx, []kafka.TopicSpecification{{Topic: o.topic, NumPartitions: o.partitions, ReplicationFactor: min(3, o.brokers)}})
-	if err != nil {
-		return err
-	}
-	if res[0].Error.Code() != kafka.ErrNoError {
-		return res[0].Error
-	}
-	return nil
-}
-
-// produce writes "key n" records, n rising per key, until ctx ends; it returns how many the brokers took.
-func produce(ctx context.Context, o options) (int, error) {
-	p, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": o.bootstrap, "enable.idempotence": true, "acks": "all",
-		"linger.ms": 5, "message.timeout.ms": 120_000, "go.delivery.reports": true, "log_level": 2})
-	if err != nil {
-		return 0, err
-	}
-	defer p.Close()
-	failed := errors.New("")
-	var lost int
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for e := range p.Events() {
-			if m, ok := e.(*kafka.Message); ok && m.TopicPartition.Error != nil {
-				lost++
-				failed = m.TopicPartition.Error
-			}
-		}
-	})
-	n := 0
-	tick := time.NewTicker(time.Second / time.Duration(o.rate))
-	defer tick.Stop()
-	for ctx.Err() == nil {
-		<-tick.C
-		key := fmt.Sprint("k", n%o.keys)
-		m := &kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &o.topic, Partition: int32(n % o.keys % o.partitions)},
-			Key: []byte(key), Value: fmt.Appendf(nil, "%s %d", key, n/o.keys)}
-		if err := p.Produce(m, nil); err != nil {
-			return n, err
-		}
-		n++
-	}
-	if left := p.Flush(120_000); left > 0 {
-		return n, fmt.Errorf("%d records were not taken by the brokers", left)
-	}
-	p.Close()
-	wg.Wait()
-	if lost > 0 {
-		return n, fmt.Errorf("%d records were refused by the brokers: %w", lost, failed)
-	}
-	return n, nil
 }

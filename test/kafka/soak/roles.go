@@ -49,7 +49,7 @@ func dispatch(o options) error {
 	return d.Run(ctx)
 }
 
-// serve is the hostile sink. A line of its log is: microseconds, how it ended, the record ("key n").
+// serve is the hostile sink. A line of its log is: microseconds, how it ended, partition, offset, the record ("key n").
 func serve(o options, stdout io.Writer) error {
 	f, err := os.Create(o.log)
 	if err != nil {
@@ -77,7 +77,8 @@ func serve(o options, stdout io.Writer) error {
 }
 
 func misbehave(c *fasthttp.RequestCtx, write func(string, []byte)) {
-	body := append([]byte(nil), c.PostBody()...)
+	body := fmt.Appendf(nil, "%s %s %s", c.Request.Header.Peek("ce-knativekafkapartition"),
+		c.Request.Header.Peek("ce-knativekafkaoffset"), c.PostBody())
 	write("got", body)
 	time.Sleep(time.Duration(rand.IntN(5000)) * time.Microsecond)
 	switch n := rand.IntN(1000); {
