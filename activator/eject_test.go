@@ -85,7 +85,7 @@ func TestEjection(t *testing.T) {
 		if isAvailable(bad) {
 			t.Error("back before its time")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		p := get(t, r, 0) // the other is full
 		if p != bad || isAvailable(bad) {
@@ -98,7 +98,7 @@ func TestEjection(t *testing.T) {
 		if isAvailable(bad) {
 			t.Error("back before 20 s")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		end(bad, served)
 		if bad.limit != 10 || a.Ejected() != 0 {
