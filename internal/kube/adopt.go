@@ -135,7 +135,11 @@ func (c *Client) workloadOf(ctx context.Context, namespace string, selector map[
 }
 
 func (c *Client) patchService(ctx context.Context, svc *corev1.Service, annotations, spec map[string]any) error {
-	patch := map[string]any{"metadata": map[string]any{"uid": svc.UID, "annotations": annotations}}
+	meta := map[string]any{"uid": svc.UID}
+	if annotations != nil { // null would remove them all
+		meta["annotations"] = annotations
+	}
+	patch := map[string]any{"metadata": meta}
 	if spec != nil {
 		patch["spec"] = spec
 	}
