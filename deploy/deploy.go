@@ -1,0 +1,150 @@
+// Package deploy is what runs Rouse in a cluster: a Helm chart, and the kustomize base that is made from it.
+//
+// The chart's templates are the one source. They use nothing of Helm beyond Go's text/template, .Values and .Release, so
+// that [Render] prints what `helm template` would, and base/ is checked against it.
+//
+// Concurrency: values only.
+package deploy
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"text/template"
+
+	"sigs.k8s.io/yaml"
+)
+
+//go:embed chart
+var chart embed.FS
+
+// Options are what people decide about an installation. The zero value of a field means the chart's default.
+type Options struct {
+	// Namespace is where everything lives, default rouse-system. CreateNamespace makes it.
+	Namespace       string
+	CreateNamespace bool
+	// Repository and Tag name the images: REPOSITORY/autoscaler:TAG.
+	Repository, Tag string
+	// Token, when not empty, makes the Secret of the token between activators and control; else the Secret TokenSecret
+	// must be there, default rouse-token.
+	Token, TokenSecret string
+	// Control and Activators are how many instances there are, of activators at least.
+	Control, Activators int
+	// Webhook injects the queue-proxy into labelled pods.
+	Webhook bool
+	// Autoscaler are settings of all workloads, with the keys of config-autoscaler.
+	Autoscaler map[string]string
+}
+
+// Default returns the options with every zero field that is no switch replaced by its default.
+func (o Options) Default() Options {
+	if o.Namespace == "" {
+		o.Namespace = "rouse-system"
+	}
+	return o
+}
+
+// mostControl bounds the instances of control: each activator keeps a stream to every one.
+const mostControl = 20
+
+// Validate names every field that is out of range.
+func (o Options) Validate() error {
+	var errs []error
+	for name, n := range map[string]int{"control": o.Control, "activators": o.Activators} {
+		if n < 0 || name == "control" && n > mostControl {
+			errs = append(errs, fmt.Errorf("%s = %d: must be positive, and at most %d instances of control", name, n, mostControl))
+		}
+	}
+	for name, text := range map[string]string{"namespace": o.Namespace, "image repository": o.Repository, "image tag": o.Tag, "token secret": o.TokenSecret} {
+		if strings.ContainsAny(text, " \t\r\n\"'{}#,") {
+			errs = append(errs, fmt.Errorf("%s = %q: must be a name without blanks and quotes", name, text))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Component is one file of the installation.
+type Component struct {
+	Name string // such as 30-control.yaml
+	YAML []byte
+}
+
+// Render returns the objects of an installation, in the order in which they should be made. Those that are switched off
+// are left out.
+func Render(o Options) ([]Component, error) {
+	o = o.Default()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	values, err := o.values()
+	if err != nil {
+		return nil, err
+	}
+	names, err := fs.Glob(chart, "chart/templates/*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	data := map[string]any{"Values": values, "Release": map[string]any{"Namespace": o.Namespace, "Name": "rouse"}}
+	var all []Component
+	for _, name := range names {
+		t, err := template.New(name).Option("missingkey=error").ParseFS(chart, name)
+		if err != nil {
+			return nil, err
+		}
+		var b bytes.Buffer
+		if err := t.ExecuteTemplate(&b, name[strings.LastIndexByte(name, '/')+1:], data); err != nil {
+			return nil, err
+		}
+		if text := bytes.TrimSpace(b.Bytes()); len(text) > 0 {
+			all = append(all, Component{name[strings.LastIndexByte(name, '/')+1:], append(text, '\n')})
+		}
+	}
+	return all, nil
+}
+
+// values are the chart's, with the options over them.
+func (o Options) values() (map[string]any, error) {
+	text, err := chart.ReadFile("chart/values.yaml")
+	if err != nil {
+		return nil, err
+	}
+	var v map[string]any
+	if err := yaml.Unmarshal(text, &v); err != nil {
+		return nil, err
+	}
+	set := func(path string, value any) {
+		m, parts := v, strings.Split(path, ".")
+		for _, p := range parts[:len(parts)-1] {
+			m, _ = m[p].(map[string]any)
+		}
+		m[parts[len(parts)-1]] = value
+	}
+	texts := map[string]string{"image.repository": o.Repository, "image.tag": o.Tag, "token.value": o.Token, "token.secret": o.TokenSecret}
+	for _, path := range slices.Sorted(maps.Keys(texts)) {
+		if texts[path] != "" {
+			set(path, texts[path])
+		}
+	}
+	if o.Activators > 0 {
+		set("activator.replicas", o.Activators)
+	}
+	if o.Control > 0 {
+		names := make([]any, o.Control)
+		for i := range names {
+			names[i] = fmt.Sprint("autoscaler-", i)
+		}
+		set("control.instances", names)
+	}
+	set("createNamespace", o.CreateNamespace)
+	set("webhook.enabled", o.Webhook)
+	if len(o.Autoscaler) > 0 {
+		set("autoscaler", o.Autoscaler)
+	}
+	return v, nil
+}

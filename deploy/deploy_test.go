@@ -1,0 +1,160 @@
+package deploy
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+)
+
+var update = flag.Bool("update", false, "rewrite base/")
+
+func render(t *testing.T, o Options) []Component {
+	t.Helper()
+	all, err := Render(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestBaseIsTheChart: the kustomize base is what the chart renders by its defaults, no more and no less.
+func TestBaseIsTheChart(t *testing.T) {
+	all := render(t, Options{CreateNamespace: true})
+	var names []string
+	for _, c := range all {
+		file := filepath.Join("base", c.Name)
+		names = append(names, c.Name)
+		if *update {
+			if err := os.WriteFile(file, c.YAML, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatalf("%v; run the test with -update", err)
+		}
+		if d := cmp.Diff(string(want), string(c.YAML)); d != "" {
+			t.Errorf("%s is not what the chart renders; run the test with -update (-base +chart):\n%s", file, d)
+		}
+	}
+	var k struct{ Resources []string }
+	text, err := os.ReadFile("base/kustomization.yaml")
+	if err == nil {
+		err = yaml.Unmarshal(text, &k)
+	}
+	if err != nil || !slices.Equal(k.Resources, names) {
+		t.Errorf("kustomization.yaml lists %q, %v; want %q", k.Resources, err, names)
+	}
+	files, err := os.ReadDir("base")
+	if err != nil || len(files) != len(names)+1 {
+		t.Errorf("base has %d files, %v; want the %d components and kustomization.yaml", len(files), err, len(names))
+	}
+}
+
+type object struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Metadata   struct {
+		Name, Namespace string
+	} `json:"metadata"`
+	Rules []rule         `json:"rules"`
+	Spec  map[string]any `json:"spec"`
+}
+
+type rule struct {
+	APIGroups []string `json:"apiGroups"`
+	Resources []string `json:"resources"`
+	Verbs     []string `json:"verbs"`
+}
+
+func objects(t *testing.T, all []Component) (found []object) {
+	t.Helper()
+	for _, c := range all {
+		for part := range bytes.SplitSeq(c.YAML, []byte("\n---\n")) {
+			var o object
+			if err := yaml.UnmarshalStrict(part, new(map[string]any)); err != nil {
+				t.Fatalf("%s: %v\n%s", c.Name, err, part)
+			}
+			if err := yaml.Unmarshal(part, &o); err != nil {
+				t.Fatalf("%s: %v\n%s", c.Name, err, part)
+			}
+			if o.APIVersion == "" || o.Kind == "" || o.Metadata.Name == "" {
+				t.Errorf("%s: an object without apiVersion, kind or name:\n%s", c.Name, part)
+			}
+			found = append(found, o)
+		}
+	}
+	return found
+}
+
+// TestEverythingIsInItsNamespace, whatever that is, but for what has none.
+func TestEverythingIsInItsNamespace(t *testing.T) {
+	for _, o := range objects(t, render(t, Options{Namespace: "elsewhere", CreateNamespace: true, Token: "secret", Webhook: true})) {
+		cluster := slices.Contains([]string{"Namespace", "ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration"}, o.Kind)
+		if cluster != (o.Metadata.Namespace == "") || !cluster && o.Metadata.Namespace != "elsewhere" {
+			t.Errorf("%s %s is in namespace %q", o.Kind, o.Metadata.Name, o.Metadata.Namespace)
+		}
+	}
+}
+
+// TestNoRuleIsAWildcard: least privilege names what it allows, and control may not change what it only reads.
+func TestNoRuleIsAWildcard(t *testing.T) {
+	writes := []string{"create", "update", "patch", "delete", "deletecollection"}
+	readOnly := []string{"deployments", "statefulsets", "services", "nodes", "horizontalpodautoscalers", "scaledobjects"}
+	seen := 0
+	for _, o := range objects(t, render(t, Options{Webhook: true})) {
+		for _, r := range o.Rules {
+			seen++
+			if all := slices.Concat(r.APIGroups, r.Resources, r.Verbs); slices.Contains(all, "*") {
+				t.Errorf("%s %s has a wildcard: %+v", o.Kind, o.Metadata.Name, r)
+			}
+			for _, res := range r.Resources {
+				for _, v := range r.Verbs {
+					if o.Metadata.Name == "rouse-control" && slices.Contains(readOnly, res) && slices.Contains(writes, v) {
+						t.Errorf("control may %s %s", v, res)
+					}
+				}
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("found %d rules, want all of them", seen)
+	}
+}
+
+// TestOptionsReachTheObjects.
+func TestOptionsReachTheObjects(t *testing.T) {
+	all := render(t, Options{Namespace: "elsewhere", Repository: "example.test/rouse", Tag: "v7", Control: 3, Activators: 5, Token: "s3cret",
+		Autoscaler: map[string]string{"stable-window": "30s"}})
+	var text strings.Builder
+	for _, c := range all {
+		text.Write(c.YAML)
+	}
+	for _, want := range []string{
+		"image: example.test/rouse/activator:v7", "replicas: 3", "minReplicas: 5", `token: "s3cret"`, `stable-window: "30s"`,
+		"ws://autoscaler-0.autoscaler.elsewhere.svc:8081,ws://autoscaler-1.autoscaler.elsewhere.svc:8081,ws://autoscaler-2.autoscaler.elsewhere.svc:8081",
+	} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("the objects lack %s", want)
+		}
+	}
+	if strings.Contains(text.String(), "kind: Namespace") {
+		t.Error("a namespace was made without being asked for")
+	}
+}
+
+func TestValidate(t *testing.T) {
+	_, err := Render(Options{Control: 21, Activators: -1, Namespace: "a b", Tag: "x\ny"})
+	for _, name := range []string{"control", "activators", "namespace", "image tag"} {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("error %v does not name %s", err, name)
+		}
+	}
+}
