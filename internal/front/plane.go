@@ -58,7 +58,7 @@ func newPlane(o *Options, cfg assign.ClientConfig, registry prometheus.Registere
 	if err != nil {
 		return nil, nil, err
 	}
-	p.ports = newPorts(o.PortHost, p.activator.HandlerOf, p.client, o.DrainMinimum)
+	p.ports = newPorts(o.PortHost, probed(p.activator.HandlerOf), p.client, o.DrainMinimum)
 	return p, streams, nil
 }
 
