@@ -13,12 +13,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rousehq/rouse/cmd/rouse/up"
+	"github.com/rousehq/rouse/internal/front"
 	"github.com/rousehq/rouse/internal/sampleapp"
 )
 
 func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if len(os.Args) > 1 && os.Args[1] == up.ActivatorCommand { // a process of `rouse up --activators`, not for people
+		os.Exit(front.Main(os.Args[2:], os.Environ(), signals, os.Stdin, os.Stderr))
+	}
 	os.Exit(run(os.Args[1:], signals, os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -97,6 +101,7 @@ func newUp(cut <-chan struct{}) *cobra.Command {
 	f.StringVar(&o.Trusted, "trusted-listen", "", "address where Knative's revision headers are honoured; no public client may reach it")
 	f.StringVar(&o.Admin, "admin", o.Admin, "address of metrics, explanations and health")
 	f.StringVar(&o.Keda, "keda", "", "address of a KEDA external scaler (gRPC) over the services; empty for none")
+	f.IntVar(&o.Activators, "activators", 0, "take requests by so many activator processes, the first at --listen; 0 has this process do it")
 	f.StringVar(&o.Sidecars, "sidecars", o.Sidecars, "queue-proxies: inprocess, process (the real binary), or none")
 	f.StringVar(&o.Sidecar, "sidecar", "", "queue-proxy binary for --sidecars=process (default: beside this program, then PATH)")
 	f.StringArrayVar(&o.Exec, "exec", nil, "IMAGE=PATH: the program that an image runs; * stands for any text (repeatable)")

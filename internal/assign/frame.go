@@ -42,6 +42,7 @@ type up struct {
 	Acks  []wireAck       `json:"acks,omitempty"`
 	Ports []wirePortState `json:"ports,omitempty"`
 	Loads []wireLoad      `json:"loads,omitempty"`
+	Idle  []wireIdle      `json:"idle,omitempty"`
 }
 
 const (
@@ -124,7 +125,13 @@ type wirePortState struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// wireLoad is what an activator has to do for a revision whose slots are leased.
+// wireIdle says that a pod that takes nothing new has nothing of this activator's in flight.
+type wireIdle struct {
+	ID   wireID   `json:"id"`
+	Pods []string `json:"pods"`
+}
+
+// wireLoad is what an activator has to do for a revision.
 type wireLoad struct {
 	ID     wireID         `json:"id"`
 	Parked int            `json:"parked,omitempty"`

@@ -145,7 +145,14 @@ func (st *session) acknowledged(w *wireAck) {
 
 // loaded takes an activator's load. The caller holds the lock.
 func (st *session) loaded(w *wireLoad) {
-	if e := st.s.revs[w.ID.id()]; e != nil && e.leases.Ledger != nil {
+	e := st.s.revs[w.ID.id()]
+	if e == nil {
+		return
+	}
+	if k := st.known[e.ID]; k != nil {
+		k.load = *w
+	}
+	if e.leases.Ledger != nil {
 		e.leases.Load(time.Now(), st.act.Instance, slots.Load{Parked: w.Parked, Use: w.Use})
 		st.s.step(e)
 	}

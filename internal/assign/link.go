@@ -39,6 +39,7 @@ type outbox struct {
 	acks  map[identity.Revision]wireAck
 	loads map[identity.Revision]wireLoad
 	ports map[uint16]wirePortState
+	idle  map[identity.Revision][]string
 }
 
 // connect keeps one stream up until ctx ends or goodbye was said.
@@ -214,7 +215,7 @@ func (l *link) take() *up {
 	defer l.mu.Unlock()
 	o := l.out
 	l.out = outbox{}
-	if o.hello == nil && o.state == "" && len(o.acks) == 0 && len(o.loads) == 0 && len(o.ports) == 0 {
+	if o.hello == nil && o.state == "" && len(o.acks) == 0 && len(o.loads) == 0 && len(o.ports) == 0 && len(o.idle) == 0 {
 		return nil
 	}
 	f := &up{Version: protocolVersion, Hello: o.hello, State: o.state}
@@ -227,6 +228,9 @@ func (l *link) take() *up {
 	for _, p := range o.ports {
 		f.Ports = append(f.Ports, p)
 	}
+	for id, pods := range o.idle {
+		f.Idle = append(f.Idle, wireIdle{idOf(id), pods})
+	}
 	return f
 }
 
@@ -237,6 +241,7 @@ func (l *link) put(f func(*outbox)) {
 		l.out.acks = map[identity.Revision]wireAck{}
 		l.out.loads = map[identity.Revision]wireLoad{}
 		l.out.ports = map[uint16]wirePortState{}
+		l.out.idle = map[identity.Revision][]string{}
 	}
 	f(&l.out)
 	l.mu.Unlock()

@@ -59,6 +59,7 @@ type mirrored struct {
 	told      map[string]int // bounds of the last acknowledgement
 	parked    int            // as it was told last
 	use       map[string]int
+	draining  map[string]struct{} // pods whose idleness control was not told
 }
 
 type mirroredRoutes struct {
@@ -200,7 +201,7 @@ func (m *mirror) revision(sh *shard, d *down, w *wireRevision) (ports bool) {
 func (m *mirror) configure(r *mirrored, shard int, id identity.Revision, w *wireConfig) (_ *mirrored, ports bool) {
 	next := Revision{ID: id, Shard: shard, Service: w.Service, Configuration: w.Configuration, Settings: w.Settings, Ports: w.Ports}
 	if r == nil {
-		r = &mirrored{endpoints: endpoint.Snapshot{Revision: id}}
+		r = &mirrored{endpoints: endpoint.Snapshot{Revision: id}, draining: map[string]struct{}{}}
 		m.revs[id] = r
 	}
 	if r.known && reflect.DeepEqual(r.Revision, next) {
@@ -255,6 +256,14 @@ func (m *mirror) endpoints(sh *shard, r *mirrored, w *wireEndpoints) {
 		Snapshot: r.endpoints,
 		Delta:    endpoint.Delta{Revision: r.ID, Version: w.Version, Upserted: changed, Removed: removed},
 	})
+	for _, e := range changed {
+		if e.State == endpoint.Draining {
+			r.draining[e.Pod.UID] = struct{}{}
+		}
+	}
+	if len(r.draining) > 0 {
+		m.look(r.ID, true)
+	}
 }
 
 // missing lists the pods of before that are not in now.

@@ -111,7 +111,7 @@ func (m *mirror) grant(sh *shard, w *wireGrant) {
 // look.
 func (m *mirror) look(id identity.Revision, wake bool) {
 	r := m.revs[id]
-	if r == nil || !r.leased || r.grants == nil {
+	if r == nil {
 		delete(m.active, id)
 		return
 	}
@@ -119,7 +119,7 @@ func (m *mirror) look(id identity.Revision, wake bool) {
 	parked, use := m.c.to.Use(id)
 	maps.DeleteFunc(use, func(_ string, n int) bool { return n == 0 })
 	switch {
-	case parked > 0 || len(use) > 0:
+	case parked > 0 || len(use) > 0 || len(r.draining) > 0:
 		m.active[id] = now
 	case wake:
 		m.active[id] = now
@@ -127,7 +127,8 @@ func (m *mirror) look(id identity.Revision, wake bool) {
 		delete(m.active, id)
 	}
 	sh := m.shards[r.Shard]
-	if !maps.Equal(r.told, r.grants) { // control knows of more than was granted: it may have become less
+	m.idle(sh, r, use)
+	if r.grants != nil && !maps.Equal(r.told, r.grants) { // control knows of more than was granted: it may have become less
 		m.acknowledge(sh, r, false)
 	}
 	if sh == nil || sh.from == nil || parked == r.parked && maps.Equal(use, r.use) {
@@ -135,6 +136,23 @@ func (m *mirror) look(id identity.Revision, wake bool) {
 	}
 	r.parked, r.use = parked, use
 	sh.from.put(func(o *outbox) { o.loads[id] = wireLoad{idOf(id), parked, use} })
+}
+
+// idle tells which draining pods have nothing in flight any more.
+func (m *mirror) idle(sh *shard, r *mirrored, use map[string]int) {
+	if len(r.draining) == 0 || sh == nil || sh.from == nil {
+		return
+	}
+	var idle []string
+	for uid := range r.draining {
+		if use[uid] == 0 {
+			idle = append(idle, uid)
+			delete(r.draining, uid)
+		}
+	}
+	if len(idle) > 0 {
+		sh.from.put(func(o *outbox) { o.idle[r.ID] = append(o.idle[r.ID], idle...) })
+	}
 }
 
 func (m *mirror) saidGoodbye(streams []*link) bool {

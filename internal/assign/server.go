@@ -78,6 +78,7 @@ type Server struct {
 	due        map[*entry]time.Time  // ledgers that want to be looked at
 	alarm      chan struct{}         // capacity 1: due has something earlier
 	streams    map[*session]struct{} // every connection
+	stirred    chan struct{}         // closed and made anew when AwaitIdle should look again
 	closed     bool
 	wg         sync.WaitGroup // streams; Add is called with mu held and closed false
 }
@@ -107,7 +108,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	return &Server{
 		cfg: cfg, revs: map[identity.Revision]*entry{}, routes: map[string]*Routes{}, owned: map[int]uint64{},
 		activators: map[string]*activator{}, due: map[*entry]time.Time{}, alarm: make(chan struct{}, 1),
-		streams: map[*session]struct{}{},
+		streams: map[*session]struct{}{}, stirred: make(chan struct{}),
 	}, nil
 }
 

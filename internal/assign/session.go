@@ -196,6 +196,7 @@ func (s *Server) forget(a *activator) {
 	gone := a.stream == nil && s.activators[a.Instance] == a
 	if gone {
 		delete(s.activators, a.Instance)
+		s.stir()
 	}
 	s.mu.Unlock()
 	if gone {
@@ -220,6 +221,9 @@ func (st *session) heard(f *up) {
 	for _, p := range f.Ports {
 		st.port(p)
 	}
+	for i := range f.Idle {
+		st.idled(&f.Idle[i])
+	}
 	switch f.State {
 	case stateReady:
 		st.act.Ready = true
@@ -230,6 +234,9 @@ func (st *session) heard(f *up) {
 		s.every(func(l *slots.Ledger) { l.Goodbye(st.act.Instance) })
 		delete(s.activators, st.act.Instance)
 		st.act.stream = nil
+	}
+	if f.State != "" {
+		s.stir()
 	}
 	s.mu.Unlock()
 	if len(f.Ports) > 0 || f.State != "" {

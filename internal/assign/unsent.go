@@ -40,7 +40,9 @@ type unsent struct {
 type known struct {
 	epoch     uint64
 	endpoints *endpoint.Snapshot
-	joined    bool // it has said what leases it holds
+	joined    bool            // it has said what leases it holds
+	idle      map[string]bool // draining pods that it has nothing in flight in
+	load      wireLoad
 }
 
 // begin makes everything of a shard unsent. The caller holds the server's lock.

@@ -21,7 +21,10 @@ type admin struct {
 	ln     net.Listener
 	server *http.Server
 	stats  *statstream.Handler
-	token  string
+	mux    *http.ServeMux
+	// closeAssign ends the streams of activators.
+	closeAssign func(context.Context) error
+	token       string
 }
 
 func (s *stack) buildAdmin() error {
@@ -40,7 +43,8 @@ func (s *stack) buildAdmin() error {
 	mux.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
 	mux.Handle("/explain", s.loop.ExplainHandler())
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	a.closeAssign = func(context.Context) error { return nil }
+	a.mux, a.server = mux, &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	s.admin = a
 	return nil
 }
@@ -55,7 +59,7 @@ func (a *admin) run(ctx context.Context) error {
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	err := errors.Join(a.stats.Close(closing), a.server.Close())
+	err := errors.Join(a.closeAssign(closing), a.stats.Close(closing), a.server.Close())
 	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
 		err = errors.Join(err, ended)
 	}
@@ -63,6 +67,10 @@ func (a *admin) run(ctx context.Context) error {
 		return nil // the streams that are left were cut
 	}
 	return err
+}
+
+func (a *admin) authorize(ctx context.Context, token string) bool {
+	return statstream.StaticToken(a.token)(ctx, token)
 }
 
 // sidecarEnv tells a queue-proxy process where it listens and pushes.

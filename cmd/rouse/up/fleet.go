@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +16,6 @@ import (
 	"github.com/rousehq/rouse/control/kpa"
 	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/endpoint"
-	"github.com/rousehq/rouse/internal/forward"
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/manifest"
 	"github.com/rousehq/rouse/internal/route"
@@ -48,6 +48,10 @@ type deployment struct {
 	moving route.Rollout
 	tag    string // of the row of the latest revision
 }
+
+// atOnce is how many processes can start at the same time without one delaying the other: a start waits about as long
+// as it computes.
+func atOnce() int { return 2 * runtime.GOMAXPROCS(0) }
 
 // Change is what an apply did to one service.
 type Change struct {
@@ -141,18 +145,8 @@ func (f *fleet) reconfigure(p *planned, s *manifest.Service, base config.Autosca
 		return false, err
 	}
 	p.config, p.service = next.config, next.service
-	f.stack.activator.Put(p.config.ID, dispatch(p.config))
-	return true, f.stack.loop.Add(p.config, control.Target{Scale: scaleTarget{f.stack.runner}})
-}
-
-// dispatch are the settings that the activator needs of a revision's.
-func dispatch(c *config.Revision) activator.Settings {
-	return activator.Settings{
-		ContainerConcurrency: c.ContainerConcurrency.V,
-		QueueLimit:           c.QueueLimit.V,
-		QueueDeadline:        c.QueueDeadline.V,
-		Timeouts:             forward.Timeouts{Total: c.Timeout.V, FirstByte: c.ResponseStartTimeout.V, Idle: c.IdleTimeout.V},
-	}
+	f.stack.front.put(p.config)
+	return true, f.stack.loop.Add(p.config, control.Target{Scale: scaleTarget{f.stack.runner}, AtOnce: atOnce()})
 }
 
 // identical returns the latest revision when the template has not changed.
@@ -323,7 +317,7 @@ func (f *fleet) reroute(now time.Time) error {
 	case f.changed <- struct{}{}:
 	default:
 	}
-	return f.stack.router.Swap(route.Config{Routes: routes, Answers: answers})
+	return f.stack.front.swap(route.Config{Routes: routes, Answers: answers})
 }
 
 // observe lets a move go on when its revision is ready.
@@ -421,8 +415,8 @@ func (s *stack) adopt(p *planned) error {
 	s.telemetry.Name(id, activator.Labels{
 		Namespace: id.Namespace, Service: p.service.Name, Configuration: p.service.Name, Revision: id.Name,
 	})
-	s.activator.Put(id, dispatch(p.config))
-	s.book.Subscribe(id, s.activator.Update)
+	s.front.put(p.config)
+	s.book.Subscribe(id, s.front.update)
 	if err := s.runner.Add(p.spec); err != nil {
 		return err
 	}
@@ -433,14 +427,14 @@ func (s *stack) adopt(p *planned) error {
 			return err
 		}
 	}
-	return s.loop.Add(p.config, control.Target{Scale: scaleTarget{s.runner}, Replicas: initial})
+	return s.loop.Add(p.config, control.Target{Scale: scaleTarget{s.runner}, Replicas: initial, AtOnce: atOnce()})
 }
 
 // abandon forgets a revision that gets no traffic; its pods finish what they have.
 func (s *stack) abandon(p *planned) {
 	id := p.config.ID
 	s.loop.Remove(id)
-	s.activator.Remove(id)
+	s.front.remove(id)
 	s.telemetry.Forget(id)
 	s.background.Go(func() {
 		if err := s.runner.Remove(context.Background(), id); err != nil {
@@ -481,7 +475,7 @@ func (f *fleet) status() []Status {
 func (s *stack) describe(p *planned) Status {
 	id := p.config.ID
 	st := Status{Revision: id.Name}
-	st.Parked, st.InFlight, _ = s.activator.Counts(id)
+	st.Parked, st.InFlight = s.front.counts(id)
 	if h, err := s.runner.Health(id); err == nil {
 		st.Ready, st.Starting, st.Draining = h.Ready, h.Starting, h.Draining
 		st.Problem = h.Reason

@@ -22,6 +22,10 @@ type Options struct {
 	Admin   string
 	// Keda is an address where KEDA's external scalers ask for the load of services; empty for none.
 	Keda string
+	// Activators is how many processes take the requests: 0 has this process do it. ActivatorDrain is how long each goes
+	// on accepting at least when it is told to stop.
+	Activators     int
+	ActivatorDrain time.Duration
 	// Sidecars is none, inprocess or process.
 	Sidecars string
 	// Sidecar is the queue-proxy binary of --sidecars=process; empty looks beside this program and in PATH.
@@ -80,7 +84,7 @@ type Handle struct {
 func Default() Options {
 	return Options{
 		Listen: ":8080", Admin: "127.0.0.1:8081", Sidecars: "inprocess", QueueTotal: 100_000, Domain: "example.com",
-		Grace: 30 * time.Second,
+		Grace: 30 * time.Second, ActivatorDrain: activatorDrain,
 	}
 }
 
@@ -122,6 +126,9 @@ func (o *Options) validate() error {
 		if _, _, err := net.SplitHostPort(addr); addr != "" && err != nil {
 			errs = append(errs, fmt.Errorf("%s %q: must be HOST:PORT or :PORT", name, addr))
 		}
+	}
+	if err := o.checkActivators(); err != nil {
+		errs = append(errs, err)
 	}
 	if o.Grace <= 0 {
 		errs = append(errs, fmt.Errorf("--grace %s: must be above 0", o.Grace))

@@ -35,25 +35,28 @@ const growth = 2
 
 // stack is every component of one `rouse up`.
 type stack struct {
-	o         *Options
-	log       *slog.Logger
-	narrator  *narrator
-	registry  *prometheus.Registry
-	book      *endpoint.Book
-	runner    *localpods.Runner
-	loop      *control.Loop
-	activator *activator.Activator
-	router    *front.Router
-	fleet     *fleet
-	remote    *remote
-	public    *forward.Server
-	trusted   *forward.Server
-	admin     *admin
-	scaler    *scaler
-	tape      *tape
-	telemetry *activator.Telemetry
-	sources   *sources
-	local     net.Addr // where this process reaches the activator
+	o          *Options
+	log        *slog.Logger
+	narrator   *narrator
+	registry   *prometheus.Registry
+	book       *endpoint.Book
+	runner     *localpods.Runner
+	loop       *control.Loop
+	activator  *activator.Activator
+	router     *front.Router
+	front      frontage
+	activators *activators // nil unless they are processes of their own
+	fleet      *fleet
+	remote     *remote
+	public     *forward.Server
+	trusted    *forward.Server
+	admin      *admin
+	scaler     *scaler
+	tape       *tape
+	telemetry  *activator.Telemetry
+	sources    *sources
+	address    net.Addr // where requests come in
+	local      net.Addr // where this process reaches the activator
 
 	background sync.WaitGroup // removals of revisions
 }
@@ -106,7 +109,7 @@ func build(o *Options, p *planner) (*stack, error) {
 	if s.tape, err = newTape(o.Record); err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{s.buildLoop, s.buildScaler, s.buildAdmin, s.buildRunner, s.buildActivator} {
+	for _, step := range []func() error{s.buildLoop, s.buildScaler, s.buildAdmin, s.buildRunner, s.buildActivator, s.buildFrontage} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -139,7 +142,7 @@ func (s *stack) buildRunner() (err error) {
 	}
 	deps := localpods.Deps{
 		Book: s.book, InProcess: &sidecars{stats: s.loop, aims: s.loop.Aims}, SidecarEnv: s.admin.sidecarEnv, Observer: s.observePods,
-		AwaitIdle: func(ctx context.Context, rev identity.Revision, uid string) { s.activator.AwaitIdle(ctx, rev, uid) },
+		AwaitIdle: func(ctx context.Context, rev identity.Revision, uid string) { s.front.awaitIdle(ctx, rev, uid) },
 	}
 	if s.o.Verbose {
 		deps.Output = localpods.PrefixWriter(s.o.Stdout)
@@ -195,32 +198,23 @@ func (s *stack) observePods(e localpods.Event) {
 	s.tape.pod(e)
 	switch e.Kind {
 	case localpods.Failing:
-		s.activator.Fail(e.Revision, e.Reason)
+		s.front.fail(e.Revision, e.Reason)
 	case localpods.Ready:
-		s.activator.Fail(e.Revision, "")
+		s.front.fail(e.Revision, "")
 		s.fleet.observe(e.Revision)
 	default:
 	}
 }
 
-// run opens the listeners, starts every part, and stops them in reverse order.
+// run starts every part, and stops them in reverse order.
 func (s *stack) run(ctx context.Context, in intake, cut <-chan struct{}) error {
-	public, err := net.Listen("tcp", s.o.Listen)
+	listeners, err := s.listen()
 	if err != nil {
-		return fmt.Errorf("--listen: %w", err)
-	}
-	s.local = loopback(public.Addr())
-	listeners := map[*forward.Server]net.Listener{s.public: public}
-	if s.o.Trusted != "" {
-		ln, err := net.Listen("tcp", s.o.Trusted)
-		if err != nil {
-			return errors.Join(fmt.Errorf("--trusted-listen: %w", err), public.Close())
-		}
-		listeners[s.trusted] = ln
+		return err
 	}
 	inner, end := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
-	failed := make(chan error, 8)
+	failed := make(chan error, 16)
 	start := func(name string, run func(context.Context) error) {
 		parts.Go(func() {
 			if err := run(inner); err != nil && inner.Err() == nil {
@@ -232,7 +226,12 @@ func (s *stack) run(ctx context.Context, in intake, cut <-chan struct{}) error {
 	start("pods", s.runner.Run)
 	<-s.runner.Started()
 	start("control", s.loop.Run)
-	if err := s.begin(in); err != nil {
+	err = s.begin(in)
+	start("activators", s.activators.run)
+	if err == nil {
+		err = s.locate(ctx, listeners)
+	}
+	if err != nil {
 		failed <- err
 	}
 	start("traffic", s.fleet.run)
@@ -240,15 +239,13 @@ func (s *stack) run(ctx context.Context, in intake, cut <-chan struct{}) error {
 	start("sources", s.sources.run)
 	start("activator", s.activator.Run)
 	start("keda", s.scaler.run)
-	for server, ln := range listeners {
-		start("listener "+ln.Addr().String(), func(ctx context.Context) error { return server.Serve(ctx, ln) })
+	for _, l := range listeners {
+		start("listener "+l.ln.Addr().String(), func(ctx context.Context) error { return l.server.Serve(ctx, l.ln) })
 	}
-	s.narrator.welcome(s.o, public.Addr(), s.fleet.latest())
-	if s.o.OnReady != nil {
-		s.o.OnReady(Handle{Addr: public.Addr(), Pods: s.runner.Stats, Health: s.health, InFlight: s.inFlight, stack: s})
-	}
+	s.announce()
 	select {
 	case <-ctx.Done():
+		err = nil
 	case err = <-failed:
 	}
 	err = errors.Join(err, s.drain(cut))
@@ -256,6 +253,54 @@ func (s *stack) run(ctx context.Context, in intake, cut <-chan struct{}) error {
 	parts.Wait()
 	s.background.Wait()
 	return errors.Join(err, s.tape.close())
+}
+
+// door is a listener of this process with its server.
+type door struct {
+	server *forward.Server
+	ln     net.Listener
+}
+
+// listen opens the doors of the activator in this process, none when there are others.
+func (s *stack) listen() ([]door, error) {
+	if s.activators != nil {
+		return nil, nil
+	}
+	public, err := net.Listen("tcp", s.o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("--listen: %w", err)
+	}
+	doors := []door{{s.public, public}}
+	if s.o.Trusted != "" {
+		ln, err := net.Listen("tcp", s.o.Trusted)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("--trusted-listen: %w", err), public.Close())
+		}
+		doors = append(doors, door{s.trusted, ln})
+	}
+	return doors, nil
+}
+
+// locate learns where requests come in: activators in processes of their own are waited for.
+func (s *stack) locate(ctx context.Context, doors []door) (err error) {
+	if s.activators == nil {
+		s.address = doors[0].ln.Addr()
+	} else if s.address, err = s.activators.ready(ctx); err != nil {
+		return err
+	}
+	s.local = loopback(s.address)
+	return nil
+}
+
+// announce tells people and the caller that requests are accepted. Nothing is said when that is not so.
+func (s *stack) announce() {
+	if s.address == nil {
+		return
+	}
+	s.narrator.welcome(s.o, s.address, s.fleet.latest())
+	if s.o.OnReady != nil {
+		s.o.OnReady(Handle{Addr: s.address, Pods: s.runner.Stats, Health: s.health, InFlight: s.inFlight, stack: s})
+	}
 }
 
 // loopback turns a listening address into one that this process can dial.
@@ -278,6 +323,7 @@ func (s *stack) begin(in intake) error {
 	if err != nil {
 		return err
 	}
+	s.activators.own()
 	return s.remote.record(in, changes)
 }
 
@@ -294,7 +340,7 @@ func (s *stack) inFlight(service string) int {
 	if err != nil {
 		return 0
 	}
-	_, n, _ := s.activator.Counts(id)
+	_, n := s.front.counts(id)
 	return n
 }
 
@@ -311,11 +357,12 @@ func (s *stack) drain(cut <-chan struct{}) error {
 		select {
 		case <-cut:
 			cancel()
+			s.activators.kill()
 			s.runner.Kill()
 		case <-stopWatch:
 		}
 	}()
-	err := errors.Join(s.public.Shutdown(ctx), s.trusted.Shutdown(ctx))
+	err := errors.Join(s.activators.stop(ctx), s.public.Shutdown(ctx), s.trusted.Shutdown(ctx))
 	close(stopWatch)
 	<-watched
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/rousehq/rouse/internal/front"
 	"github.com/rousehq/rouse/internal/sampleapp"
 )
 
@@ -39,6 +41,11 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	}
+	if len(os.Args) > 1 && os.Args[1] == ActivatorCommand {
+		signals := make(chan os.Signal, 2)
+		signal.Notify(signals, syscall.SIGTERM)
+		os.Exit(front.Main(os.Args[2:], os.Environ(), signals, os.Stdin, os.Stderr))
 	}
 	os.Exit(testMain(m))
 }
