@@ -46,12 +46,27 @@ func Idle(addr netip.AddrPort, request []byte, n int, dial func(netip.AddrPort) 
 	return hold(addr, n, dial, func(fd int) error { return once(fd, request, buf) })
 }
 
+// maxHeld bounds the connections of one call; those to one address are fewer, since ephemeral ports end.
+const maxHeld = 100_000
+
+// Collect reads the answers of requests that were parked, and returns how many were whole with status 200 by the
+// deadline.
+func (h *Held) Collect(deadline time.Time) (good int) {
+	buf := make([]byte, readBuffer)
+	for _, fd := range h.fds {
+		if awaitReply(fd, buf, deadline) == nil {
+			good++
+		}
+	}
+	return good
+}
+
 func hold(addr netip.AddrPort, n int, dial func(netip.AddrPort) (int, error), use func(fd int) error) (*Held, error) {
 	if dial == nil {
 		dial = poll.Dial
 	}
-	if n < 1 || n > maxConns {
-		return nil, fmt.Errorf("%d connections: choose 1 to %d", n, maxConns)
+	if n < 1 || n > maxHeld {
+		return nil, fmt.Errorf("%d connections: choose 1 to %d", n, maxHeld)
 	}
 	h := &Held{}
 	for i := range n {
@@ -73,8 +88,11 @@ func once(fd int, request, buf []byte) error {
 	if _, err := unix.Write(fd, request); err != nil {
 		return err
 	}
+	return awaitReply(fd, buf, time.Now().Add(5*time.Second))
+}
+
+func awaitReply(fd int, buf []byte, limit time.Time) error {
 	var r reply
-	limit := time.Now().Add(5 * time.Second)
 	for time.Now().Before(limit) {
 		ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		if _, err := unix.Poll(ready, 100); err != nil && !errors.Is(err, unix.EINTR) {
@@ -94,5 +112,5 @@ func once(fd int, request, buf []byte) error {
 			return err
 		}
 	}
-	return errors.New("no answer within 5 s")
+	return errors.New("no answer in time")
 }
