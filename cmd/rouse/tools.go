@@ -11,6 +11,7 @@ import (
 
 	"github.com/rousehq/rouse/bench/controlbench"
 	"github.com/rousehq/rouse/bench/dispatch"
+	"github.com/rousehq/rouse/bench/parked"
 	"github.com/rousehq/rouse/bench/proxybench"
 	"github.com/rousehq/rouse/cmd/rouse/localbench"
 	"github.com/rousehq/rouse/control/simulate"
@@ -60,6 +61,9 @@ func newBench() *cobra.Command {
 	})
 	add("proxy", "CPU, latency and memory of the queue-proxy beside Knative's, HAProxy and nginx", func(cmd *cobra.Command, args []string) error {
 		return proxybench.Main(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	})
+	add("parked", "Memory that a parked request costs the activator", func(cmd *cobra.Command, args []string) error {
+		return parked.Main(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	})
 	add("control", "CPU, memory and lateness of the control loop beside Knative's autoscaler", func(cmd *cobra.Command, args []string) error {
 		return controlbench.BenchMain(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
