@@ -99,7 +99,7 @@ func New(cfg Config, client *Client) (*Control, error) {
 		Namespace: cfg.Namespace, Name: cfg.Name, Address: cfg.Address, Buckets: cfg.Buckets, Log: cfg.Log, Own: c.own, Disown: cfg.Disown, Peers: cfg.Peers,
 	}, client, c.cluster)
 	c.mirror = &Mirror{cluster: c.cluster, ports: c.ports, book: cfg.Book, sink: cfg.Sink, reporter: c.reporter, owns: c.Owns, scrape: cfg.Scrape, log: cfg.Log,
-		queue: newQueue(), tracked: make(map[key]*tracked)}
+		queue: newQueue(), tracked: make(map[key]*tracked), lonely: make(map[key]time.Time)}
 	c.Publisher = &Publisher{client: client, cluster: c.cluster, mirror: c.mirror, owns: c.Owns, activators: cfg.Activators, reporter: c.reporter,
 		log: cfg.Log, perSlice: cfg.PerSlice, began: time.Now(), queue: newQueue(), modes: make(map[key]*mode)}
 	c.Scaler = &Scaler{client: client, cluster: c.cluster, reporter: c.reporter}

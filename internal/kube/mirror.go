@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"k8s.io/client-go/util/workqueue"
 
@@ -64,7 +65,8 @@ type Mirror struct {
 	queue workqueue.TypedRateLimitingInterface[key]
 
 	mu      sync.RWMutex
-	tracked map[key]*tracked // guarded by mu
+	tracked map[key]*tracked  // guarded by mu
+	lonely  map[key]time.Time // workloads without a Service, since when; guarded by mu
 }
 
 // subjectOf names a workload for Events.
@@ -149,6 +151,9 @@ func (m *Mirror) sync(k key) {
 		before = nil
 	}
 	if o == nil {
+		m.mu.Lock()
+		delete(m.lonely, k)
+		m.mu.Unlock()
 		return
 	}
 	bound, problems := workload.Resolve(&o.Object, m.cluster.candidates(o), m.cluster.rivals(o), m.settings())
@@ -180,11 +185,33 @@ func (m *Mirror) complain(o *opted, problems []workload.Problem) {
 	if !m.owns(o.Revision()) {
 		return
 	}
-	complaints := make([]complaint, len(problems))
-	for i, p := range problems {
-		complaints[i] = complaint{string(p.Reason), p.Text}
+	var complaints []complaint
+	for _, p := range problems {
+		if p.Reason == workload.NoService && !m.patient(key{o.Namespace, o.Name}) {
+			continue
+		}
+		complaints = append(complaints, complaint{string(p.Reason), p.Text})
 	}
 	m.reporter.say(subjectOf(o), complaints...)
+}
+
+// patience is how long a workload may be without a Service before that is said: one is made a moment after the other.
+const patience = 3 * time.Second
+
+// patient says whether a workload has been without a Service for long enough, and looks again when it has not.
+func (m *Mirror) patient(k key) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	since, known := m.lonely[k]
+	if !known {
+		since = time.Now()
+		m.lonely[k] = since
+	}
+	left := patience - time.Since(since)
+	if left > 0 {
+		m.queue.AddAfter(k, left)
+	}
+	return left <= 0
 }
 
 // admit returns the workload as it is now, nil when it can't be scaled. Settings that are no good leave the last good
@@ -248,6 +275,7 @@ func (m *Mirror) portProblems(t *tracked) (problems []workload.Problem) {
 func (m *Mirror) put(k key, before, now *tracked) {
 	m.mu.Lock()
 	m.tracked[k] = now
+	delete(m.lonely, k)
 	m.mu.Unlock()
 	if before == nil || !reflect.DeepEqual(before.sent, now.sent) {
 		m.sink.Put(now.sent)

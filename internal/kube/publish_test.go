@@ -36,7 +36,7 @@ func newRig(t *testing.T) *rig {
 	ports := newPorts(nil, "rouse-system", "rouse-ports", portalloc.DefaultRange, log)
 	ports.read(&configMap{data: map[string]string{"20001": "default/hello/http"}, version: "1"})
 	r.mirror = &Mirror{cluster: r.Cluster, ports: ports, book: &endpoint.Book{}, sink: r, reporter: newReporter(nil, log),
-		owns: func(identity.Revision) bool { return true }, touched: func(key) {}, log: log, queue: newQueue(), tracked: map[key]*tracked{},
+		owns: func(identity.Revision) bool { return true }, touched: func(key) {}, log: log, queue: newQueue(), tracked: map[key]*tracked{}, lonely: map[key]time.Time{},
 		scrape: func(rev identity.Revision, pods []identity.Pod) { r.scraped[rev] = pods }}
 	r.publisher = &Publisher{cluster: r.Cluster, mirror: r.mirror, activators: func() []Activator { return r.activators }, began: time.Now().Add(-time.Hour), perSlice: 100}
 	t.Cleanup(r.mirror.queue.ShutDown)
@@ -237,25 +237,36 @@ func TestBadSettingsKeepTheLastGoodOnes(t *testing.T) {
 	}
 }
 
-// TestOneProblemIsSaidOnce: however often the workload is looked at.
+// TestOneProblemIsSaidOnce: however often the workload is looked at, and only when the Service does not come a moment
+// after the Deployment.
 func TestOneProblemIsSaidOnce(t *testing.T) {
 	r := newRig(t)
+	out := r.mirror.reporter.out
+	k := key{"default", "hello"}
+	late := func() { r.mirror.lonely[k] = time.Now().Add(-patience) }
 	r.deployment(1)
+	r.hello()
+	if len(out) != 0 {
+		t.Fatalf("%d Events at once, want none yet", len(out))
+	}
+	late()
 	for range 5 {
 		r.hello()
 	}
-	if n := len(r.mirror.reporter.out); n != 1 {
-		t.Fatalf("%d Events, want one", n)
+	if len(out) != 1 {
+		t.Fatalf("%d Events, want one", len(out))
 	}
-	first := <-r.mirror.reporter.out
+	first := <-out
 	r.service(helloService(nil))
 	r.hello()
-	r.services.put(key{"default", "hello"}, nil)
+	r.services.put(k, nil)
 	r.hello()
-	if n := len(r.mirror.reporter.out); n != 1 {
-		t.Fatalf("%d Events after it came back, want one more", n)
+	late()
+	r.hello()
+	if len(out) != 1 {
+		t.Fatalf("%d Events after it came back, want one more", len(out))
 	}
-	if again := <-r.mirror.reporter.out; again.Name != first.Name || first.Reason != "NoService" || first.InvolvedObject.Name != "hello" {
+	if again := <-out; again.Name != first.Name || first.Reason != "NoService" || first.InvolvedObject.Name != "hello" {
 		t.Errorf("Events %s and %s about %+v, want one name, so that the server keeps one", first.Name, again.Name, first.InvolvedObject)
 	}
 }
