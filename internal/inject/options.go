@@ -58,26 +58,26 @@ func (o Options) Validate() error {
 	return errors.Join(errs...)
 }
 
-// ports of the queue-proxy.
-type ports struct{ serving, admin, stats, metrics int }
+// PortSet are the queue-proxy's ports.
+type PortSet struct{ Serving, Admin, Stats, Metrics int }
 
-func defaultPorts() ports { return ports{serving: 8012, admin: 8022, stats: 9090, metrics: 9091} }
+func defaultPorts() PortSet { return PortSet{Serving: 8012, Admin: 8022, Stats: 9090, Metrics: 9091} }
 
 // list returns the ports with the names that they have in a container, Knative's.
-func (p ports) list() []containerPort {
+func (p PortSet) list() []containerPort {
 	return []containerPort{
-		{Name: ServingPortName, Port: p.serving, Protocol: "TCP"}, {Name: "http-queueadm", Port: p.admin, Protocol: "TCP"},
-		{Name: "http-autometric", Port: p.stats, Protocol: "TCP"}, {Name: "http-usermetric", Port: p.metrics, Protocol: "TCP"},
+		{Name: ServingPortName, Port: p.Serving, Protocol: "TCP"}, {Name: "http-queueadm", Port: p.Admin, Protocol: "TCP"},
+		{Name: "http-autometric", Port: p.Stats, Protocol: "TCP"}, {Name: "http-usermetric", Port: p.Metrics, Protocol: "TCP"},
 	}
 }
 
-// parsePorts reads the annotation Ports.
-func parsePorts(text string) (ports, error) {
+// PortsOf reads the annotation [Ports]; empty are the defaults.
+func PortsOf(text string) (PortSet, error) {
 	p := defaultPorts()
 	if text == "" {
 		return p, nil
 	}
-	which := map[string]*int{"serving": &p.serving, "admin": &p.admin, "stats": &p.stats, "metrics": &p.metrics}
+	which := map[string]*int{"serving": &p.Serving, "admin": &p.Admin, "stats": &p.Stats, "metrics": &p.Metrics}
 	for part := range strings.SplitSeq(text, ",") {
 		name, number, _ := strings.Cut(strings.TrimSpace(part), "=")
 		at := which[name]

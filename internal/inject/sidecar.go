@@ -79,7 +79,7 @@ type plan struct {
 	revision string
 	service  string
 	app      app
-	ports    ports
+	ports    PortSet
 	config   *config.Revision
 	sizes    map[string]string // annotations, by their bare names
 	probe    readiness
@@ -96,8 +96,8 @@ func (p *plan) sidecar() container {
 		Name: ContainerName, Image: p.options.Image, RestartPolicy: "Always",
 		Ports:          p.ports.list(),
 		Env:            p.env(),
-		Lifecycle:      lifecycle{PreStop: handler{HTTPGet: httpGet{Path: "/drain", Port: p.ports.admin}}},
-		ReadinessProbe: p.probe.kubelet(p.ports.serving),
+		Lifecycle:      lifecycle{PreStop: handler{HTTPGet: httpGet{Path: "/drain", Port: p.ports.Admin}}},
+		ReadinessProbe: p.probe.kubelet(p.ports.Serving),
 		Resources:      p.resources(),
 		SecurityContext: map[string]any{
 			"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true,
@@ -118,7 +118,7 @@ func (p *plan) env() []envVar {
 	seconds := func(v config.Value[int]) string { return strconv.Itoa(v.V) }
 	all := []envVar{
 		plain("CONTAINER_CONCURRENCY", seconds(p.config.ContainerConcurrency)),
-		plain("QUEUE_SERVING_PORT", strconv.Itoa(p.ports.serving)),
+		plain("QUEUE_SERVING_PORT", strconv.Itoa(p.ports.Serving)),
 		plain("USER_PORT", strconv.Itoa(p.app.port)),
 		plain("REVISION_TIMEOUT_SECONDS", strconv.Itoa(int(p.config.Timeout.V.Seconds()))),
 		plain("REVISION_RESPONSE_START_TIMEOUT_SECONDS", strconv.Itoa(int(p.config.ResponseStartTimeout.V.Seconds()))),
@@ -138,7 +138,7 @@ func (p *plan) env() []envVar {
 	for _, port := range []struct {
 		name      string
 		at, usual int
-	}{{"ROUSE_ADMIN_PORT", p.ports.admin, d.admin}, {"ROUSE_STATS_PORT", p.ports.stats, d.stats}, {"ROUSE_METRICS_PORT", p.ports.metrics, d.metrics}} {
+	}{{"ROUSE_ADMIN_PORT", p.ports.Admin, d.Admin}, {"ROUSE_STATS_PORT", p.ports.Stats, d.Stats}, {"ROUSE_METRICS_PORT", p.ports.Metrics, d.Metrics}} {
 		if port.at != port.usual {
 			all = append(all, plain(port.name, strconv.Itoa(port.at)))
 		}

@@ -126,8 +126,8 @@ func (t *template) annotation(key string) field {
 }
 
 // ports are those of the queue-proxy, none of which another container may have.
-func (t *template) ports() ports {
-	p, err := parsePorts(t.annotations[Ports])
+func (t *template) ports() PortSet {
+	p, err := PortsOf(t.annotations[Ports])
 	if err != nil {
 		t.fault(t.annotation(Ports), err.Error(), "")
 		return p
@@ -143,7 +143,7 @@ func (t *template) ports() ports {
 	return p
 }
 
-func (t *template) collisions(c field, p ports) {
+func (t *template) collisions(c field, p PortSet) {
 	for _, own := range p.list() {
 		for _, port := range c.at("ports").items() {
 			if port.at("containerPort").number(0) == own.Port {
@@ -198,14 +198,14 @@ func (t *template) moveProbe(p *plan) (bool, error) {
 // putHook makes the end of the application wait for the drain. A container has one hook: one that is there stays.
 func (t *template) putHook(p *plan) (bool, error) {
 	const path = "/wait-for-drain"
-	hook := handler{HTTPGet: httpGet{Path: path, Port: p.ports.admin}}
+	hook := handler{HTTPGet: httpGet{Path: path, Port: p.ports.Admin}}
 	at := p.app.field.at("lifecycle")
 	if at.node == nil || at.node.Kind != yaml.MappingNode {
 		return put(p.app.field.node, "lifecycle", lifecycle{PreStop: hook})
 	}
 	if own := at.at("preStop"); own.node != nil && own.at("httpGet").at("path").text() != path {
 		t.warn(own, "the container has a preStop hook of its own, which does not wait for requests in flight",
-			fmt.Sprintf("let it end with GET http://127.0.0.1:%d%s, or remove it", p.ports.admin, path))
+			fmt.Sprintf("let it end with GET http://127.0.0.1:%d%s, or remove it", p.ports.Admin, path))
 		return false, nil
 	}
 	return put(at.node, "preStop", hook)

@@ -1,0 +1,166 @@
+package render
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/rousehq/rouse/internal/inject"
+)
+
+// Options say what is rendered besides Deployments and Services.
+type Options struct {
+	// Namespace is given to services that name none, default "default".
+	Namespace string
+	// SystemNamespace is where control runs, default rouse-system.
+	SystemNamespace string
+	// Sidecar is how the queue-proxy is injected; nil leaves it to the webhook.
+	Sidecar *inject.Options
+	// NetworkPolicy keeps everybody away from the applications' own ports: clients reach queue-proxies only.
+	NetworkPolicy bool
+	// Gateway, "NAME" or "NAMESPACE/NAME", is the Gateway that HTTPRoutes are attached to; empty renders none.
+	Gateway string
+	// Domain of public hosts, NAME.NAMESPACE.DOMAIN; default example.com, as Knative's.
+	Domain string
+}
+
+// Default returns the options with every zero field that has a default replaced by it.
+func (o Options) Default() Options {
+	def := func(s *string, v string) {
+		if *s == "" {
+			*s = v
+		}
+	}
+	def(&o.Namespace, "default")
+	def(&o.SystemNamespace, "rouse-system")
+	def(&o.Domain, "example.com")
+	return o
+}
+
+// Result is a rendered file.
+type Result struct {
+	YAML     []byte
+	Warnings []string
+}
+
+// File renders one file.
+func File(name string, text []byte, o Options) (Result, error) {
+	o = o.Default()
+	r := renderer{file: name, options: o}
+	var out bytes.Buffer
+	for i, doc := range documents(text) {
+		objects, verbatim := r.document(i+1, doc)
+		if verbatim {
+			write(&out, bytes.TrimSpace(doc))
+		}
+		for _, obj := range objects {
+			b, err := yaml.Marshal(obj)
+			if err != nil {
+				return Result{}, err
+			}
+			write(&out, bytes.TrimSpace(b))
+		}
+	}
+	if len(r.faults) > 0 {
+		return Result{}, errors.Join(r.faults...)
+	}
+	if o.Sidecar == nil {
+		return Result{YAML: out.Bytes(), Warnings: r.warnings}, nil
+	}
+	return r.injected(out.Bytes())
+}
+
+func write(out *bytes.Buffer, doc []byte) {
+	if len(doc) == 0 {
+		return
+	}
+	if out.Len() > 0 {
+		out.WriteString("---\n")
+	}
+	out.Write(doc)
+	out.WriteByte('\n')
+}
+
+// injected adds the sidecar. Faults are named by the service's file, not by the line of what was rendered.
+func (r *renderer) injected(text []byte) (Result, error) {
+	res, err := inject.Manifest("", text, *r.options.Sidecar)
+	if err != nil {
+		return Result{}, err
+	}
+	for _, f := range res.Faults {
+		line := r.file + ": " + f.Error()
+		if f.Minor {
+			r.warnings = append(r.warnings, line)
+		} else {
+			r.faults = append(r.faults, errors.New(line))
+		}
+	}
+	return Result{YAML: res.YAML, Warnings: r.warnings}, errors.Join(r.faults...)
+}
+
+// documents cuts at the markers between documents.
+func documents(text []byte) (all [][]byte) {
+	var doc []byte
+	for line := range bytes.Lines(text) {
+		if bytes.HasPrefix(line, []byte("---")) && len(bytes.TrimSpace(bytes.TrimLeft(line, "-"))) == 0 {
+			all, doc = append(all, doc), nil
+			continue
+		}
+		doc = append(doc, line...)
+	}
+	return append(all, doc)
+}
+
+type renderer struct {
+	file     string
+	options  Options
+	faults   []error
+	warnings []string
+}
+
+func (r *renderer) fault(what, format string, args ...any) {
+	r.faults = append(r.faults, fmt.Errorf("%s: %s: %s", r.file, what, fmt.Sprintf(format, args...)))
+}
+
+func (r *renderer) warn(what, format string, args ...any) {
+	r.warnings = append(r.warnings, fmt.Sprintf("%s: %s: %s", r.file, what, fmt.Sprintf(format, args...)))
+}
+
+// document renders one document, or says that it is to stay as it is.
+func (r *renderer) document(number int, doc []byte) (objects []map[string]any, verbatim bool) {
+	where := fmt.Sprintf("document %d", number)
+	var head struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+		Metadata   struct {
+			Name string `json:"name"`
+		} `json:"metadata"`
+	}
+	if err := yaml.Unmarshal(doc, &head); err != nil {
+		r.fault(where, "%v", err)
+		return nil, false
+	}
+	switch {
+	case strings.HasPrefix(head.APIVersion, "serving.knative.dev/") && head.Kind == "Service":
+		var s service
+		if err := yaml.Unmarshal(doc, &s); err != nil {
+			r.fault(where, "%v", err)
+			return nil, false
+		}
+		return r.service(&s), false
+	case head.APIVersion == "v1" && head.Kind == "ConfigMap" && head.Metadata.Name == "config-autoscaler":
+		var cm map[string]any
+		if err := yaml.Unmarshal(doc, &cm); err != nil {
+			r.fault(where, "%v", err)
+			return nil, false
+		}
+		if meta, ok := cm["metadata"].(map[string]any); ok {
+			meta["namespace"] = r.options.SystemNamespace
+		}
+		return []map[string]any{cm}, false
+	}
+	return nil, head.Kind != ""
+}

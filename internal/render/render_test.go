@@ -1,0 +1,93 @@
+package render
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"github.com/rousehq/rouse/internal/inject"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(name, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatalf("%v; run the test with -update", err)
+	}
+	if d := cmp.Diff(string(want), string(got)); d != "" {
+		t.Errorf("%s (-want +got):\n%s", name, d)
+	}
+}
+
+var full = Options{Sidecar: &inject.Options{Image: "rouse/queueproxy:v1"}, NetworkPolicy: true, Gateway: "infra/public", Domain: "example.org"}
+
+func TestFile(t *testing.T) {
+	for name, o := range map[string]Options{
+		"service": {Sidecar: full.Sidecar}, "service-rps": {}, "service-traffic": full, "configmaps": {}, "h2c": full, "faults": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join("testdata", name+".yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := File(name+".yaml", text, o)
+			if err != nil {
+				golden(t, filepath.Join("testdata", name+".err"), []byte(err.Error()+"\n"))
+				return
+			}
+			golden(t, filepath.Join("testdata", name+".out"), append(r.YAML, []byte("# "+strings.Join(r.Warnings, "\n# ")+"\n")...))
+		})
+	}
+}
+
+// TestRenderedIsInjectedOnce: what was rendered with a sidecar is left alone by inject.
+func TestRenderedIsInjectedOnce(t *testing.T) {
+	for _, name := range []string{"service", "h2c", "service-traffic"} {
+		text, err := os.ReadFile(filepath.Join("testdata", name+".yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := File(name, text, full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := inject.Manifest(name, r.YAML, *full.Sidecar)
+		if err != nil || string(again.YAML) != string(r.YAML) || len(again.Injected) == 0 {
+			t.Errorf("%s: injecting what was rendered changes it (%v):\n%s", name, err, cmp.Diff(string(r.YAML), string(again.YAML)))
+		}
+	}
+}
+
+// FuzzFile: no input makes it panic, and whatever comes out is YAML.
+func FuzzFile(f *testing.F) {
+	names, _ := filepath.Glob("testdata/*.yaml") // without seeds it fuzzes all the same
+	for _, name := range names {
+		if text, err := os.ReadFile(name); err == nil {
+			f.Add(text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		r, err := File("x", text, full)
+		if err != nil {
+			return
+		}
+		for _, doc := range documents(r.YAML) {
+			if err := yaml.Unmarshal(doc, new(any)); err != nil {
+				t.Fatalf("%v\n%s", err, doc)
+			}
+		}
+	})
+}

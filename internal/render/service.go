@@ -1,0 +1,183 @@
+package render
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/rousehq/rouse/internal/config"
+)
+
+// service is a Knative Service, as far as it is read here. The pod spec passes through.
+type service struct {
+	Metadata meta `json:"metadata"`
+	Spec     struct {
+		Template struct {
+			Metadata meta           `json:"metadata"`
+			Spec     map[string]any `json:"spec"`
+		} `json:"template"`
+		Traffic []target `json:"traffic"`
+	} `json:"spec"`
+}
+
+type meta struct {
+	Name        string            `json:"name"`
+	Namespace   string            `json:"namespace"`
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
+}
+
+type target struct {
+	RevisionName   string `json:"revisionName"`
+	LatestRevision *bool  `json:"latestRevision"`
+	Percent        *int64 `json:"percent"`
+	Tag            string `json:"tag"`
+}
+
+func (t target) latest() bool { return t.RevisionName == "" }
+
+// unit is what a service becomes: one workload, with the place of its traffic.
+type unit struct {
+	service   *service
+	namespace string
+	name      string // of the Deployment and of its Service
+	container map[string]any
+	pod       map[string]any
+	port      int
+	h2c       bool
+}
+
+func (r *renderer) service(s *service) []map[string]any {
+	what := "Service " + s.Metadata.Name
+	if s.Metadata.Name == "" {
+		r.fault("Service", "metadata.name is missing")
+		return nil
+	}
+	u := &unit{service: s, namespace: s.Metadata.Namespace, name: s.Metadata.Name}
+	if u.namespace == "" {
+		u.namespace = r.options.Namespace
+	}
+	named := slices.ContainsFunc(s.Spec.Traffic, func(t target) bool { return !t.latest() })
+	if named {
+		if u.name = s.Spec.Template.Metadata.Name; u.name == "" {
+			r.fault(what, "spec.traffic names revisions, and the template's own has no name; set spec.template.metadata.name")
+		}
+		if r.options.Gateway == "" {
+			r.fault(what, "spec.traffic divides traffic, which needs a Gateway; say which by --gateway")
+		}
+	}
+	if s.Metadata.Annotations[config.PrefixServing+"rollout-duration"] != "" {
+		r.warn(what, "%srollout-duration has no effect: an HTTPRoute moves traffic at once", config.PrefixServing)
+	}
+	if !r.pod(what, u) {
+		return nil
+	}
+	objects := []map[string]any{u.deployment(), u.clusterService()}
+	if r.options.NetworkPolicy {
+		objects = append(objects, u.policy(r.options.SystemNamespace))
+	}
+	if r.options.Gateway != "" {
+		objects = append(objects, u.route(r.options, s.Spec.Traffic)...)
+	}
+	return objects
+}
+
+// pod completes the pod spec by Knative's defaults, and takes out what only Knative has.
+func (r *renderer) pod(what string, u *unit) bool {
+	u.pod = maps.Clone(u.service.Spec.Template.Spec)
+	for _, key := range []string{"containerConcurrency", "timeoutSeconds", "responseStartTimeoutSeconds", "idleTimeoutSeconds"} {
+		delete(u.pod, key)
+	}
+	if u.pod["enableServiceLinks"] == nil && u.pod != nil {
+		u.pod["enableServiceLinks"] = false
+	}
+	containers, _ := u.pod["containers"].([]any)
+	var serving []map[string]any
+	for i, c := range containers {
+		m, ok := c.(map[string]any)
+		if !ok {
+			r.fault(what, "spec.template.spec.containers[%d] is no container", i)
+			return false
+		}
+		if ports, _ := m["ports"].([]any); len(ports) > 0 || len(containers) == 1 {
+			serving = append(serving, m)
+		}
+	}
+	if len(serving) != 1 {
+		r.fault(what, "%d containers have ports; exactly one must, which is the one that serves", len(serving))
+		return false
+	}
+	u.container = serving[0]
+	return r.complete(what, u)
+}
+
+// defaultPort is Knative's.
+const defaultPort = 8080
+
+// complete fills in what Knative fills in: name, port and environment of the container that serves.
+func (r *renderer) complete(what string, u *unit) bool {
+	if name, _ := u.container["name"].(string); name == "" {
+		u.container["name"] = "user-container"
+	}
+	u.port = defaultPort
+	name := "http"
+	if ports, _ := u.container["ports"].([]any); len(ports) > 0 {
+		p, _ := ports[0].(map[string]any)
+		if n, ok := p["containerPort"].(float64); ok && n > 0 {
+			u.port = int(n)
+		}
+		given, _ := p["name"].(string)
+		u.h2c = given == "h2c"
+		if len(ports) > 1 {
+			r.fault(what, "the container has %d ports; Knative's have one", len(ports))
+			return false
+		}
+	}
+	if u.h2c {
+		name = "h2c"
+	}
+	u.container["ports"] = []any{map[string]any{"name": name, "containerPort": u.port, "protocol": "TCP"}}
+	for _, probe := range []string{"readinessProbe", "livenessProbe", "startupProbe"} {
+		p, _ := u.container[probe].(map[string]any)
+		for _, kind := range []string{"httpGet", "tcpSocket", "grpc"} {
+			if h, ok := p[kind].(map[string]any); ok && (h["port"] == nil || h["port"] == float64(0)) {
+				h["port"] = u.port
+			}
+		}
+	}
+	u.environment()
+	return true
+}
+
+func (u *unit) environment() {
+	env, _ := u.container["env"].([]any)
+	for _, v := range [][2]string{{"PORT", strconv.Itoa(u.port)}, {"K_REVISION", u.name}, {"K_CONFIGURATION", u.service.Metadata.Name}, {"K_SERVICE", u.service.Metadata.Name}} {
+		taken := slices.ContainsFunc(env, func(e any) bool { m, _ := e.(map[string]any); return m["name"] == v[0] })
+		if !taken {
+			env = append(env, map[string]any{"name": v[0], "value": v[1]})
+		}
+	}
+	u.container["env"] = env
+}
+
+// settings are the annotations that control reads: the template's, and the numbers that a Deployment has no field for.
+func (u *unit) settings() (settings, rest map[string]any) {
+	settings, rest = map[string]any{config.PrefixAutoscaling + "class": config.ClassKPA}, map[string]any{}
+	for k, v := range u.service.Spec.Template.Metadata.Annotations {
+		switch {
+		case strings.HasPrefix(k, config.PrefixAutoscaling), strings.HasPrefix(k, config.PrefixRouse), strings.HasPrefix(k, config.PrefixServing),
+			strings.HasPrefix(k, "queue.sidecar.serving.knative.dev/"):
+			settings[k] = v
+		default:
+			rest[k] = v
+		}
+	}
+	for field, key := range map[string]string{"containerConcurrency": "container-concurrency", "timeoutSeconds": "timeout-seconds",
+		"responseStartTimeoutSeconds": "response-start-timeout-seconds", "idleTimeoutSeconds": "idle-timeout-seconds"} {
+		if n, ok := u.service.Spec.Template.Spec[field].(float64); ok {
+			settings[config.PrefixRouse+key] = strconv.FormatFloat(n, 'f', -1, 64)
+		}
+	}
+	return settings, rest
+}
