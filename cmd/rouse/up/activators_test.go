@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -148,7 +150,7 @@ func TestStopsOfActivatorsLoseNothing(t *testing.T) {
 			}
 			t.Logf("repeat with -fault-seed %d", seed)
 			random := rand.New(rand.NewPCG(seed, 0))
-			h := start(t, service("victim", "autoscale", 2, 4, ""), func(o *Options) {
+			h := start(t, ledgerService(t, 2, 4), func(o *Options) {
 				o.Sidecars, o.Activators, o.Set = mode, 3, []string{"min-scale=3"}
 			})
 			defer h.close()
@@ -173,6 +175,16 @@ func TestStopsOfActivatorsLoseNothing(t *testing.T) {
 			t.Logf("%d requests over %d stops", total, *faultRounds)
 		})
 	}
+}
+
+// ledgerService runs the fault suite's application, which answers with the request's id.
+func ledgerService(t *testing.T, limit, most int) string {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := fmt.Sprintf("{name: LEDGER, value: %q}", filepath.Join(t.TempDir(), "ledger"))
+	return service("victim", "ledger", limit, most, env) + fmt.Sprintf("          command: [%s, %s]\n", self, roleLedger)
 }
 
 // roamers are clients that choose an activator for each request.
