@@ -1,0 +1,209 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rousehq/rouse/deploy"
+	"github.com/rousehq/rouse/internal/inject"
+	"github.com/rousehq/rouse/internal/manifest"
+	"github.com/rousehq/rouse/internal/render"
+)
+
+// newManifests are the commands that turn YAML into YAML. None of them talks to a cluster.
+func newManifests() []*cobra.Command {
+	return []*cobra.Command{newInject(), newRender(), newInstall()}
+}
+
+// defaultImage is where the sidecar comes from when nobody says.
+const defaultImage = "rouse/queueproxy:latest"
+
+func sidecarFlags(cmd *cobra.Command, o *inject.Options) {
+	f := cmd.Flags()
+	f.StringVar(&o.Image, "image", defaultImage, "image of the queue-proxy")
+	f.StringVar(&o.StatsURL, "stats-url", "", "where sidecars push their reports, ws://HOST:PORT; empty lets control fetch them")
+	f.StringVar(&o.TokenAudience, "token-audience", "", "mount a service account token for this audience and send it with the reports")
+}
+
+func newInject() *cobra.Command {
+	var o inject.Options
+	var files []string
+	cmd := &cobra.Command{
+		Use:   "inject -f FILE",
+		Short: "Print manifests with the queue-proxy in the pods of opted-in Deployments, StatefulSets and Pods",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return eachSource(cmd, files, func(s manifest.Source) ([]byte, error) {
+				r, err := inject.Manifest(s.Name, s.Data, o)
+				if err != nil {
+					return nil, err
+				}
+				return r.YAML, sayInjected(cmd.ErrOrStderr(), r)
+			})
+		},
+	}
+	fileFlag(cmd, &files)
+	sidecarFlags(cmd, &o)
+	cmd.Flags().BoolVar(&o.All, "all", false, "workloads that are not opted in, too, unless they are opted out")
+	return cmd
+}
+
+// sayInjected tells people what became of their file. A fault that is not minor is an error: half a file is no output.
+func sayInjected(stderr io.Writer, r inject.Result) error {
+	var severe inject.Faults
+	for _, f := range r.Faults {
+		if f.Minor {
+			fmt.Fprintln(stderr, f.Error())
+			continue
+		}
+		severe = append(severe, f)
+	}
+	if len(severe) > 0 {
+		return severe
+	}
+	for _, name := range r.Injected {
+		fmt.Fprintln(stderr, name, "has the queue-proxy")
+	}
+	for _, name := range r.Left {
+		fmt.Fprintln(stderr, name, "is left as it is: it is not opted in")
+	}
+	return nil
+}
+
+func fileFlag(cmd *cobra.Command, files *[]string) {
+	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "manifest: a file, a directory, or - for standard input (repeatable)")
+}
+
+// eachSource prints what becomes of every file, when nothing is wrong with any.
+func eachSource(cmd *cobra.Command, files []string, become func(manifest.Source) ([]byte, error)) error {
+	if len(files) == 0 {
+		return errors.New("--file is missing: name a manifest, or - for standard input")
+	}
+	sources, err := manifest.Open(cmd.InOrStdin(), files...)
+	if err != nil {
+		return err
+	}
+	var out [][]byte
+	var faults []error
+	for _, s := range sources {
+		text, err := become(s)
+		out, faults = append(out, text), append(faults, err)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return err
+	}
+	for i, text := range out {
+		if i > 0 {
+			fmt.Fprintln(cmd.OutOrStdout(), "---")
+		}
+		if _, err := cmd.OutOrStdout().Write(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newRender() *cobra.Command {
+	var o render.Options
+	var sidecar inject.Options
+	var files []string
+	var bare bool
+	cmd := &cobra.Command{
+		Use:   "render -f FILE",
+		Short: "Print Knative Services as Deployments and Services for a cluster without Knative",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !bare {
+				o.Sidecar = &sidecar
+			}
+			return eachSource(cmd, files, func(s manifest.Source) ([]byte, error) {
+				if err := judged(s, o.Namespace); err != nil {
+					return nil, err
+				}
+				r, err := render.File(s.Name, s.Data, o)
+				for _, w := range r.Warnings {
+					fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+				}
+				return r.YAML, err
+			})
+		},
+	}
+	fileFlag(cmd, &files)
+	sidecarFlags(cmd, &sidecar)
+	f := cmd.Flags()
+	f.BoolVar(&bare, "no-sidecar", false, "leave the queue-proxy to the webhook")
+	f.StringVarP(&o.Namespace, "namespace", "n", "default", "namespace of services that name none")
+	f.StringVar(&o.SystemNamespace, "system-namespace", "rouse-system", "namespace where control runs")
+	f.BoolVar(&o.NetworkPolicy, "network-policy", false, "print NetworkPolicies that let clients reach queue-proxies only")
+	f.StringVar(&o.Gateway, "gateway", "", "[NAMESPACE/]NAME of the Gateway to attach HTTPRoutes to; services that divide traffic need one")
+	f.StringVar(&o.Domain, "domain", "example.com", "public domain of the services' hosts")
+	return cmd
+}
+
+// judged holds Knative's services to Knative's rules. Kinds and fields that `rouse up` does not run are no faults here,
+// and neither is a file without services.
+func judged(s manifest.Source, namespace string) error {
+	_, found := manifest.Load([]manifest.Source{s}, manifest.Options{Namespace: namespace})
+	var faults []error
+	for _, f := range found.Errors() {
+		if f.Line > 0 {
+			faults = append(faults, errors.New(f.String()))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func newInstall() *cobra.Command {
+	o := deploy.Options{CreateNamespace: true}
+	cmd := &cobra.Command{
+		Use:   "install | kubectl apply -f -",
+		Short: "Print what runs Rouse in a cluster: namespace, roles, control, activators, policies",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Token == "" && o.TokenSecret == "" {
+				b := make([]byte, 32)
+				if _, err := rand.Read(b); err != nil {
+					return err
+				}
+				o.Token = hex.EncodeToString(b)
+			}
+			all, err := deploy.Render(o)
+			if err != nil {
+				return err
+			}
+			return printComponents(cmd.OutOrStdout(), all)
+		},
+	}
+	installFlags(cmd, &o)
+	return cmd
+}
+
+func installFlags(cmd *cobra.Command, o *deploy.Options) {
+	f := cmd.Flags()
+	f.StringVarP(&o.Namespace, "namespace", "n", "rouse-system", "where everything lives")
+	f.BoolVar(&o.CreateNamespace, "create-namespace", o.CreateNamespace, "make the namespace")
+	f.StringVar(&o.Repository, "image-repository", "", "images are REPOSITORY/autoscaler:TAG and so on (default rouse)")
+	f.StringVar(&o.Tag, "image-tag", "", "tag of the images (default latest)")
+	f.StringVar(&o.TokenSecret, "token-secret", "", "Secret that has the token of activators already; without, one is made with a random token")
+	f.IntVar(&o.Control, "control", 0, "instances of control (default 2)")
+	f.IntVar(&o.Activators, "activators", 0, "activators at least (default 2)")
+	f.BoolVar(&o.Webhook, "webhook", false, "inject the queue-proxy into pods labelled rouse.dev/inject: enabled")
+	f.StringToStringVar(&o.Autoscaler, "set", nil, "KEY=VALUE of config-autoscaler (repeatable)")
+}
+
+func printComponents(out io.Writer, all []deploy.Component) error {
+	for i, c := range all {
+		if i > 0 {
+			fmt.Fprintln(out, "---")
+		}
+		if _, err := out.Write(c.YAML); err != nil {
+			return err
+		}
+	}
+	return nil
+}

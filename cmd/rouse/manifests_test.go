@@ -1,0 +1,88 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// command runs rouse once.
+func command(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(args, make(chan os.Signal), strings.NewReader(stdin), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+const helloDeployment = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: hello, annotations: {autoscaling.knative.dev/class: kpa.autoscaling.knative.dev}}
+spec: {template: {spec: {containers: [{name: app, image: example.test/app, ports: [{containerPort: 8080}]}]}}}
+`
+
+func TestInject(t *testing.T) {
+	code, out, errs := command(t, helloDeployment, "inject", "-f", "-")
+	if code != 0 || !strings.Contains(out, "name: queue-proxy") || !strings.Contains(errs, "Deployment hello has the queue-proxy") {
+		t.Errorf("inject = %d\n%s\n%s", code, out, errs)
+	}
+	if _, again, _ := command(t, out, "inject", "-f", "-"); again != out {
+		t.Errorf("injecting twice is not injecting once:\n%s", again)
+	}
+	code, out, errs = command(t, strings.Replace(helloDeployment, "containers:", "hostNetwork: true, containers:", 1), "inject", "-f", "-")
+	if code != 1 || out != "" || !strings.Contains(errs, ":4: Deployment hello: spec.template.spec.hostNetwork") {
+		t.Errorf("inject of a pod on the host's network = %d\n%s\n%s, want line and field", code, out, errs)
+	}
+	if code, _, errs = command(t, "", "inject"); code != 1 || !strings.Contains(errs, "--file") {
+		t.Errorf("inject without a file = %d %s", code, errs)
+	}
+}
+
+func TestInjectSeveralFiles(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a.yaml", "b.yaml"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.Replace(helloDeployment, "name: hello", "name: "+name[:1], 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, out, errs := command(t, "", "inject", "-f", dir)
+	if code != 0 || strings.Count(out, "\n---\n") != 1 || strings.Count(out, "name: queue-proxy") != 2 {
+		t.Errorf("inject of a folder = %d\n%s\n%s", code, out, errs)
+	}
+}
+
+func TestRender(t *testing.T) {
+	text, err := os.ReadFile("../../examples/hello.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs := command(t, string(text), "render", "-f", "-", "--network-policy")
+	for _, want := range []string{"kind: Deployment", "kind: Service", "kind: NetworkPolicy", "name: queue-proxy"} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("render = %d, lacks %s\n%s\n%s", code, want, out, errs)
+		}
+	}
+	if strings.Contains(out, "serving.knative.dev/v1") || strings.Contains(out, "selector: null") {
+		t.Errorf("render left something of Knative:\n%s", out)
+	}
+	code, _, errs = command(t, strings.Replace(string(text), "template:", "template:\n    metadata: {annotations: {autoscaling.knative.dev/target: none}}", 1), "render", "-f", "-")
+	if code != 1 || !strings.Contains(errs, "autoscaling.knative.dev/target") {
+		t.Errorf("render of a bad annotation = %d %s", code, errs)
+	}
+}
+
+func TestInstall(t *testing.T) {
+	code, out, errs := command(t, "", "install", "--image-tag", "v3", "--set", "stable-window=30s")
+	for _, want := range []string{"kind: Namespace", "kind: ClusterRole", "rouse/activator:v3", "kind: Secret", `stable-window: "30s"`} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("install = %d, lacks %s\n%s", code, want, errs)
+		}
+	}
+	if _, again, _ := command(t, "", "install"); strings.Contains(again, out[strings.Index(out, "token: \""):][:40]) {
+		t.Error("two installations have the same token")
+	}
+	if _, out, _ := command(t, "", "install", "--token-secret", "mine"); strings.Contains(out, "kind: Secret") || !strings.Contains(out, "name: mine") {
+		t.Error("with a Secret that is there, another was made")
+	}
+}
