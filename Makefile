@@ -3,6 +3,7 @@ GO      ?= go
 BIN     := bin
 CACHE   := $(CURDIR)/.cache
 LINT    := $(CACHE)/tools/golangci-lint-v2.15.0
+KAFKA   := $(CACHE)/kafka/libs-$(shell cksum test/kafka/pom.xml | cut -d' ' -f1)
 CITEST  := $(GO) run ./internal/citest
 
 .PHONY: help run build check fmt vet lint test test-peers test-kafka demo bench-deps fidelity-full conformance
@@ -44,16 +45,15 @@ test-peers: ## h2spec and gRPC's interoperability cases through the engine; the 
 	$(GO) -C bench/peers/autoscaler vet ./...
 
 # The brokers have ports of their own, so that a cluster somebody left running is not mistaken for this one.
-test-kafka: $(CACHE)/kafka/libs ## the dispatcher's tests against Apache Kafka (needs Java 17 and mvn)
-	@dir=$$(mktemp -d) && export ROUSE_KAFKA_LIBS=$< ROUSE_KAFKA_PORT=29290 && \
-	trap 'test/kafka/cluster.sh down '$$dir'; rm -rf '$$dir EXIT && \
-	brokers=$$(test/kafka/cluster.sh up 1 $$dir) && echo "Apache Kafka at $$brokers" && \
-	ROUSE_KAFKA_BOOTSTRAP=$$brokers $(CITEST) -suite kafka -- $(GO) test -count=1 -timeout 9m ./kafkadispatch
+test-kafka: $(KAFKA) ## the dispatcher's tests and the small soak against Apache Kafka (needs Java 17 and mvn)
+	ROUSE_KAFKA_LIBS=$< ROUSE_KAFKA_PORT=29290 test/kafka/run.sh 1 \
+		$(CITEST) -suite kafka -- $(GO) test -count=1 -timeout 6m ./kafkadispatch ./test/kafka/soak
 
-$(CACHE)/kafka/libs: test/kafka/pom.xml
-	rm -rf $@ $@.part
+# The broker's libraries, by what pins them: another pom is another folder.
+$(KAFKA): test/kafka/pom.xml
+	rm -rf $@.part
 	mvn -q -B -f $< dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$@.part
-	mv $@.part $@ && touch $@
+	rm -rf $@ && mv $@.part $@ && touch $@
 
 demo: ## the README's first command, answered by a process that did not exist before
 	./.ci/demo

@@ -46,7 +46,7 @@ func policyOf(t *testing.T, delivery string) sink.Policy {
 
 func createTopic(t testing.TB, b *cluster, topic string, partitions int) {
 	t.Helper()
-	a, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": b.String()})
+	a, err := kafka.NewAdminClient(b.client(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -166,8 +166,8 @@ func (l *poller) trouble(err error) error {
 	if ke.IsFatal() {
 		return fmt.Errorf("source %s/%s: kafka: %w", l.d.cfg.Namespace, l.d.cfg.Name, ke)
 	}
-	if ke.Code() == l.said {
-		return nil
+	if ke.Code() == l.said || ke.Code() == kafka.ErrAllBrokersDown && l.said != kafka.ErrNoError {
+		return nil // that all are down only follows from what was said: a login refused, a name not found
 	}
 	if ke.Code() == kafka.ErrTransport || ke.Code() == kafka.ErrTimedOut {
 		return nil // one broker; ErrAllBrokersDown and ErrResolve are what matters

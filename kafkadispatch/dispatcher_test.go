@@ -190,6 +190,7 @@ func TestWrongSettingsSayOneClearThing(t *testing.T) {
 	}{
 		{"unknown topic", "create the topic", func(c *kafkadispatch.Config) { c.Kafka.Topics = []string{"not.there" + b.run} }},
 		{"wrong bootstrap", "correct bootstrapServers", func(c *kafkadispatch.Config) { c.Kafka.Bootstrap = []string{"127.0.0.1:1"} }},
+		{"unknown host", "correct bootstrapServers", func(c *kafkadispatch.Config) { c.Kafka.Bootstrap = []string{"not-there.invalid:9092"} }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var log syncBuffer

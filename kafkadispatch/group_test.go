@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/valyala/fasthttp"
 
 	"github.com/rousehq/rouse/kafkadispatch"
@@ -32,25 +31,32 @@ func TestNextGenerationGroupProtocol(t *testing.T) {
 }
 
 func TestLogin(t *testing.T) {
-	k, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-256", "u", "p"), kfake.SeedTopics(1, "t"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(k.Close)
-	b := &cluster{addrs: k.ListenAddrs()}
-	c := config(b, "t", "http://127.0.0.1:1/")
-	c.Kafka.SASL = kafkadispatch.SASL{Mechanism: "SCRAM-SHA-256", Username: "u", Password: "p"}
-	c.Kafka.SessionTimeout = 10 * time.Second
-	d, stop := start(t, c)
-	await(t, "the partition", func() bool { return d.Demand().Partitions == 1 })
-	stop()
+	b, user, password := loginBroker(t)
+	topic := b.topic(t, "login", 1)
+	put(t, b, topic, record(0, "", "x"))
+	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256"} {
+		t.Run(mechanism, func(t *testing.T) {
+			s := newSink(t, nil)
+			c := config(b, topic, s.url)
+			c.Kafka.Group += mechanism
+			c.Kafka.Bootstrap = b.login
+			c.Kafka.SASL = kafkadispatch.SASL{Mechanism: mechanism, Username: user, Password: password}
+			c.Kafka.SessionTimeout = 10 * time.Second
+			d, stop := start(t, c)
+			await(t, "the record", func() bool { return d.Stats().Delivered == 1 })
+			stop()
 
-	var log syncBuffer
-	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	c.Kafka.SASL.Password = "wrong"
-	_, stop = start(t, c)
-	await(t, "the message", func() bool { return strings.Contains(log.String(), "net.sasl user and password") })
-	stop()
+			var log syncBuffer
+			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			c.Kafka.SASL.Password = "wrong"
+			_, stop = start(t, c)
+			await(t, "the message", func() bool { return strings.Contains(log.String(), "net.sasl user and password") })
+			stop()
+			if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
+				t.Errorf("%d errors were logged, want 1:\n%s", n, log.String())
+			}
+		})
+	}
 }
 
 func TestLatestKeepsWhatComesBetween(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/valyala/fasthttp"
 	"go.uber.org/goleak"
 
@@ -120,7 +121,23 @@ const brokersEnv = "ROUSE_KAFKA_BOOTSTRAP"
 // cluster is what tests talk to.
 type cluster struct {
 	addrs []string
-	run   string // makes names unique on brokers that outlive the test
+	login []string // where a login is wanted
+	run   string   // makes names unique on brokers that outlive the test
+
+	user, password string // for addrs, when these want a login, too
+}
+
+// client is what clients of the tests themselves are configured with.
+func (c *cluster) client(more kafka.ConfigMap) *kafka.ConfigMap {
+	m := kafka.ConfigMap{"bootstrap.servers": c.String()}
+	if c.user != "" {
+		m["security.protocol"], m["sasl.mechanisms"] = "SASL_PLAINTEXT", "PLAIN"
+		m["sasl.username"], m["sasl.password"] = c.user, c.password
+	}
+	for k, v := range more {
+		m[k] = v
+	}
+	return &m
 }
 
 func (c *cluster) Bootstrap() []string { return c.addrs }
@@ -147,10 +164,34 @@ func newBroker(t testing.TB) *cluster {
 	return &cluster{addrs: b.Bootstrap()}
 }
 
+// loginEnv names the real brokers' addresses that want a login, with user and password: user:password@host:port,...
+const loginEnv = "ROUSE_KAFKA_LOGIN"
+
+// loginBroker has addresses that want a login beside those that want none.
+func loginBroker(t testing.TB) (b *cluster, user, password string) {
+	t.Helper()
+	if os.Getenv(brokersEnv) != "" {
+		b = newBroker(t)
+		who, at, ok := strings.Cut(os.Getenv(loginEnv), "@")
+		user, password, named := strings.Cut(who, ":")
+		if !ok || !named {
+			t.Fatalf("%s is set, so %s must be user:password@host:port,...", brokersEnv, loginEnv)
+		}
+		b.login = strings.Split(at, ",")
+		return b, user, password
+	}
+	k, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"), kfake.Superuser("SCRAM-SHA-256", "u", "p"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	return &cluster{addrs: k.ListenAddrs(), login: k.ListenAddrs(), user: "u", password: "p"}, "u", "p"
+}
+
 // put writes records and waits for the broker to have them.
 func put(t testing.TB, b *cluster, topic string, msgs ...*kafka.Message) {
 	t.Helper()
-	p, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": b.String(), "linger.ms": 1, "go.delivery.reports": false, "queue.buffering.max.messages": 2000000})
+	p, err := kafka.NewProducer(b.client(kafka.ConfigMap{"linger.ms": 1, "go.delivery.reports": false, "queue.buffering.max.messages": 2000000}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +259,7 @@ func start(t testing.TB, c kafkadispatch.Config) (d *kafkadispatch.Dispatcher, s
 // committed is what the group has committed for a partition, or -1.
 func committed(t testing.TB, b *cluster, group, topic string, partition int32) int64 {
 	t.Helper()
-	a, err := kafka.NewAdminClient(&kafka.ConfigMap{"bootstrap.servers": b.String()})
+	a, err := kafka.NewAdminClient(b.client(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,11 +3,13 @@
 #   cluster.sh up N DIR      start N brokers (1 or 3) with their data under DIR; prints bootstrap addresses
 #   cluster.sh stop I DIR    kill broker I hard;  cluster.sh start I DIR  start it again
 #   cluster.sh down DIR      end all brokers
+#   cluster.sh login N       print user:password@addresses of the listeners, 50 ports above, that want PLAIN or SCRAM
 # ROUSE_KAFKA_LIBS names a folder with the libraries already in it; ROUSE_KAFKA_PORT is the port below the first broker's.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cmd=$1
 id=aaaaaaaaaaaaaaaaaaaaaw
+user=rouse password=open-sesame # of the listeners that want a login; for nobody but tests
 port=${ROUSE_KAFKA_PORT:-29090}
 
 libs() {
@@ -23,10 +25,13 @@ props() { # I N DIR
 process.roles=broker,controller
 node.id=$1
 controller.quorum.voters=$voters
-listeners=PLAINTEXT://127.0.0.1:$((port + $1)),CONTROLLER://127.0.0.1:$((port + 100 + $1))
-advertised.listeners=PLAINTEXT://127.0.0.1:$((port + $1))
+listeners=PLAINTEXT://127.0.0.1:$((port + $1)),LOGIN://127.0.0.1:$((port + 50 + $1)),CONTROLLER://127.0.0.1:$((port + 100 + $1))
+advertised.listeners=PLAINTEXT://127.0.0.1:$((port + $1)),LOGIN://127.0.0.1:$((port + 50 + $1))
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256
+listener.name.login.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_$user="$password";
+listener.name.login.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 log.dirs=$3/data$1
 num.partitions=4
 default.replication.factor=$replicas
@@ -50,7 +55,7 @@ await() { # I DIR
 	waited=0
 	until grep -q "Kafka Server started" "$2/$1.log"; do
 		waited=$((waited + 1))
-		if [ $waited -gt 600 ]; then echo "broker $1 did not start; see $2/$1.log" >&2; exit 1; fi
+		if [ $waited -gt 600 ] || ! kill -0 "$(cat "$2/$1.pid")" 2>/dev/null; then echo "broker $1 did not start; see $2/$1.log" >&2; exit 1; fi
 		sleep 0.2
 	done
 }
@@ -60,7 +65,8 @@ up)
 	n=$2; dir=$3; mkdir -p "$dir"; libs "$dir"; i=1
 	while [ $i -le "$n" ]; do
 		props $i "$n" "$dir"
-		java -cp "$libs/*" kafka.tools.StorageTool format -t $id -c "$dir/$i.properties" --ignore-formatted >/dev/null 2>"$dir/format.log"
+		java -cp "$libs/*" kafka.tools.StorageTool format -t $id -c "$dir/$i.properties" --ignore-formatted \
+			--add-scram "SCRAM-SHA-256=[name=$user,password=$password]" >/dev/null 2>"$dir/format.log"
 		i=$((i + 1))
 	done
 	i=1; addrs=
@@ -71,6 +77,11 @@ up)
 	;;
 stop) kill -9 "$(cat "$3/$2.pid")"; rm "$3/$2.pid" ;;
 start) dir=$3; libs "$dir"; java_broker "$2" "$dir"; await "$2" "$dir" ;;
+login)
+	i=1; addrs=
+	while [ $i -le "$2" ]; do addrs=${addrs:+$addrs,}127.0.0.1:$((port + 50 + i)); i=$((i + 1)); done
+	echo "$user:$password@$addrs"
+	;;
 down)
 	for f in "$2"/*.pid; do
 		[ -e "$f" ] || continue
@@ -78,5 +89,5 @@ down)
 		rm "$f"
 	done
 	;;
-*) sed -n '2,7s/^# //p' "$0"; exit 2 ;;
+*) sed -n '2,8s/^# //p' "$0"; exit 2 ;;
 esac
