@@ -11,6 +11,7 @@ import (
 
 	"github.com/rousehq/rouse/bench/controlbench"
 	"github.com/rousehq/rouse/bench/dispatch"
+	"github.com/rousehq/rouse/bench/overload"
 	"github.com/rousehq/rouse/bench/parked"
 	"github.com/rousehq/rouse/bench/proxybench"
 	"github.com/rousehq/rouse/cmd/rouse/localbench"
@@ -64,6 +65,13 @@ func newBench() *cobra.Command {
 	})
 	add("parked", "Memory that a parked request costs the activator", func(cmd *cobra.Command, args []string) error {
 		return parked.Main(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	})
+	add("overload", "Memory, queue and answers under far more load than a service can do", func(cmd *cobra.Command, args []string) error {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		return overload.Main(cmd.Context(), self, args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 	})
 	add("control", "CPU, memory and lateness of the control loop beside Knative's autoscaler", func(cmd *cobra.Command, args []string) error {
 		return controlbench.BenchMain(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
