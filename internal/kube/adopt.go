@@ -29,14 +29,14 @@ func (c *Client) Adopt(ctx context.Context, namespace, name string, say func(str
 		return err
 	}
 	if len(svc.Spec.Selector) == 0 {
-		return fmt.Errorf("Service %s has no selector: control fills its endpoints already, if a workload is annotated for it", name)
+		return fmt.Errorf("service %s has no selector: control fills its endpoints already, if a workload is annotated for it", name)
 	}
 	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
-		return fmt.Errorf("Service %s is headless: its clients know pods by their addresses, so that it can't be adopted", name)
+		return fmt.Errorf("service %s is headless: its clients know pods by their addresses, so that it can't be adopted", name)
 	}
 	target, err := c.workloadOf(ctx, namespace, svc.Spec.Selector)
 	if err != nil {
-		return fmt.Errorf("Service %s: %w", name, err)
+		return fmt.Errorf("service %s: %w", name, err)
 	}
 	selector, err := json.Marshal(svc.Spec.Selector)
 	if err != nil {
@@ -70,14 +70,14 @@ func (c *Client) Release(ctx context.Context, namespace, name string, say func(s
 	saved := svc.Annotations[workload.AdoptedSelector]
 	var selector map[string]string
 	if err := json.Unmarshal([]byte(saved), &selector); err != nil || len(selector) == 0 {
-		return fmt.Errorf("Service %s was not adopted: the annotation %s with its selector is missing", name, workload.AdoptedSelector)
+		return fmt.Errorf("service %s was not adopted: the annotation %s with its selector is missing", name, workload.AdoptedSelector)
 	}
 	say("control keeps a pod of the workload")
 	if err := c.patchService(ctx, svc, map[string]any{workload.Releasing: "true"}, nil); err != nil {
 		return err
 	}
 	if err := c.awaitPod(ctx, namespace, selector); err != nil {
-		return fmt.Errorf("Service %s has no ready pod: %w", name, err)
+		return fmt.Errorf("service %s has no ready pod: %w", name, err)
 	}
 	say("the selector comes back; Kubernetes publishes the pods")
 	restored := make(map[string]any, len(selector))
@@ -88,7 +88,7 @@ func (c *Client) Release(ctx context.Context, namespace, name string, say func(s
 		return err
 	}
 	if err := c.await(ctx, namespace, name, func(_, foreign slicesSeen) bool { return foreign.ready > 0 }); err != nil {
-		return fmt.Errorf("Kubernetes published no pod of Service %s: %w", name, err)
+		return fmt.Errorf("no pod was published by Kubernetes for Service %s: %w", name, err)
 	}
 	say("control removes its endpoints")
 	gone := map[string]any{workload.AdoptedSelector: nil, workload.ServiceFor: nil, workload.Releasing: nil}

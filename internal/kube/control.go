@@ -275,7 +275,7 @@ func (c *Control) Answers(ctx context.Context, rev identity.Revision) (bool, err
 		return false, fmt.Errorf("%w: %s", ErrNotThere, rev)
 	}
 	if !t.service.clusterIP.IsValid() {
-		return false, fmt.Errorf("Service %s has no cluster address", t.service.Name)
+		return false, fmt.Errorf("service %s has no cluster address", t.service.Name)
 	}
 	addr := net.JoinHostPort(t.service.clusterIP.String(), strconv.Itoa(int(t.service.Ports[t.primary].Number)))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/", http.NoBody)

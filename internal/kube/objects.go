@@ -25,7 +25,7 @@ type owner struct {
 
 // stripMeta drops what nobody reads; it is most of an object.
 func stripMeta(m *metav1.ObjectMeta) {
-	m.ManagedFields, m.Finalizers, m.GenerateName, m.SelfLink = nil, nil, "", ""
+	m.ManagedFields, m.Finalizers, m.GenerateName = nil, nil, ""
 	delete(m.Annotations, corev1.LastAppliedConfigAnnotation)
 }
 

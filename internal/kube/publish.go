@@ -368,7 +368,6 @@ func (p *Publisher) removeForeign(ctx context.Context, t *tracked, foreign []*sl
 		mirrored = mirrored || s.writer == mirroring
 	}
 	if mirrored {
-		//nolint:staticcheck // the old API is what has to be cleaned up
 		err := p.client.core.CoreV1().Endpoints(t.service.Namespace).Delete(ctx, t.service.Name, metav1.DeleteOptions{})
 		if err != nil && !apierrors.IsNotFound(err) {
 			return err

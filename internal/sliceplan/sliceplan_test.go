@@ -43,16 +43,6 @@ func carryOut(have []Slice, p Plan, seen func([]Slice)) []Slice {
 	return all
 }
 
-func addresses(all []Slice) (out []netip.Addr) {
-	for _, s := range all {
-		for _, e := range s.Endpoints {
-			out = append(out, e.Addr)
-		}
-	}
-	slices.SortFunc(out, netip.Addr.Compare)
-	return out
-}
-
 func TestMake(t *testing.T) {
 	none := func([]Slice) {}
 	pods := func(from, to int) []Group { return []Group{{Pods, podPorts, endpoints(from, to)}} }
