@@ -15,9 +15,9 @@ import (
 	"github.com/rousehq/rouse/internal/render"
 )
 
-// newManifests are the commands that turn YAML into YAML. None of them talks to a cluster.
+// newManifests are the commands that turn YAML into YAML. Of them uninstall alone talks to a cluster.
 func newManifests() []*cobra.Command {
-	return []*cobra.Command{newInject(), newRender(), newInstall()}
+	return []*cobra.Command{newInject(), newRender(), newInstall(), newUninstall()}
 }
 
 // defaultImage is where the sidecar comes from when nobody says.

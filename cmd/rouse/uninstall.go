@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rousehq/rouse/deploy"
+	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/kube"
+)
+
+// releaser gives Services their selectors back.
+type releaser interface {
+	Adopted(ctx context.Context) ([]identity.Key, error)
+	Release(ctx context.Context, namespace, name string, say func(string)) error
+}
+
+func newUninstall() *cobra.Command {
+	o := deploy.Options{CreateNamespace: true, Webhook: true, Token: "-"} // every object that may be there
+	var kubeconfig string
+	var timeout time.Duration
+	var keep bool
+	cmd := &cobra.Command{
+		Use:   "uninstall | kubectl delete --ignore-not-found -f -",
+		Short: "Give every adopted Service its selector back, then print what is to be deleted, the reverse of install",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !keep {
+				client, err := kube.Connect(configFile(kubeconfig), "rouse-uninstall")
+				if err != nil {
+					return err
+				}
+				if err := releaseAll(cmd.Context(), client, timeout, cmd.ErrOrStderr()); err != nil {
+					return err
+				}
+			}
+			all, err := deploy.Render(o)
+			if err != nil {
+				return err
+			}
+			slices.Reverse(all)
+			return printComponents(cmd.OutOrStdout(), all)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig file (default KUBECONFIG, then ~/.kube/config)")
+	f.StringVarP(&o.Namespace, "namespace", "n", "rouse-system", "where everything lives")
+	f.BoolVar(&o.CreateNamespace, "delete-namespace", true, "print the namespace too")
+	f.DurationVar(&timeout, "timeout", 2*time.Minute, "how long one Service may take")
+	f.BoolVar(&keep, "keep-services", false, "release no Service and talk to no cluster: their endpoints go with control")
+	return cmd
+}
+
+// configFile is where kubectl would look.
+func configFile(flag string) string {
+	if flag != "" {
+		return flag
+	}
+	if env := os.Getenv("KUBECONFIG"); env != "" {
+		return env
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		if file := filepath.Join(home, ".kube", "config"); exists(file) {
+			return file
+		}
+	}
+	return "" // the pod's own account
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
+}
+
+// releaseAll releases one Service after the other, each with its own time, and goes on after a failure: what can have its
+// selector back gets it.
+func releaseAll(ctx context.Context, c releaser, timeout time.Duration, out io.Writer) error {
+	list, cancel := context.WithTimeout(ctx, timeout)
+	services, err := c.Adopted(list)
+	cancel()
+	if err != nil {
+		return fmt.Errorf("which Services are adopted: %w; with --keep-services nothing is released", err)
+	}
+	var failed []error
+	for _, s := range services {
+		one, cancel := context.WithTimeout(ctx, timeout)
+		err := c.Release(one, s.Namespace, s.Name, func(text string) { fmt.Fprintf(out, "%s: %s\n", s, text) })
+		cancel()
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		fmt.Fprintf(out, "%s has its selector back\n", s)
+	}
+	if len(failed) > 0 {
+		return fmt.Errorf("nothing is printed for deletion, since %d of %d Services could not be released: %w", len(failed), len(services), errors.Join(failed...))
+	}
+	return nil
+}
