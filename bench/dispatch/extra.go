@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -13,29 +14,47 @@ import (
 	"github.com/rousehq/rouse/kafkadispatch"
 )
 
-// poison runs the same steady load with and without a record that always fails, in turn, and compares how long the
-// others take from their production to their delivery.
+// poison runs the same steady load twice at the same time, once beside a record that always fails, and compares how long
+// the others take from their production to their delivery. What else the machine does hits both alike.
 func (b *bench) poison(ctx context.Context, stdout io.Writer) error {
-	fmt.Fprintf(stdout, "%-8s %6s %10s %10s\n", "round", "poison", "p50", "p99")
+	fmt.Fprintf(stdout, "%-6s | %10s %10s | %10s %10s | %9s\n", "round", "p50", "p99", "p50 beside", "p99 poison", "p99 ratio")
+	var ratios []float64
 	for round := range b.o.rounds {
-		for _, with := range []bool{false, true} {
-			lat, err := b.steady(ctx, with)
-			if err != nil {
-				return err
-			}
-			slices.Sort(lat)
-			fmt.Fprintf(stdout, "%-8d %6v %10v %10v\n", round, with, lat[len(lat)/2].Round(10*time.Microsecond), lat[len(lat)*99/100].Round(10*time.Microsecond))
+		alone, beside, err := b.pair(ctx)
+		if err != nil {
+			return err
 		}
+		ratio := float64(at(beside, 99)) / float64(at(alone, 99))
+		ratios = append(ratios, ratio)
+		fmt.Fprintf(stdout, "%-6d | %10v %10v | %10v %10v | %9.2f\n", round, at(alone, 50), at(alone, 99), at(beside, 50), at(beside, 99), ratio)
 	}
+	slices.Sort(ratios)
+	fmt.Fprintf(stdout, "p99 beside a poison record: %.2f of p99 without it (median of %d rounds)\n", ratios[len(ratios)/2], len(ratios))
 	return nil
+}
+
+// at is a percentile of sorted latencies.
+func at(sorted []time.Duration, percent int) time.Duration {
+	return sorted[len(sorted)*percent/100].Round(10 * time.Microsecond)
+}
+
+func (b *bench) pair(ctx context.Context) (alone, beside []time.Duration, err error) {
+	b.topics++
+	name := fmt.Sprintf("steady-%d-%d", time.Now().UnixNano(), b.topics)
+	var wg sync.WaitGroup
+	var errs [2]error
+	wg.Go(func() { alone, errs[0] = b.steady(ctx, name+"-alone", false) })
+	wg.Go(func() { beside, errs[1] = b.steady(ctx, name+"-beside", true) })
+	wg.Wait()
+	slices.Sort(alone)
+	slices.Sort(beside)
+	return alone, beside, errors.Join(errs[:]...)
 }
 
 // steady produces 1,000 records a second to one partition, by key, and measures each from its production to its
 // delivery.
-func (b *bench) steady(ctx context.Context, poison bool) (out []time.Duration, err error) {
+func (b *bench) steady(ctx context.Context, topic string, poison bool) (out []time.Duration, err error) {
 	c := cell{Partitions: 1, Delay: time.Millisecond, Size: 100, Order: "key", Keys: 1000}
-	b.topics++
-	topic := fmt.Sprintf("steady-%d-%d", time.Now().UnixNano(), b.topics)
 	if err := b.create(ctx, topic, 1); err != nil {
 		return nil, err
 	}
