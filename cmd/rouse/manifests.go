@@ -17,7 +17,7 @@ import (
 
 // newManifests are the commands that turn YAML into YAML. Of them uninstall alone talks to a cluster.
 func newManifests() []*cobra.Command {
-	return []*cobra.Command{newInject(), newRender(), newInstall(), newUninstall()}
+	return []*cobra.Command{newInject(), newRender(), newInstall(), newUninstall(), newAdopt(), newRelease()}
 }
 
 // defaultImage is where the sidecar comes from when nobody says.
