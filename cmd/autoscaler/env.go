@@ -22,6 +22,7 @@ type settings struct {
 	AssignListen string        `env:"ROUSE_ASSIGN_LISTEN" envDefault:":8081"`
 	AdminListen  string        `env:"ROUSE_ADMIN_LISTEN" envDefault:":9090"`
 	Token        string        `env:"ROUSE_TOKEN"`
+	Audience     string        `env:"ROUSE_TOKEN_AUDIENCE"`
 	PortBook     string        `env:"ROUSE_PORTS_CONFIGMAP" envDefault:"rouse-ports"`
 	Ports        string        `env:"ROUSE_ACTIVATOR_PORTS" envDefault:"20000-29999"`
 	Buckets      int           `env:"ROUSE_BUCKETS" envDefault:"16"`

@@ -38,6 +38,7 @@ type node struct {
 	scraper  *statstream.Scraper
 	peers    *peers
 	sink     *workloads
+	tokens   *kube.Tokens // nil unless queue-proxies send tokens of their own
 	servers  []*server
 }
 
@@ -46,6 +47,9 @@ func newNode(ctx context.Context, s *settings, client *kube.Client, log *slog.Lo
 	n := &node{s: s, log: log, registry: telemetry.NewRegistry(), book: &endpoint.Book{}}
 	n.sink = newWorkloads(n)
 	n.peers = newPeers(s, log)
+	if s.Audience != "" {
+		n.tokens = kube.NewTokens(client, s.Audience, log)
+	}
 	for _, build := range []func() error{n.buildAssign, n.buildLoop, func() error { return n.buildKube(client) }, n.buildStats} {
 		if err := build(); err != nil {
 			return nil, err
@@ -66,12 +70,24 @@ func (n *node) buildAssign() (err error) {
 	return err
 }
 
-// authorize judges tokens; nil accepts everybody, which is what a NetworkPolicy is for.
+// authorize judges the shared token, which activators and other instances have; nil accepts everybody, which is what a
+// NetworkPolicy is for.
 func (n *node) authorize() func(context.Context, string) bool {
 	if n.s.Token == "" {
 		return nil
 	}
 	return statstream.StaticToken(n.s.Token)
+}
+
+// authorizeReports also takes a pod's own token: the shared one is not for everybody's pods.
+func (n *node) authorizeReports() func(context.Context, string) bool {
+	shared := n.authorize()
+	if n.tokens == nil {
+		return shared
+	}
+	return func(ctx context.Context, token string) bool {
+		return shared != nil && shared(ctx, token) || n.tokens.Good(ctx, token)
+	}
 }
 
 func (n *node) buildLoop() (err error) {
@@ -97,7 +113,7 @@ func (n *node) buildStats() (err error) {
 		return err
 	}
 	n.stats, err = statstream.NewHandler(statstream.HandlerConfig{
-		Sink: statstream.Tee{&renamed{n}, n.peers}, Authorize: n.authorize(), Log: n.log,
+		Sink: statstream.Tee{&renamed{n}, n.peers}, Authorize: n.authorizeReports(), Log: n.log,
 	})
 	return err
 }
