@@ -126,7 +126,7 @@ func (st *session) acknowledged(w *wireAck) {
 	if e == nil || e.leases.Ledger == nil {
 		return
 	}
-	ack := slots.Ack{Seq: w.Seq, Unlimited: w.Unlimited, Bounds: w.Bounds}
+	ack := slots.Ack{Seq: w.Seq, Unlimited: w.Unlimited, Bounds: sane(w.Bounds)}
 	k := st.known[e.ID]
 	switch {
 	case k == nil || w.Epoch != k.epoch: // it has not seen that we are the owner
@@ -143,12 +143,28 @@ func (st *session) acknowledged(w *wireAck) {
 	st.s.step(e)
 }
 
+// maxCount is more than any activator has of anything; sums of many stay far from overflow.
+const maxCount = 1 << 24
+
+// sane leaves out what is no count of requests: the accounts add them up.
+func sane(counts map[string]int) map[string]int {
+	for uid, n := range counts {
+		if n <= 0 {
+			delete(counts, uid)
+		} else {
+			counts[uid] = min(n, maxCount)
+		}
+	}
+	return counts
+}
+
 // loaded takes an activator's load. The caller holds the lock.
 func (st *session) loaded(w *wireLoad) {
 	e := st.s.revs[w.ID.id()]
 	if e == nil {
 		return
 	}
+	w.Parked, w.Use = min(max(w.Parked, 0), maxCount), sane(w.Use)
 	if k := st.known[e.ID]; k != nil {
 		k.load = *w
 	}

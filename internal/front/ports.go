@@ -19,7 +19,7 @@ const maxPorts = 20_000
 const portPoll = 100 * time.Millisecond
 
 // ports are listeners that lead to one revision each. One that is not wanted any more ends its connections with their
-// next response, and listens until they are gone and routers have had time to hear of it.
+// next response, and listens until nothing is in flight and routers have had time to hear of it.
 type ports struct {
 	host    string
 	handler func(identity.Revision) forward.Handler
@@ -126,13 +126,13 @@ func (p *ports) reconcile(ctx context.Context, serving *sync.WaitGroup, now time
 
 // release closes a port once nobody uses it and nobody can be about to.
 func (p *ports) release(n uint16, o *port, now time.Time) bool {
-	if st := o.server.Stats(); st.Open > 0 || now.Sub(o.closing) < p.linger {
+	if st := o.server.Stats(); st.Active+st.Tunnels > 0 || now.Sub(o.closing) < p.linger {
 		return false
 	}
 	o.stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_ = o.server.Shutdown(ctx) // there are no connections to wait for
+	_ = o.server.Shutdown(ctx) // only idle connections are left
 	p.mu.Lock()
 	delete(p.open, n)
 	p.mu.Unlock()
