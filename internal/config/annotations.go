@@ -31,6 +31,8 @@ const (
 //	                          queue has drained
 //	rouse.dev/metrics         further metrics that ask for pods, the largest wish wins: see ParseMetrics
 //	rouse.dev/schedule        times of at least so many pods: see ParseSchedule
+//	rouse.dev/session-affinity, rouse.dev/zone-preference, rouse.dev/outlier-ejection, rouse.dev/pod-probe
+//	                          how an activator chooses among pods: see Dispatching
 //
 // autoscaling.knative.dev/scale-to-zero-grace-period is not Knative's but widely written: it is honoured.
 type Overrides struct {
@@ -56,6 +58,10 @@ type Overrides struct {
 	Burst                 Value[string]
 	Metrics               Value[string] // valid for ParseMetrics when set
 	Schedule              Value[string] // valid for ParseSchedule when set
+	SessionAffinity       Value[string] // these four are valid for their parsers when set: see Dispatching
+	ZonePreference        Value[string]
+	OutlierEjection       Value[string]
+	PodProbe              Value[string]
 }
 
 // Layers are the sources above the annotations. All keys are bare names: see [AnnotationKeys].
@@ -93,6 +99,7 @@ func ParseAnnotations(annotations map[string]string, base Autoscaler, above Laye
 	o.readScales(r, base)
 	o.readTimes(r)
 	o.readQueue(r)
+	o.readDispatching(r)
 	return o, r.faults
 }
 

@@ -36,6 +36,11 @@ type Revision struct {
 	QueueLimit       Value[int]           // requests parked at most
 	QueueDeadline    Value[time.Duration] // parked at most this long
 	ProgressDeadline Value[time.Duration] // until the first pod must be ready
+
+	SessionAffinity Value[string] // these four as they were written: see Dispatching
+	ZonePreference  Value[string]
+	OutlierEjection Value[string]
+	PodProbe        Value[string]
 }
 
 // Scaling is a revision's resolved scaling configuration: annotations over config-autoscaler over defaults.
@@ -116,6 +121,10 @@ func Resolve(in Input) (*Revision, []Fault) {
 	rev.Scaling = resolveScaling(base, o, rev.ContainerConcurrency)
 	rev.QueueLimit = o.QueueLimit.Or(builtin("queue-limit", DefaultQueueLimit))
 	rev.QueueDeadline = o.QueueDeadline.Or(builtin("queue-deadline", DefaultQueueDeadline))
+	rev.SessionAffinity = o.SessionAffinity.Or(builtin("session-affinity", off))
+	rev.ZonePreference = o.ZonePreference.Or(builtin("zone-preference", off))
+	rev.OutlierEjection = o.OutlierEjection.Or(builtin("outlier-ejection", off))
+	rev.PodProbe = o.PodProbe.Or(builtin("pod-probe", off))
 	rev.ProgressDeadline = o.ProgressDeadline.Or(builtin("progress-deadline", DefaultProgressDeadline))
 	return rev, nil
 }

@@ -226,5 +226,9 @@ func (rev *Revision) Values() []Named {
 		named("queue-limit", rev.QueueLimit),
 		named("queue-deadline", rev.QueueDeadline),
 		named("progress-deadline", rev.ProgressDeadline),
+		named("session-affinity", rev.SessionAffinity),
+		named("zone-preference", rev.ZonePreference),
+		named("outlier-ejection", rev.OutlierEjection),
+		named("pod-probe", rev.PodProbe),
 	}
 }
