@@ -178,10 +178,15 @@ func (r *Result) object(file string, top field, o Options, depth int) (changed b
 	return t.changed, nil
 }
 
-// asked says whether the workload wants a sidecar: by the annotation, by being opted in to scaling, or because all do.
+// asked says whether the workload wants a sidecar: by the annotation or the pods' label, by being opted in to scaling, or
+// because all do.
 func (t *template) asked() bool {
 	annotations := annotationsOf(t.owner, t.root)
-	switch annotations[Inject] {
+	wish := annotations[Inject]
+	if wish == "" {
+		wish = t.root.at("metadata").at("labels").at(Inject).text()
+	}
+	switch wish {
 	case "disabled", "false":
 		return false
 	case "enabled", "true":

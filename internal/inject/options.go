@@ -12,7 +12,8 @@ import (
 // Annotations of a pod template, or of its workload, which win. Sizes have Knative's names:
 // queue.sidecar.serving.knative.dev/{cpu,memory,ephemeral-storage}-resource-{request,limit}.
 const (
-	// Inject is enabled or disabled; without it the class annotation of the workload opts in.
+	// Inject is enabled or disabled; without it the class annotation of the workload opts in. It may be a label of the
+	// pods, too, which is what the webhook's configuration selects.
 	Inject = config.PrefixRouse + "inject"
 	// Container names the container that serves, when several have ports.
 	Container = config.PrefixRouse + "inject-container"
