@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"maps"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -123,8 +121,7 @@ type Activator struct {
 	ejected atomic.Int64 // outliers
 	probes  probes
 
-	revs atomic.Pointer[map[identity.Key]*revision]
-	mu   sync.Mutex // serialises changes of revs
+	revs *registry[identity.Key, *revision]
 
 	active   activeSet
 	producer string // this process in stats, unique over restarts
@@ -142,44 +139,37 @@ func New(cfg Config, deps Deps) (*Activator, error) {
 	if deps.Prober == nil {
 		deps.Prober = poolProber{}
 	}
-	a := &Activator{cfg: cfg, deps: deps, probes: probes{prober: deps.Prober, wake: make(chan struct{}, 1)},
+	a := &Activator{cfg: cfg, deps: deps, revs: newRegistry[identity.Key, *revision](), probes: probes{prober: deps.Prober, wake: make(chan struct{}, 1)},
 		producer: cfg.Name + "/" + strconv.FormatInt(time.Now().UnixNano(), 36)}
-	a.revs.Store(&map[identity.Key]*revision{})
 	return a, nil
 }
 
 // Put adds a revision, or changes the settings of one that is there. A revision with a new UID replaces the one
 // that had its name.
 func (a *Activator) Put(id identity.Revision, s Settings) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	old := (*a.revs.Load())[id.Key()]
-	if old != nil && old.id == id {
-		old.configure(s)
-		return
-	}
-	r := &revision{id: id, owner: a, load: metrics.NewSharedRequestStats(time.Now())}
-	r.settings.Store(&s)
-	next := maps.Clone(*a.revs.Load())
-	next[id.Key()] = r
-	a.revs.Store(&next)
-	if old != nil {
-		old.remove()
-	}
+	a.revs.change(id.Name, func(m map[identity.Key]*revision) {
+		old := m[id.Key()]
+		if old != nil && old.id == id {
+			old.configure(s)
+			return
+		}
+		r := &revision{id: id, owner: a, load: metrics.NewSharedRequestStats(time.Now())}
+		r.settings.Store(&s)
+		m[id.Key()] = r
+		if old != nil {
+			old.remove()
+		}
+	})
 }
 
 // Remove forgets a revision: parked requests are refused, those in flight finish.
 func (a *Activator) Remove(id identity.Revision) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	r := (*a.revs.Load())[id.Key()]
-	if r == nil || r.id != id {
-		return
-	}
-	next := maps.Clone(*a.revs.Load())
-	delete(next, id.Key())
-	a.revs.Store(&next)
-	r.remove()
+	a.revs.change(id.Name, func(m map[identity.Key]*revision) {
+		if r := m[id.Key()]; r != nil && r.id == id {
+			delete(m, id.Key())
+			r.remove()
+		}
+	})
 }
 
 // Update takes over a change of a revision's endpoints. Updates of one revision must come in order.
@@ -225,10 +215,10 @@ func (a *Activator) Counts(id identity.Revision) (parked, inFlight, ready int) {
 }
 
 // revisions are those of this moment.
-func (a *Activator) revisions() iter.Seq[*revision] { return maps.Values(*a.revs.Load()) }
+func (a *Activator) revisions() iter.Seq[*revision] { return a.revs.values() }
 
 func (a *Activator) revision(id identity.Revision) *revision {
-	if r := (*a.revs.Load())[id.Key()]; r != nil && r.id == id {
+	if r := a.revs.get(id.Name, id.Key()); r != nil && r.id == id {
 		return r
 	}
 	return nil

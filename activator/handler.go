@@ -58,18 +58,25 @@ func (h *handler) serve(x forward.Exchange, r *revision, answer *Answer) {
 }
 
 func (h *handler) route(x forward.Exchange) (*revision, *Answer) {
-	revs := *h.revs.Load()
 	if h.trusted {
 		ns, name := x.Header(headerNamespace), x.Header(headerRevision)
 		if ns != nil && name != nil {
-			return revs[identity.Key{Namespace: string(ns), Name: string(name)}], nil
+			return h.named(ns, name), nil
 		}
 	}
 	to, ok := h.deps.Router.Route(x)
 	if !ok {
 		return nil, nil
 	}
-	return revs[to.Revision], to.Answer
+	return h.revs.get(to.Revision.Name, to.Revision), to.Answer
+}
+
+// named finds a revision without making strings of its name.
+func (h *handler) named(namespace, name []byte) *revision {
+	if m := h.revs.shardOf(name).Load(); m != nil {
+		return (*m)[identity.Key{Namespace: string(namespace), Name: string(name)}]
+	}
+	return nil
 }
 
 // dispatch gives the request to a pod, and to another as long as it is certain that none saw it.

@@ -31,20 +31,33 @@ type Telemetry struct {
 	probes    *prometheus.CounterVec
 	found     *prometheus.HistogramVec
 
-	mu        sync.Mutex // serialises changes of revisions
-	revisions atomic.Pointer[map[identity.Revision]*counted]
+	revisions *registry[identity.Revision, *counted]
 }
 
-// counted are one revision's children, resolved once.
+// counted are one revision's children, resolved once, when they are first needed: most revisions are idle, and a child
+// costs half a kilobyte.
 type counted struct {
 	labels    []string
-	retries   prometheus.Counter
-	latencies prometheus.Observer
-	parked    prometheus.Observer
-	cold      prometheus.Observer
-	outcomes  [fault.Count]prometheus.Counter
+	retries   child[prometheus.Counter]
+	latencies child[prometheus.Observer]
+	parked    child[prometheus.Observer]
+	cold      child[prometheus.Observer]
+	outcomes  [fault.Count]child[prometheus.Counter]
 	mu        sync.Mutex // serialises changes of statuses
 	statuses  atomic.Pointer[map[int]prometheus.Counter]
+}
+
+// child is a metric with its labels. The zero value is not resolved yet.
+type child[T any] struct{ p atomic.Pointer[T] }
+
+// get resolves the child if need be; whoever comes second finds the same one.
+func (c *child[T]) get(resolve func(labels ...string) T, labels []string, more ...string) T {
+	if p := c.p.Load(); p != nil {
+		return *p
+	}
+	v := resolve(append(labels, more...)...)
+	c.p.Store(&v)
+	return v
 }
 
 // NewTelemetry registers the activator's metrics. queued tells how many requests are parked now.
@@ -73,7 +86,7 @@ func NewTelemetry(reg prometheus.Registerer, queued func() float64) (*Telemetry,
 		found: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "rouse_activator_pod_start_seconds", Help: "Time from a pod's appearance to the answer that it is ready.", Buckets: wait}, by),
 	}
-	t.revisions.Store(&map[identity.Revision]*counted{})
+	t.revisions = newRegistry[identity.Revision, *counted]()
 	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "queue_depth", Help: "Requests parked in the activator, over all revisions."}, queued)
 	for _, c := range []prometheus.Collector{t.requests, t.outcomes, t.retries, t.latencies, t.parked, t.cold, t.ejections, t.probes, t.found, gauge} {
@@ -87,35 +100,18 @@ func NewTelemetry(reg prometheus.Registerer, queued func() float64) (*Telemetry,
 // Name gives a revision its labels; without, only its own name is known.
 func (t *Telemetry) Name(rev identity.Revision, l Labels) {
 	labels := slices.Clip([]string{l.Namespace, l.Service, l.Configuration, l.Revision}) // appended to by many
-	c := &counted{
-		labels:    labels,
-		retries:   t.retries.WithLabelValues(labels...),
-		latencies: t.latencies.WithLabelValues(labels...),
-		parked:    t.parked.WithLabelValues(labels...),
-		cold:      t.cold.WithLabelValues(labels...),
-	}
-	for i := range c.outcomes {
-		c.outcomes[i] = t.outcomes.WithLabelValues(append(labels, fault.Cause(i).String())...)
-	}
+	c := &counted{labels: labels}
 	c.statuses.Store(&map[int]prometheus.Counter{})
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	next := maps.Clone(*t.revisions.Load())
-	next[rev] = c
-	t.revisions.Store(&next)
+	t.revisions.change(rev.Name, func(m map[identity.Revision]*counted) { m[rev] = c })
 }
 
 // Forget drops a revision's metrics.
 func (t *Telemetry) Forget(rev identity.Revision) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	c := (*t.revisions.Load())[rev]
+	c := t.revisions.get(rev.Name, rev)
 	if c == nil {
 		return
 	}
-	next := maps.Clone(*t.revisions.Load())
-	delete(next, rev)
-	t.revisions.Store(&next)
+	t.revisions.change(rev.Name, func(m map[identity.Revision]*counted) { delete(m, rev) })
 	l := c.labels
 	match := prometheus.Labels{"namespace_name": l[0], "revision_name": l[3]}
 	for _, vec := range []interface {
@@ -126,30 +122,28 @@ func (t *Telemetry) Forget(rev identity.Revision) {
 }
 
 func (t *Telemetry) of(rev identity.Revision) *counted {
-	if c := (*t.revisions.Load())[rev]; c != nil {
+	if c := t.revisions.get(rev.Name, rev); c != nil {
 		return c
 	}
 	t.Name(rev, Labels{Namespace: rev.Namespace, Revision: rev.Name})
-	return (*t.revisions.Load())[rev]
+	return t.revisions.get(rev.Name, rev)
 }
 
 // Dispatched implements [Observer].
 func (t *Telemetry) Dispatched(rev identity.Revision, cold bool, parked time.Duration) {
 	c := t.of(rev)
-	c.parked.Observe(parked.Seconds())
+	c.parked.get(t.parked.WithLabelValues, c.labels).Observe(parked.Seconds())
 	if cold {
-		c.cold.Observe(parked.Seconds())
+		c.cold.get(t.cold.WithLabelValues, c.labels).Observe(parked.Seconds())
 	}
 }
 
 // Done implements [Observer].
 func (t *Telemetry) Done(rev identity.Revision, o Outcome) {
 	c := t.of(rev)
-	c.outcomes[o.Cause].Inc()
-	c.latencies.Observe(float64(o.Took) / float64(time.Millisecond))
-	if o.Tries > 1 {
-		c.retries.Add(float64(o.Tries - 1))
-	}
+	c.outcomes[o.Cause].get(t.outcomes.WithLabelValues, c.labels, o.Cause.String()).Inc()
+	c.latencies.get(t.latencies.WithLabelValues, c.labels).Observe(float64(o.Took) / float64(time.Millisecond))
+	c.retries.get(t.retries.WithLabelValues, c.labels).Add(float64(max(0, o.Tries-1)))
 	status := o.Status
 	if status == 0 {
 		status = fault.Of(o.Cause).Status

@@ -82,6 +82,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 	tel.Name(hello, Labels{})
 	tel.Done(hello, Outcome{Result: forward.Result{Status: 200}})
+	tel.Dispatched(hello, true, time.Second)
 	tel.Ejected(hello, "a", Broken)
 	tel.Probed(hello, "a", ProbeOK, time.Second)
 	act, r := newDispatcher(t, Config{}, settings())
