@@ -6,7 +6,13 @@ LINT    := $(CACHE)/tools/golangci-lint-v2.15.0
 KAFKA   := $(CACHE)/kafka/libs-$(shell cksum test/kafka/pom.xml | cut -d' ' -f1)
 CITEST  := $(GO) run ./internal/citest
 
-.PHONY: help run build check fmt vet lint test test-peers test-kafka demo bench-deps fidelity-full conformance
+# A test cluster (test/cluster): namespaces need root, compiling doesn't. RUN=TestName runs that test alone, and shows what it logs.
+SUDO    := $(if $(filter 0,$(shell id -u)),,sudo -E)
+CLUSTER := $(CACHE)/cluster
+INSIDE   = $(SUDO) $(CLUSTER)/cluster run -bin $$($(CLUSTER)/cluster build -module test/cluster) -images $(CLUSTER)/images --
+E2E      = CGO_ENABLED=0 $(GO) -C test/cluster test -trimpath -count=1 -p 1 -parallel 8 -exec "$(INSIDE)"
+
+.PHONY: help run build check fmt vet lint test test-peers test-kafka demo bench-deps fidelity-full conformance cluster e2e e2e-full
 
 help: ## print this help
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,3 +72,21 @@ fidelity-full: ## 1 GiB both ways under 64 MiB, and 1,000 WebSockets for a minut
 
 conformance: ## h2spec beside a bare net/http server, and gRPC interop, through the engine
 	cd test/conformance && $(GO) test -count=1 ./...
+
+cluster: ## build Kubernetes and the images of ./cmd for the end-to-end tests, once (minutes the first time)
+	@mkdir -p $(CLUSTER)/images
+	CGO_ENABLED=0 $(GO) -C test/cluster build -trimpath -o $(CLUSTER)/ ./cmd/cluster
+	$(CLUSTER)/cluster build -module test/cluster
+	$(GO) build -o $(CLUSTER)/images/ ./cmd/...
+	CGO_ENABLED=0 $(GO) -C test/cluster build -trimpath -o $(CLUSTER)/images/ ./internal/testapp
+
+e2e: cluster ## the end-to-end tests on a real Kubernetes, as root, without Docker (needs nftables); RUN=TestName for one
+ifdef RUN
+	$(E2E) -timeout 30m -v -run '$(RUN)' ./selftest ./e2e
+else
+	$(CITEST) -suite cluster -- env CGO_ENABLED=0 $(GO) -C test/cluster test -trimpath -count=1 ./launch ./agent/... ./harness
+	$(CITEST) -suite e2e -- env $(E2E) -timeout 8m ./selftest ./e2e
+endif
+
+e2e-full: cluster ## the same in full length: every figure, every fault for two minutes
+	ROUSE_FULL=1 $(E2E) -timeout 60m -v ./selftest ./e2e

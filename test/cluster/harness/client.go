@@ -39,6 +39,17 @@ func (c *Cluster) Get(rawURL string) Response {
 	return r
 }
 
+// Reach sends one GET and says why it was not answered with 200 within a second, for use as a condition.
+func (c *Cluster) Reach(rawURL string) error {
+	ctx, cancel := context.WithTimeout(c.Context, time.Second)
+	defer cancel()
+	r, err := Send(ctx, http.MethodGet, rawURL, nil, nil)
+	if err == nil && r.Status != http.StatusOK {
+		err = fmt.Errorf("status %d: %s", r.Status, r.Body)
+	}
+	return err
+}
+
 // Send sends one request on a connection of its own and never a second one.
 func Send(ctx context.Context, method, rawURL string, header http.Header, body []byte) (Response, error) {
 	conn := &Conn{}

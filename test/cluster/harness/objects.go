@@ -257,3 +257,15 @@ func (c *Cluster) Signal(pod, container string, sig syscall.Signal) {
 	}
 	c.t.Fatalf("pod %s has no container %s", pod, container)
 }
+
+// WaitPodGone waits until a pod's object is gone: kubelet lets it go when its processes are.
+func (c *Cluster) WaitPodGone(name string, within time.Duration) {
+	c.t.Helper()
+	c.Eventually(within, "pod "+name+" is gone", func() error {
+		_, err := c.Client.CoreV1().Pods(c.Namespace).Get(c.Context, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return errors.Join(err, errorf("it is still there"))
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -19,7 +20,12 @@ func (c *cluster) serve() error {
 	if err != nil {
 		return err
 	}
-	c.delay = newDelay(c.api(""), upstream)
+	out, err := os.Create(filepath.Join(c.o.State, "log", "delay.log"))
+	if err != nil {
+		return err
+	}
+	c.stops = append(c.stops, func() { out.Close() })
+	c.delay = newDelay(c.api(""), upstream, out)
 	if err := c.listen("tcp", "127.0.0.1:"+delayPort, c.delay); err != nil {
 		return err
 	}

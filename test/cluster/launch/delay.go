@@ -2,6 +2,7 @@ package launch
 
 import (
 	"io"
+	"log" //nolint:depguard // what httputil takes
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -19,7 +20,8 @@ type delay struct {
 	by    atomic.Int64 // nanoseconds
 }
 
-func newDelay(apiServer string, t *http.Transport) *delay {
+// newDelay writes what fails to out: while the API server is stopped, everything does.
+func newDelay(apiServer string, t *http.Transport, out io.Writer) *delay {
 	target, err := url.Parse(apiServer)
 	if err != nil {
 		panic("launch: the API server's address is a constant: " + err.Error())
@@ -28,6 +30,7 @@ func newDelay(apiServer string, t *http.Transport) *delay {
 	d.proxy = &httputil.ReverseProxy{
 		Transport:     t,
 		FlushInterval: -1,
+		ErrorLog:      log.New(out, "", log.LstdFlags),
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		ModifyResponse: func(r *http.Response) error {
 			if q := r.Request.URL; strings.HasSuffix(q.Path, "/endpointslices") && q.Query().Has("watch") {

@@ -28,7 +28,7 @@ func main() {
 	os.Exit(code)
 }
 
-var errUsage = errors.New("usage: cluster build | check | run [-module DIR] [-images DIR] [-state DIR] [-verbose] -- COMMAND [ARG ...]")
+var errUsage = errors.New("usage: cluster build | check | run [-bin DIR] [-module DIR] [-images DIR] [-state DIR] [-verbose] -- COMMAND [ARG ...]")
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	if launch.IsInside(args) {
@@ -42,6 +42,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	var o launch.Options
 	module := fs.String("module", ".", "directory of the module test/cluster")
 	fs.StringVar(&o.Images, "images", "", "image registry/NAME:tag is the binary NAME in this directory")
+	fs.StringVar(&o.Bin, "bin", "", "the directory that cluster build printed; default: what -module builds")
 	fs.StringVar(&o.State, "state", "", "directory for keys and logs; default a temporary one that is removed at the end")
 	fs.BoolVar(&o.Verbose, "verbose", false, "say how long each step took")
 	if err := fs.Parse(args[2:]); err != nil {
@@ -65,8 +66,10 @@ func enter(ctx context.Context, module string, o launch.Options, stderr io.Write
 	if len(o.Command) == 0 {
 		return 2, errUsage
 	}
-	if o.Bin, err = launch.Build(ctx, module, stderr); err != nil {
-		return 1, err
+	if o.Bin == "" {
+		if o.Bin, err = launch.Build(ctx, module, stderr); err != nil {
+			return 1, err
+		}
 	}
 	if o.Images == "" {
 		o.Images = o.Bin
