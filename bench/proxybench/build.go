@@ -67,7 +67,13 @@ func findSource(dir string) (string, error) {
 // ours builds one of our own commands. Go's build cache makes it quick when nothing changed.
 func (b *builder) ours(ctx context.Context, pkg string) (string, error) {
 	path := filepath.Join(b.cache, filepath.Base(pkg))
-	return path, b.build(ctx, b.source, path, "./"+pkg)
+	return path, b.build(ctx, b.source, path, "./"+pkg, "CGO_ENABLED=0")
+}
+
+// program builds `rouse`, which links Kafka's library and needs cgo for it.
+func (b *builder) program(ctx context.Context) (string, error) {
+	path := filepath.Join(b.cache, "rouse")
+	return path, b.build(ctx, b.source, path, "./cmd/rouse", "CGO_ENABLED=1")
 }
 
 // knative builds Knative's queue-proxy, once per content of its module: it takes minutes.
@@ -89,16 +95,16 @@ func (b *builder) knative(ctx context.Context) (string, error) {
 	fmt.Fprintln(b.out, "building Knative's queue-proxy (once; this takes minutes)")
 	// Built beside and renamed, so that an interrupted build leaves nothing that looks whole.
 	fresh := path + ".new"
-	if err := b.build(ctx, dir, fresh, knativeQueue); err != nil {
+	if err := b.build(ctx, dir, fresh, knativeQueue, "CGO_ENABLED=0"); err != nil {
 		return "", err
 	}
 	return path, os.Rename(fresh, path)
 }
 
-func (b *builder) build(ctx context.Context, dir, out, pkg string) error {
+func (b *builder) build(ctx context.Context, dir, out, pkg, cgo string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", out, pkg)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	cmd.Env = append(os.Environ(), cgo, "GOWORK=off")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build %s: %w\n%s", pkg, err, text)
 	}

@@ -40,6 +40,8 @@ type contender struct {
 	ours    bool   // must pass the fidelity check, and shows its configuration
 	direct  bool   // no proxy but another backend, on the backend's core: what the others add to
 	command func(place) (command, error)
+	// proxies finds the processes that count among those that the contender has started; nil when it is one.
+	proxies func(tree []int) ([]int, error)
 }
 
 // recipe makes a contender; it builds or finds the binary.
@@ -52,6 +54,7 @@ type recipe struct {
 func recipes() []recipe {
 	return []recipe{
 		{"rouse", makeRouse},
+		{"series", makeSeries},
 		{"knative", makeKnative},
 		{"haproxy", makeHAProxy},
 		{"nginx", makeNginx},

@@ -23,6 +23,7 @@ type contest struct {
 	backend command
 	app     *process
 	proxy   *process
+	counted []int // of several processes, those whose CPU counts
 	memory  figures
 }
 
@@ -74,7 +75,10 @@ func (c *contest) bring(ctx context.Context) error {
 	if c.proxy, err = c.arena.start(cmd, core, c.cores.rest); err != nil {
 		return err
 	}
-	return c.proxy.ready(ctx, c.arena, c.addr())
+	if err := c.proxy.ready(ctx, c.arena, c.addr()); err != nil || c.proxies == nil {
+		return err
+	}
+	return c.assemble(ctx)
 }
 
 func (c *contest) addr() netip.AddrPort { return c.at.proxy }

@@ -48,7 +48,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		})
 	}
 	list(&o.scenarios, "scenarios", "comma-separated, of c1, c64, c512, post1k, get64k, sleep10ms, open6000 (default all)")
-	list(&o.contenders, "contenders", "comma-separated, of rouse, knative, haproxy, nginx, reverseproxy (default all)")
+	list(&o.contenders, "contenders", "comma-separated, of rouse, series, knative, haproxy, nginx, reverseproxy (default all)")
 	flags.IntVar(&o.plan.rounds, "rounds", 6, "interleaved rounds")
 	flags.DurationVar(&o.plan.duration, "duration", 1500*time.Millisecond, "counted time of one turn")
 	flags.DurationVar(&o.plan.warmup, "warmup", 300*time.Millisecond, "time before it")
@@ -238,6 +238,9 @@ func weighAll(ctx context.Context, proxies []*contest, n int) error {
 		wg     sync.WaitGroup
 	)
 	for _, c := range proxies {
+		if c.proxies != nil {
+			continue // several processes: each is weighed by itself, here or elsewhere
+		}
 		one := func() {
 			err := c.weigh(ctx, n)
 			mu.Lock()

@@ -47,8 +47,10 @@ func pinTask(id, core int) error {
 }
 
 // pinSelf pins every thread of this process; those that start later inherit it.
-func pinSelf(core int) error {
-	tasks, err := os.ReadDir("/proc/self/task")
+func pinSelf(core int) error { return pinProcess(os.Getpid(), core) }
+
+func pinProcess(pid, core int) error {
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	if err != nil {
 		return err
 	}

@@ -58,9 +58,15 @@ func (a *arena) start(c command, core, home int) (*process, error) {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// stop kills the process and waits for it. Draining is not measured here.
+// stop kills the process with all that it has started, and waits for it. Draining is not measured here.
 func (p *process) stop() {
-	_ = p.cmd.Process.Kill() // it may be gone already
+	tree, _ := descend(p.pid()) // without it, children end by the kernel's hand when their parent does
+	_ = p.cmd.Process.Kill()    // it may be gone already
+	for _, pid := range tree {
+		if pid != p.pid() {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
 	<-p.exited
 }
 

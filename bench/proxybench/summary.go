@@ -131,6 +131,11 @@ func (s summary) gates() []gate {
 			out = append(out, gate{"CPU, " + b.scenario + ", to " + b.rival, ours.CPU / theirs.CPU, b.gate, b.stretch, "×"})
 		}
 	}
+	both, ok := s.cell("series", "c64")
+	alone, ok2 := s.cell("knative", "c64")
+	if ok && ok2 && alone.CPU > 0 {
+		out = append(out, gate{"CPU, c64, activator and queue-proxy, to knative's queue-proxy alone", both.CPU / alone.CPU, 0.45, 0.35, "×"})
+	}
 	ours, ok := s.contender("rouse")
 	if !ok || ours.RSS == 0 {
 		return out

@@ -32,4 +32,4 @@ func (p proxied) end() {
 	}
 }
 
-func (p proxied) cpu() (time.Duration, error) { return cpuTime(p.proxy.pid()) }
+func (p proxied) cpu() (time.Duration, error) { return p.spent() }
