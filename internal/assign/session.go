@@ -66,7 +66,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve greets, and then reads and writes until either fails.
-func (st *session) serve(ctx context.Context, cancel context.CancelCauseFunc, alive func()) error {
+func (st *session) serve(ctx context.Context, cancel context.CancelCauseFunc, alive func()) (err error) {
 	first, stop := context.WithTimeout(ctx, helloTimeout)
 	frame, err := st.read(first)
 	stop()
@@ -85,7 +85,7 @@ func (st *session) serve(ctx context.Context, cancel context.CancelCauseFunc, al
 	written := make(chan error, 1)
 	life, end := context.WithCancel(ctx)
 	go func() { err := st.write(life); end(); written <- err }()
-	defer func() { <-written }()
+	defer func() { err = errors.Join(err, <-written) }()
 	defer end()
 	for {
 		frame, err := st.read(life)
