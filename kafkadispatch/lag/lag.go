@@ -10,8 +10,12 @@ package lag
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
@@ -33,7 +37,11 @@ func (p Partition) Lag() int64 { return max(0, p.End-max(p.Start, p.Committed)-p
 
 // Client asks one cluster.
 type Client struct {
+	cfg   kafka.ConfigMap
 	admin *kafka.AdminClient
+
+	mu     sync.Mutex
+	groups map[string]*kafka.Consumer // guarded by mu; nil after Close
 }
 
 // New makes a client; it connects at the first Poll.
@@ -42,17 +50,37 @@ func New(cfg kafka.ConfigMap) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kafka admin client: %w", err)
 	}
-	return &Client{admin: a}, nil
+	return &Client{cfg: cfg, admin: a, groups: map[string]*kafka.Consumer{}}, nil
 }
 
-// Close ends the client.
-func (c *Client) Close() { c.admin.Close() }
+// Close ends the client. A Poll under way may fail.
+func (c *Client) Close() {
+	c.admin.Close()
+	c.mu.Lock()
+	groups := c.groups
+	c.groups = nil
+	c.mu.Unlock()
+	for _, g := range groups {
+		_ = g.Close()
+	}
+}
 
-// Poll reads where the group is in every partition of the topics. It returns when ctx ends, at the latest.
+// Poll reads where the group is in every partition of the topics, or, without topics, of those that it has commits in.
+// It returns when ctx ends, at the latest.
 func (c *Client) Poll(ctx context.Context, group string, topics []string) ([]Partition, error) {
 	tps, err := c.partitions(ctx, topics)
 	if err != nil {
 		return nil, err
+	}
+	commits, err := c.commits(ctx, group, tps)
+	if err != nil {
+		return nil, err
+	}
+	if len(topics) == 0 {
+		tps = slices.DeleteFunc(tps, func(tp kafka.TopicPartition) bool { return !known(commits, *tp.Topic) })
+	}
+	if len(tps) == 0 {
+		return nil, nil
 	}
 	starts, err := c.offsets(ctx, tps, kafka.EarliestOffsetSpec)
 	if err != nil {
@@ -62,7 +90,6 @@ func (c *Client) Poll(ctx context.Context, group string, topics []string) ([]Par
 	if err != nil {
 		return nil, err
 	}
-	commits := c.commits(ctx, group, tps)
 	out := make([]Partition, 0, len(tps))
 	for _, tp := range tps {
 		id := order.TopicPartition{Topic: *tp.Topic, Partition: tp.Partition}
@@ -76,6 +103,16 @@ func (c *Client) Poll(ctx context.Context, group string, topics []string) ([]Par
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 	return out, nil
+}
+
+// known says whether there is a commit in any partition of the topic.
+func known(commits map[order.TopicPartition]kafka.TopicPartition, topic string) bool {
+	for id := range commits {
+		if id.Topic == topic {
+			return true
+		}
+	}
+	return false
 }
 
 func beyond(tp kafka.TopicPartition) (n int64) {
@@ -92,8 +129,11 @@ func beyond(tp kafka.TopicPartition) (n int64) {
 	return n
 }
 
-// partitions asks without creating topics, which a request for metadata may do.
+// partitions asks without creating topics, which a request for the metadata of one may do.
 func (c *Client) partitions(ctx context.Context, topics []string) ([]kafka.TopicPartition, error) {
+	if len(topics) == 0 {
+		return c.allPartitions(ctx)
+	}
 	res, err := c.admin.DescribeTopics(ctx, kafka.NewTopicCollectionOfTopicNames(topics))
 	if err != nil {
 		return nil, fmt.Errorf("topics %v: %w", topics, err)
@@ -129,19 +169,77 @@ func (c *Client) offsets(ctx context.Context, tps []kafka.TopicPartition, spec k
 	return out, nil
 }
 
-// commits has an entry for each partition with a commit. A group that does not exist has none.
-func (c *Client) commits(ctx context.Context, group string, tps []kafka.TopicPartition) map[order.TopicPartition]kafka.TopicPartition {
-	out := map[order.TopicPartition]kafka.TopicPartition{}
-	res, err := c.admin.ListConsumerGroupOffsets(ctx, []kafka.ConsumerGroupTopicPartitions{{Group: group, Partitions: tps}})
+func (c *Client) allPartitions(ctx context.Context) (out []kafka.TopicPartition, err error) {
+	all, err := c.admin.GetMetadata(nil, true, millis(ctx))
 	if err != nil {
-		return out
+		return nil, fmt.Errorf("topics: %w", err)
 	}
-	for _, g := range res.ConsumerGroupsTopicPartitions {
-		for _, tp := range g.Partitions {
-			if tp.Offset >= 0 {
-				out[order.TopicPartition{Topic: *tp.Topic, Partition: tp.Partition}] = tp
-			}
+	for name, t := range all.Topics {
+		if strings.HasPrefix(name, "__") {
+			continue // Kafka's own
+		}
+		for _, p := range t.Partitions {
+			out = append(out, kafka.TopicPartition{Topic: &name, Partition: p.ID})
 		}
 	}
-	return out
+	return out, nil
+}
+
+// millis is the time that ctx leaves, for calls that take no context.
+func millis(ctx context.Context) int {
+	at, ok := ctx.Deadline()
+	if !ok {
+		return int(pollLimit.Milliseconds())
+	}
+	return max(1, int(time.Until(at).Milliseconds()))
+}
+
+// commits has an entry for each partition with a commit. A group that does not exist has none.
+//
+// A consumer asks, which never joins its group: the admin client of librdkafka 2.11.1 aborts the process when a
+// coordinator goes away while it asks (rd_kafka_enq_once_del_source_return).
+func (c *Client) commits(ctx context.Context, group string, tps []kafka.TopicPartition) (map[order.TopicPartition]kafka.TopicPartition, error) {
+	g, err := c.group(group)
+	if err != nil {
+		return nil, err
+	}
+	got, err := g.Committed(tps, millis(ctx))
+	var ke kafka.Error
+	if errors.As(err, &ke) && ke.Code() == kafka.ErrGroupIDNotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("commits of group %s: %w", group, err)
+	}
+	out := map[order.TopicPartition]kafka.TopicPartition{}
+	for _, tp := range got {
+		if tp.Error != nil {
+			return nil, fmt.Errorf("commit of group %s in %s/%d: %w", group, *tp.Topic, tp.Partition, tp.Error)
+		}
+		if tp.Offset >= 0 {
+			out[order.TopicPartition{Topic: *tp.Topic, Partition: tp.Partition}] = tp
+		}
+	}
+	return out, nil
+}
+
+func (c *Client) group(name string) (*kafka.Consumer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.groups == nil {
+		return nil, errors.New("lag client is closed")
+	}
+	if g := c.groups[name]; g != nil {
+		return g, nil
+	}
+	m := kafka.ConfigMap{"group.id": name, "enable.auto.commit": false}
+	for k, v := range c.cfg {
+		m[k] = v
+	}
+	g, err := kafka.NewConsumer(&m)
+	if err != nil {
+		return nil, fmt.Errorf("kafka client for group %s: %w", name, err)
+	}
+	c.groups[name] = g
+	return g, nil
 }

@@ -59,6 +59,15 @@ func TestPoll(t *testing.T) {
 	if got[0].Lag() != 4 || got[1].Lag() != 0 {
 		t.Errorf("lags are %d and %d, want 4 and 0", got[0].Lag(), got[1].Lag())
 	}
+	if all, err := c.Poll(ctx, "g", nil); err != nil || !cmp.Equal(want, all) {
+		t.Errorf("Poll without topics = %v, %v; want those of the topic that the group has commits in: %v", all, err, want)
+	}
+	if none, err := c.Poll(ctx, "nobody", nil); err != nil || len(none) != 0 {
+		t.Errorf("Poll of a group that is not there = %v, %v", none, err)
+	}
+	if ps, err := c.Poll(ctx, "nobody", []string{"t"}); err != nil || len(ps) != 2 || ps[0].Committed >= 0 || ps[0].Lag() != 10 {
+		t.Errorf("Poll of a group that is not there = %v, %v", ps, err)
+	}
 	if _, err := c.Poll(ctx, "g", []string{"not.there"}); err == nil {
 		t.Error("a topic that does not exist has a lag")
 	}

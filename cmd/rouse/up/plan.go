@@ -34,7 +34,7 @@ type intake struct {
 
 // read decodes manifests. Warnings are returned; with errors nothing may run.
 func (p *planner) read(sources []manifest.Source) (intake, manifest.Diagnostics, error) {
-	set, diags := manifest.Load(sources, manifest.Options{Strict: p.o.Strict, Images: &p.images, InterceptorRoutes: true, Others: []string{kafkaSource}})
+	set, diags := manifest.Load(sources, manifest.Options{Strict: p.o.Strict, Images: &p.images, InterceptorRoutes: true, Others: []string{kafkaSource, scaledObject}})
 	if err := diags.Err(); err != nil {
 		return intake{}, diags.Warnings(), err
 	}

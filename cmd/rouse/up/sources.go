@@ -30,6 +30,7 @@ type sources struct {
 	broker      *kafkabroker.Broker
 	dispatchers []*kafkadispatch.Dispatcher
 	names       []string
+	scaled      []*scaled
 }
 
 // addSources decodes KafkaSources and makes their dispatchers. One that is wrong is said, and the others go on.
@@ -39,6 +40,10 @@ func (s *stack) addSources(docs []manifest.Document) error {
 	var decoded []*source.KafkaSource
 	topics := map[string]int{}
 	for _, doc := range docs {
+		if doc.Kind == "ScaledObject" {
+			all.decodeScaled(doc, topics)
+			continue
+		}
 		k, err := source.Parse(doc.YAML)
 		if err != nil {
 			fmt.Fprintf(s.o.Stderr, "%s: %v; it does not run, others go on\n", doc.Where(""), err)
@@ -125,6 +130,9 @@ func (a *sources) run(ctx context.Context) error {
 				fmt.Fprintf(a.s.o.Stderr, "KafkaSource %s ended: %v; others go on\n", a.names[i], err)
 			}
 		})
+	}
+	for _, s := range a.scaled {
+		all.Go(func() { s.run(ctx) })
 	}
 	all.Wait()
 	if a.broker != nil {

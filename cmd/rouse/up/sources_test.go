@@ -1,0 +1,87 @@
+package up
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/rousehq/rouse/kafkadispatch/cli"
+)
+
+// produce writes records with the embedded broker's own tool; "key<tab>value" lines have keys.
+func (h *house) produce(topic string, lines []string, flags ...string) {
+	h.t.Helper()
+	args := append([]string{"-bootstrap", strings.Join(h.stack.sources.Embedded(), ",")}, flags...)
+	if err := cli.Produce(h.t.Context(), append(args, topic), strings.NewReader(strings.Join(lines, "\n")+"\n"), io.Discard, io.Discard); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// TestScaledObjectFollowsLag lets a consumer group fall behind, which reads by itself: pods of the local service come by
+// its lag, with nobody asking them anything, and go when the group has caught up.
+func TestScaledObjectFollowsLag(t *testing.T) {
+	t.Parallel()
+	h := start(t, `
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: consumer}
+spec:
+  template:
+    metadata: {annotations: {autoscaling.knative.dev/window: "6s", autoscaling.knative.dev/scale-to-zero-pod-retention-period: "0s"}}
+    spec:
+      containers: [{image: hello}]
+---
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: scaler}
+spec:
+  scaleTargetRef: {name: consumer}
+  cooldownPeriod: 0
+  triggers:
+    - type: kafka
+      metadata: {bootstrapServers: embedded, consumerGroup: readers, topic: jobs, lagThreshold: "10", offsetResetPolicy: earliest}
+---
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: wrong}
+spec:
+  scaleTargetRef: {name: consumer}
+  triggers: [{type: kafka, metadata: {topic: jobs}}]
+`, nil)
+	defer h.close()
+	h.produce("jobs", make([]string, 25))
+	h.await("three pods for 25 records", func() bool { ready, _ := h.pods("consumer"); return ready == 3 })
+	h.commitAll("readers", "jobs")
+	h.await("no pods", func() bool { ready, _ := h.pods("consumer"); return ready == 0 })
+	if out := h.out.String(); !strings.Contains(out, "metadata.bootstrapServers: must be set") {
+		t.Errorf("the wrong ScaledObject was not named:\n%s", out)
+	}
+}
+
+// commitAll reads everything that is in a topic as a member of the group, and commits it.
+func (h *house) commitAll(group, topic string) {
+	h.t.Helper()
+	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
+	defer cancel()
+	c, err := kgo.NewClient(kgo.SeedBrokers(h.stack.sources.Embedded()...), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+		kgo.DisableAutoCommit(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer c.Close()
+	for n := 0; n < 25; {
+		got := c.PollFetches(ctx)
+		if err := got.Err(); err != nil {
+			h.t.Fatal(fmt.Errorf("after %d records: %w", n, err))
+		}
+		n += got.NumRecords()
+	}
+	if err := c.CommitUncommittedOffsets(ctx); err != nil {
+		h.t.Fatal(err)
+	}
+}
