@@ -1,0 +1,135 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"syscall"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/rousehq/rouse/test/cluster/harness"
+)
+
+// TestRouseLosesNothing: 200 requests a second by clients that try once, while things go wrong at random moments.
+func TestRouseLosesNothing(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	c := install(t)
+	c.Apply(hello(3, "", `min-scale: "3"`, `target-burst-capacity: "0"`))
+	c.WaitDeployment("hello", 3)
+	waitBehind(t, c, "pods")
+	url := waitReachable(c)
+	span := long(20*time.Second, 2*time.Minute)
+	some := func() { lasting(c, time.Duration(rng.Int64N(int64(span/5)))) }
+	victim := func(selector string) string {
+		pods := c.Pods(selector)
+		for {
+			if p := pods[rng.IntN(len(pods))]; p.DeletionTimestamp == nil {
+				return p.Name
+			}
+		}
+	}
+	remove := func(name string) {
+		if err := c.Client.CoreV1().Pods(c.Namespace).Delete(c.Context, name, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+
+	t.Run("pods deleted one by one", func(t *testing.T) {
+		underLoad(t, c, url, func() {
+			for end := time.Now().Add(span); time.Now().Before(end); {
+				remove(victim("app=hello"))
+				some()
+				c.WaitDeployment("hello", 3)
+			}
+		})
+	})
+	t.Run("pods deleted, slices spread 3 s late", func(t *testing.T) {
+		c.DelaySlices(3 * time.Second)
+		underLoad(t, c, url, func() {
+			for end := time.Now().Add(span); time.Now().Before(end); {
+				remove(victim("app=hello"))
+				some()
+				c.WaitDeployment("hello", 3)
+			}
+		})
+	})
+	t.Run("ten switches between pods and activators", func(t *testing.T) {
+		underLoad(t, c, url, func() {
+			for range 5 {
+				annotate(t, c, "target-burst-capacity", "-1")
+				waitBehind(t, c, "activators")
+				lasting(c, span/20)
+				annotate(t, c, "target-burst-capacity", "0")
+				waitBehind(t, c, "pods")
+				lasting(c, span/20)
+			}
+		})
+	})
+	annotate(t, c, "target-burst-capacity", "-1")
+	waitBehind(t, c, "activators")
+	t.Run("activators rolled", func(t *testing.T) {
+		underLoad(t, c, url, func() {
+			patch := fmt.Appendf(nil, `{"spec":{"template":{"metadata":{"annotations":{"rolled":%q}}}}}`, time.Now())
+			if _, err := c.Client.AppsV1().Deployments(c.Namespace).Patch(c.Context, "activator", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			lasting(c, span)
+			c.WaitDeployment("activator", 2)
+		})
+	})
+	t.Run("an instance of control killed", func(t *testing.T) {
+		underLoad(t, c, url, func() {
+			some()
+			c.Signal(victim("app=autoscaler"), "autoscaler", syscall.SIGKILL)
+			lasting(c, span)
+		})
+	})
+	t.Run("API server stopped for 30 s", func(t *testing.T) {
+		underLoad(t, c, url, func() {
+			some()
+			c.Stop(harness.APIServer)
+			lasting(c, 30*time.Second)
+			c.Start(harness.APIServer)
+			lasting(c, 5*time.Second)
+		})
+		annotate(t, c, "target-burst-capacity", "0") // everything works again
+		waitBehind(t, c, "pods")
+	})
+}
+
+// TestRouseAdoptsAndReleases: a Service with a selector comes and goes under load.
+func TestRouseAdoptsAndReleases(t *testing.T) {
+	c := install(t)
+	c.Apply(hello(2, "selector: {app: hello},", `min-scale: "2"`, `target-burst-capacity: "-1"`))
+	c.WaitDeployment("hello", 2)
+	const kubernetes = "foreign endpointslice-controller.k8s.io"
+	waitBehind(t, c, kubernetes)
+	url := waitReachable(c)
+	move := func(verb string) {
+		if out, err := rouse(c, verb, "hello", "-n", c.Namespace); err != nil {
+			t.Fatalf("rouse %s: %v\n%s", verb, err, out)
+		}
+	}
+	underLoad(t, c, url, func() {
+		for range 3 {
+			move("adopt")
+			waitBehind(t, c, "activators")
+			lasting(c, long(3*time.Second, 15*time.Second))
+			move("release")
+			waitBehind(t, c, kubernetes)
+			lasting(c, long(3*time.Second, 15*time.Second))
+		}
+	})
+	s, err := c.Client.CoreV1().Services(c.Namespace).Get(c.Context, "hello", metav1.GetOptions{})
+	if err != nil || s.Spec.Selector["app"] != "hello" {
+		t.Errorf("selector %v (%v), want what it was", s.Spec.Selector, err)
+	}
+	for name := range s.Annotations {
+		t.Errorf("annotation %s is left", name)
+	}
+}
