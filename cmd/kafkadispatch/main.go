@@ -128,7 +128,7 @@ func embedded(sources []*source.KafkaSource, data string, log *slog.Logger) (*ka
 	for _, k := range sources {
 		if b := k.Spec.BootstrapServers; len(b) == 1 && b[0] == source.Embedded {
 			for _, t := range k.Spec.Topics {
-				topics[t] = 4
+				topics[t] = max(topics[t], k.Partitions())
 			}
 		}
 	}

@@ -77,6 +77,13 @@ func (k *KafkaSource) Consumers() int {
 	return *k.Spec.Consumers
 }
 
+// Partitions is how many partitions an embedded broker gives the source's topics when it makes them: 4 by default.
+func (k *KafkaSource) Partitions() int {
+	n := 4
+	_ = positive(k.Metadata.Annotations[AnnotationPartitions], &n) // Config reports it
+	return n
+}
+
 func (b *builder) kafka(c *kafkadispatch.Kafka) {
 	s := &b.k.Spec
 	c.Bootstrap, c.Topics, c.Group = s.BootstrapServers, s.Topics, s.ConsumerGroup
@@ -311,6 +318,8 @@ func (b *builder) annotation(c *kafkadispatch.Config, key, value string) error {
 		b.compat(c)
 	case AnnotationHTTP2:
 		c.Sink.HTTP2 = value == "true"
+	case AnnotationPartitions:
+		return positive(value, new(int))
 	}
 	return nil
 }

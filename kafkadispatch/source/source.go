@@ -38,6 +38,7 @@ const (
 	AnnotationInstance   = "rouse.dev/group-instance-id"
 	AnnotationCompat     = "rouse.dev/compat" // knative
 	AnnotationHTTP2      = "rouse.dev/sink-http2"
+	AnnotationPartitions = "rouse.dev/embedded-partitions" // of topics that an embedded broker has to make
 )
 
 // KafkaSource is a manifest as written.

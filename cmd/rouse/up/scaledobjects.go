@@ -42,7 +42,7 @@ func (a *sources) decodeScaled(doc manifest.Document, topics map[string]int) {
 	}
 	for _, t := range o.Triggers {
 		if slices.Equal(t.BootstrapServers, []string{source.Embedded}) && t.Topic != "" {
-			topics[t.Topic] = 0
+			topics[t.Topic] = max(topics[t.Topic], (&source.KafkaSource{}).Partitions())
 		}
 	}
 	a.scaled = append(a.scaled, &scaled{a: a, object: o, floor: -1})

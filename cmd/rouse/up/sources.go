@@ -51,7 +51,7 @@ func (s *stack) addSources(docs []manifest.Document) error {
 		}
 		if slices.Equal(k.Spec.BootstrapServers, []string{source.Embedded}) {
 			for _, t := range k.Spec.Topics {
-				topics[t] = 0
+				topics[t] = max(topics[t], k.Partitions())
 			}
 		}
 		decoded = append(decoded, k)
@@ -72,12 +72,9 @@ func (s *stack) addSources(docs []manifest.Document) error {
 // usualPort is where Kafka's tools look for a broker.
 const usualPort = 9092
 
-// partitions of a topic of the embedded broker: enough to see order by partition at work.
-const partitions = 4
-
 func (a *sources) embed(topics map[string]int) (err error) {
-	for t := range topics {
-		topics[t] = partitions
+	for t, n := range topics {
+		topics[t] = max(n, 1)
 	}
 	cfg := kafkabroker.Config{Topics: topics}
 	if a.s.o.Data != "" {
