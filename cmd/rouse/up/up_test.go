@@ -254,6 +254,7 @@ func TestStopLetsRequestsFinish(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			h.await("the first request is off the books", func() bool { return h.InFlight("slow") == 0 })
 			answered := make(chan string, 1)
 			go func() {
 				status, _, body, err := h.get("slow", "?sleep=700")
