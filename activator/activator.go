@@ -111,6 +111,8 @@ type Outcome struct {
 	Arrived      time.Time
 	Took, Worked time.Duration
 	Tries        int
+	// Parked is true when it had to wait for a pod.
+	Parked bool
 }
 
 // Activator is the data plane's front: see the package comment.

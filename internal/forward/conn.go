@@ -90,6 +90,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 // run serves the connection until it ends.
 func (c *conn) run() {
 	defer c.srv.forget(c)
+	c.makeTimer()
 	if t, ok := c.client.Conn.(*tls.Conn); ok {
 		h2, err := handshake(t, c.srv.cfg.HeadTimeout)
 		if err != nil {

@@ -63,12 +63,18 @@ func (c *conn) schedule(now int64) {
 		return
 	}
 	c.ctl.timerAt = first
-	d := time.Duration(max(0, first-now))
-	if c.timer == nil {
-		c.timer = time.AfterFunc(d, c.onTimer)
-		return
-	}
-	c.timer.Reset(d)
+	c.timer.Reset(time.Duration(max(0, first-now)))
+}
+
+// makeTimer makes the connection's timer when its first request begins: in the depth in which a request is parked, making
+// one would be what grows the goroutine's stack beyond its first 2 KB.
+//
+//go:noinline
+func (c *conn) makeTimer() {
+	c.mu.Lock()
+	c.timer = time.AfterFunc(time.Hour, c.onTimer)
+	c.timer.Stop()
+	c.mu.Unlock()
 }
 
 func (c *conn) stopTimer() {
