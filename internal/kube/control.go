@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/client-go/util/workqueue"
-
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/portalloc"
@@ -107,10 +105,6 @@ func New(cfg Config, client *Client) (*Control, error) {
 	c.cluster.addWatches()
 	c.listen()
 	return c, nil
-}
-
-func newQueue() workqueue.TypedRateLimitingInterface[key] {
-	return workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[key](20*time.Millisecond, 5*time.Second))
 }
 
 // listen connects the parts: a change of an object puts its workload into the queue.

@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/client-go/util/workqueue"
-
 	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/identity"
@@ -62,7 +60,7 @@ type Mirror struct {
 	log      *slog.Logger
 
 	base  atomic.Pointer[config.Autoscaler]
-	queue workqueue.TypedRateLimitingInterface[key]
+	queue *queue
 
 	mu      sync.RWMutex
 	tracked map[key]*tracked  // guarded by mu
@@ -121,24 +119,7 @@ func (m *Mirror) all() {
 }
 
 // run works until ctx ends.
-func (m *Mirror) run(ctx context.Context) {
-	stop := context.AfterFunc(ctx, m.queue.ShutDown)
-	defer stop()
-	var wg sync.WaitGroup
-	for range 2 {
-		wg.Go(func() {
-			for {
-				k, end := m.queue.Get()
-				if end {
-					return
-				}
-				m.sync(k)
-				m.queue.Done(k)
-			}
-		})
-	}
-	wg.Wait()
-}
+func (m *Mirror) run(ctx context.Context) { m.queue.work(ctx, 2, m.sync) }
 
 // sync looks at one workload. Only one goroutine at a time does so.
 func (m *Mirror) sync(k key) {

@@ -13,7 +13,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/util/workqueue"
 
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/member"
@@ -52,7 +51,7 @@ type Publisher struct {
 	perSlice   int
 	began      time.Time
 
-	queue workqueue.TypedRateLimitingInterface[key]
+	queue *queue
 
 	mu    sync.Mutex
 	modes map[key]*mode // guarded by mu
@@ -133,26 +132,13 @@ func (p *Publisher) all() {
 
 // run writes until ctx ends.
 func (p *Publisher) run(ctx context.Context) {
-	stop := context.AfterFunc(ctx, p.queue.ShutDown)
-	defer stop()
-	var wg sync.WaitGroup
-	for range publishers {
-		wg.Go(func() {
-			for {
-				k, end := p.queue.Get()
-				if end {
-					return
-				}
-				if err := p.one(ctx, k); err != nil {
-					p.queue.AddRateLimited(k)
-				} else {
-					p.queue.Forget(k)
-				}
-				p.queue.Done(k)
-			}
-		})
-	}
-	wg.Wait()
+	p.queue.work(ctx, publishers, func(k key) {
+		if p.one(ctx, k) != nil {
+			p.queue.Retry(k)
+			return
+		}
+		p.queue.Forget(k)
+	})
 }
 
 // errNobody says that there is neither a pod nor an activator to publish.

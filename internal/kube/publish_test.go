@@ -39,7 +39,7 @@ func newRig(t *testing.T) *rig {
 		owns: func(identity.Revision) bool { return true }, touched: func(key) {}, log: log, queue: newQueue(), tracked: map[key]*tracked{}, lonely: map[key]time.Time{},
 		scrape: func(rev identity.Revision, pods []identity.Pod) { r.scraped[rev] = pods }}
 	r.publisher = &Publisher{cluster: r.Cluster, mirror: r.mirror, activators: func() []Activator { return r.activators }, began: time.Now().Add(-time.Hour), perSlice: 100}
-	t.Cleanup(r.mirror.queue.ShutDown)
+	t.Cleanup(r.mirror.queue.close)
 	return r
 }
 

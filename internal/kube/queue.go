@@ -1,0 +1,165 @@
+package kube
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// The pauses after a failure double from first to most.
+const (
+	firstRetry = 20 * time.Millisecond
+	mostRetry  = 5 * time.Second
+)
+
+// queue holds the keys that somebody should look at, each once, in the order in which they came. A key that comes while
+// it is looked at is looked at again afterwards, never twice at the same time. It starts no goroutine, unlike
+// client-go's: what comes later comes by a timer. The zero value is ready.
+type queue struct {
+	mu      sync.Mutex
+	order   []key                 // guarded by mu
+	waiting map[key]bool          // in order; guarded by mu
+	busy    map[key]bool          // taken and not done; guarded by mu
+	again   map[key]bool          // came while busy; guarded by mu
+	retry   map[key]time.Duration // last pause; guarded by mu
+	timers  map[key]*time.Timer   // guarded by mu
+	closed  bool                  // guarded by mu
+	some    chan struct{}         // has a token when there may be something
+}
+
+func newQueue() *queue {
+	return &queue{
+		waiting: map[key]bool{}, busy: map[key]bool{}, again: map[key]bool{}, retry: map[key]time.Duration{},
+		timers: map[key]*time.Timer{}, some: make(chan struct{}, 1),
+	}
+}
+
+// Add asks for a look at a key.
+func (q *queue) Add(k key) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.add(k)
+}
+
+func (q *queue) add(k key) {
+	switch {
+	case q.closed || q.waiting[k]:
+		return
+	case q.busy[k]:
+		q.again[k] = true
+		return
+	}
+	q.waiting[k] = true
+	q.order = append(q.order, k)
+	q.signal()
+}
+
+// AddAfter asks for a look later; of several such wishes about one key the first one holds.
+func (q *queue) AddAfter(k key, after time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed || q.timers[k] != nil {
+		return
+	}
+	q.timers[k] = time.AfterFunc(after, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		delete(q.timers, k)
+		q.add(k)
+	})
+}
+
+// Retry asks for a look after a pause that doubles with each failure, until Forget.
+func (q *queue) Retry(k key) {
+	q.mu.Lock()
+	pause := min(max(2*q.retry[k], firstRetry), mostRetry)
+	q.retry[k] = pause
+	q.mu.Unlock()
+	q.AddAfter(k, pause)
+}
+
+// Forget ends the pauses of a key.
+func (q *queue) Forget(k key) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.retry, k)
+}
+
+func (q *queue) signal() {
+	select {
+	case q.some <- struct{}{}:
+	default:
+	}
+}
+
+// Get takes the next key, and blocks until there is one; false when ctx ended. Done must follow.
+func (q *queue) Get(ctx context.Context) (key, bool) {
+	for {
+		if k, ok := q.take(); ok {
+			return k, true
+		}
+		select {
+		case <-ctx.Done():
+			return key{}, false
+		case <-q.some:
+		}
+	}
+}
+
+func (q *queue) take() (key, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.order) == 0 || q.closed {
+		return key{}, false
+	}
+	k := q.order[0]
+	q.order = q.order[1:]
+	if len(q.order) > 0 {
+		q.signal() // another may share
+	} else {
+		q.order = nil
+	}
+	delete(q.waiting, k)
+	q.busy[k] = true
+	return k, true
+}
+
+// Done says that the look is over.
+func (q *queue) Done(k key) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.busy, k)
+	if q.again[k] {
+		delete(q.again, k)
+		q.add(k)
+	}
+}
+
+// work looks at keys with so many goroutines until ctx ends, then closes the queue.
+func (q *queue) work(ctx context.Context, workers int, look func(key)) {
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for {
+				k, ok := q.Get(ctx)
+				if !ok {
+					return
+				}
+				look(k)
+				q.Done(k)
+			}
+		})
+	}
+	wg.Wait()
+	q.close()
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	for k, t := range q.timers {
+		t.Stop()
+		delete(q.timers, k)
+	}
+}
