@@ -178,6 +178,8 @@ var linkages = []linkage{
 		"the activator is a small static binary: what it must know of Kubernetes and Kafka, control tells it"},
 	{"cmd/autoscaler", []string{"github.com/confluentinc/confluent-kafka-go", "github.com/twmb/franz-go", "github.com/spf13/cobra"},
 		"the autoscaler is a static binary; lag reaches it as numbers"},
+	{"cmd/webhook", []string{"github.com/confluentinc/confluent-kafka-go", "github.com/twmb/franz-go", "github.com/spf13/cobra"},
+		"the webhook is a static binary that changes pods and nothing else"},
 	{"cmd/kafkadispatch", []string{"github.com/spf13/cobra"},
 		"a container reads its environment and its files; the embedded broker is in it because a source may ask for one"},
 }

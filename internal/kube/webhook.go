@@ -48,7 +48,7 @@ func (s *WebhookStore) Write(ctx context.Context, data map[string][]byte, versio
 		_, err = secrets.Update(ctx, object, metav1.UpdateOptions{})
 	}
 	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("Secret %s/%s: %w", s.Namespace, s.Secret, ErrChanged)
+		return fmt.Errorf("%s/%s: %w", s.Namespace, s.Secret, ErrChanged)
 	}
 	return err
 }
