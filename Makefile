@@ -77,7 +77,7 @@ cluster: ## build Kubernetes and the images of ./cmd for the end-to-end tests, o
 	@mkdir -p $(CLUSTER)/images
 	CGO_ENABLED=0 $(GO) -C test/cluster build -trimpath -o $(CLUSTER)/ ./cmd/cluster
 	$(CLUSTER)/cluster build -module test/cluster
-	$(GO) build -o $(CLUSTER)/images/ ./cmd/...
+	CGO_ENABLED=1 $(GO) build -o $(CLUSTER)/images/ ./cmd/...
 	CGO_ENABLED=0 $(GO) -C test/cluster build -trimpath -o $(CLUSTER)/images/ ./internal/testapp
 
 e2e: cluster ## the end-to-end tests on a real Kubernetes, as root, without Docker (needs nftables); RUN=TestName for one

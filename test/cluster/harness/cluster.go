@@ -24,6 +24,7 @@ const (
 	EnvKubeconfig = "KUBECONFIG"
 	EnvImages     = "ROUSE_IMAGES"          // directory of binaries that serve as images
 	EnvState      = "ROUSE_CLUSTER_STATE"   // directory with the components' and the pods' logs
+	EnvFull       = "ROUSE_FULL"            // 1: full length; the caller sets it, see Full
 	EnvControl    = "ROUSE_CLUSTER_CONTROL" // socket that stops and starts components
 )
 
@@ -58,6 +59,9 @@ func New(t testing.TB) *Cluster {
 	return c
 }
 
+// Full reports whether tests should run in full length (make e2e-full) rather than as a part of every change's check.
+func Full() bool { return os.Getenv(EnvFull) == "1" }
+
 // As returns a client with a ServiceAccount's own rights, for tests of RBAC.
 func (c *Cluster) As(account string) kubernetes.Interface {
 	c.t.Helper()
@@ -69,8 +73,7 @@ func (c *Cluster) As(account string) kubernetes.Interface {
 
 func (c *Cluster) makeNamespace() {
 	c.t.Helper()
-	name := strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(c.t.Name()))
-	name = strings.Trim(name[:min(len(name), 40)], "-") + "-" + strings.ToLower(rand.Text()[:5])
+	name := label(c.t.Name()) + "-" + strings.ToLower(rand.Text()[:5])
 	ns, err := c.Client.CoreV1().Namespaces().Create(c.Context, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 	if err != nil {
 		c.t.Fatalf("namespace: %v", err)
@@ -88,6 +91,17 @@ func (c *Cluster) makeNamespace() {
 		_, err := c.Client.CoreV1().ServiceAccounts(name).Get(c.Context, "default", metav1.GetOptions{})
 		return err
 	})
+}
+
+// label makes a test's name fit for a namespace, with room for what makes it unique.
+func label(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if (r < 'a' || r > 'z') && (r < '0' || r > '9') {
+			return '-'
+		}
+		return r
+	}, strings.ToLower(name))
+	return strings.Trim(name[:min(len(name), 40)], "-")
 }
 
 // dropNamespace does not wait until the namespace is gone: its pods may have long grace periods. They are killed at once.

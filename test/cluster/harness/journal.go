@@ -24,12 +24,23 @@ func (c *Cluster) Journal(file string) (events []Event) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c.t.Fatal(err)
 	}
-	for line := range strings.Lines(string(b)) {
+	return c.events(file, string(b))
+}
+
+// Told reads the same events from a testapp's log, for pods without a journal.
+func (c *Cluster) Told(pod, container string) []Event {
+	c.t.Helper()
+	return c.events(pod, c.Logs(pod, container))
+}
+
+func (c *Cluster) events(source, text string) (events []Event) {
+	c.t.Helper()
+	for line := range strings.Lines(text) {
 		at, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		name, what, ok := strings.Cut(rest, " ")
 		ns, err := strconv.ParseInt(at, 10, 64)
 		if err != nil || !ok {
-			c.t.Fatalf("journal %s: %q", file, line)
+			c.t.Fatalf("journal %s: %q", source, line)
 		}
 		events = append(events, Event{At: time.Unix(0, ns), Name: name, What: what})
 	}

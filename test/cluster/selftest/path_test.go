@@ -24,12 +24,11 @@ kind: Pod
 metadata: {name: %[1]s, labels: {app: walker}}
 spec:
   terminationGracePeriodSeconds: 0
-  volumes: [{name: shared, hostPath: {path: {{shared}}}}]
+  automountServiceAccountToken: %[3]t
   containers:
   - name: app
-    args: [-name, %[1]s, -journal, /shared/walkers]
+    image: {{image "testapp"}}
     %[2]s
-    ` + block + `
 ---
 apiVersion: v1
 kind: Service
@@ -100,17 +99,28 @@ func (m *moments) watch(t *testing.T, c *harness.Cluster) {
 // stations in the order in which the table shows them.
 var stations = []string{"object", "bound", "start", "listening", "address", "in slice", "ready", "ready in slice"}
 
+// walks are the kinds of pods whose way is measured.
+var walks = []struct {
+	name, probes string
+	volumes      bool
+}{
+	{"no probe", "", true},
+	{"no probe, no volumes", "", false},
+	{"readiness every 1 s", "readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}", true},
+	{"readiness every 10 s", "readinessProbe: {httpGet: {path: /ready, port: 8080}}", true},
+	{"start-up and readiness every 1 s", "startupProbe: {httpGet: {path: /started, port: 8080}, periodSeconds: 1}\n    " +
+		"readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}", true},
+}
+
 // TestReadinessPath measures the way from a pod's creation to its place in the EndpointSlice, one pod after the other. It asserts that every
 // pod got there; the figures are for the README: make e2e RUN=TestReadinessPath
 func TestReadinessPath(t *testing.T) {
-	const pods = 10
-	for name, probe := range map[string]string{
-		"no probe":         "",
-		"period 1 s":       "readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}",
-		"period 10 s":      "readinessProbe: {httpGet: {path: /ready, port: 8080}}",
-		"startup then 1 s": "startupProbe: {httpGet: {path: /started, port: 8080}, periodSeconds: 1}\n    readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}",
-	} {
-		t.Run(name, func(t *testing.T) {
+	pods := 10
+	if !harness.Full() {
+		pods = 3
+	}
+	for _, w := range walks {
+		t.Run(w.name, func(t *testing.T) {
 			c := harness.New(t)
 			m := &moments{at: make(map[string]map[string]time.Time)}
 			m.watch(t, c)
@@ -118,15 +128,8 @@ func TestReadinessPath(t *testing.T) {
 			for i := range pods {
 				pod := fmt.Sprintf("walker-%d", i)
 				created := time.Now()
-				c.Apply(fmt.Sprintf(walker, pod, probe))
-				c.Eventually(40*time.Second, pod+" is ready in the slice", func() error {
-					m.mu.Lock()
-					defer m.mu.Unlock()
-					if m.at[pod]["ready in slice"].IsZero() {
-						return fmt.Errorf("seen: %v", m.at[pod])
-					}
-					return nil
-				})
+				c.Apply(fmt.Sprintf(walker, pod, w.probes, w.volumes))
+				c.Eventually(40*time.Second, pod+" is ready in the slice", func() error { return m.arrived(pod) })
 				m.note(c, pod, created, since)
 				if err := c.Client.CoreV1().Pods(c.Namespace).Delete(c.Context, pod, metav1.DeleteOptions{}); err != nil {
 					t.Fatal(err)
@@ -138,9 +141,18 @@ func TestReadinessPath(t *testing.T) {
 	}
 }
 
+func (m *moments) arrived(pod string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.at[pod]["ready in slice"].IsZero() {
+		return fmt.Errorf("seen: %v", m.at[pod])
+	}
+	return nil
+}
+
 func (m *moments) note(c *harness.Cluster, pod string, created time.Time, since map[string][]time.Duration) {
-	for _, e := range c.Journal("walkers") {
-		if e.Name == pod && (e.What == "start" || e.What == "listening") {
+	for _, e := range c.Told(pod, "app") {
+		if e.What == "start" || e.What == "listening" {
 			since[e.What] = append(since[e.What], e.At.Sub(created))
 		}
 	}
