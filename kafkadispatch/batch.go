@@ -28,6 +28,11 @@ func (d *Dispatcher) sendBatch(w *worker, batch []*order.Record) verdict {
 	told, ok := w.judge(err, batch[0].Attempts)
 	if ok {
 		d.counters.delivered.Add(int64(len(batch)))
+		if d.cfg.Delivered != nil {
+			for _, r := range batch {
+				d.cfg.Delivered(r.Payload.(*task).msg.Timestamp)
+			}
+		}
 		return verdict{sink: told}
 	}
 	if len(batch) == 1 {

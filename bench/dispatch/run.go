@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"io"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -176,20 +177,43 @@ func (m meter) read(n int) sample {
 	return sample{float64(n) / time.Since(m.began).Seconds(), each(cpuTime() - m.used), each(m.b.sink.cpuTime() - m.sink)}
 }
 
-// rouse measures from the first record that was read to the last that was delivered.
+// rouse measures from the first record that was delivered to the last.
 func (b *bench) rouse(ctx context.Context, c cell, topic, group string, n int) (s sample, err error) {
-	d, err := kafkadispatch.New(b.config(c, topic, group))
+	cfg := b.config(c, topic, group)
+	first, last := make(chan struct{}), make(chan struct{})
+	var done atomic.Int64
+	cfg.Delivered = func(time.Time) {
+		switch done.Add(1) {
+		case 1:
+			close(first)
+		case int64(n):
+			close(last)
+		}
+	}
+	d, err := kafkadispatch.New(cfg)
 	if err != nil {
 		return s, err
 	}
 	stop := running(ctx, d)
 	defer func() { err = errors.Join(err, stop()) }()
-	if err := until(ctx, func() bool { return d.Stats().Received > 0 }); err != nil {
+	if err := within(ctx, first); err != nil {
 		return s, err
 	}
 	m := b.meter()
-	err = until(ctx, func() bool { return d.Stats().Delivered >= int64(n) })
+	err = within(ctx, last)
 	return m.read(n), err
+}
+
+// within waits for two minutes at most.
+func within(ctx context.Context, done <-chan struct{}) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("nothing came of it in two minutes"))
+	defer cancel()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // running runs a dispatcher until stop is called, which returns how Run ended.
