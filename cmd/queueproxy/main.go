@@ -82,15 +82,16 @@ func serve(s *settings, signals <-chan os.Signal, stdout io.Writer, log *slog.Lo
 	if err := observe(registry, s, sidecar.Proxy()); err != nil {
 		return err
 	}
-	admin := &admin{s: s, sidecar: sidecar, gatherer: registry, log: log}
-	if err := admin.listen(&owned); err != nil {
-		return err
-	}
-	defer admin.stop()
+	// Requests first: cold starts wait for this port, and nobody for the others.
 	failed, err := s.listen(ctx, sidecar, cfg.TLS != nil, &owned, log)
 	if err != nil {
 		return errors.Join(err, sidecar.Stop(ended()))
 	}
+	admin := &admin{s: s, sidecar: sidecar, gatherer: registry, log: log}
+	if err := admin.listen(&owned); err != nil {
+		return errors.Join(err, sidecar.Stop(ended()))
+	}
+	defer admin.stop()
 	s.tell(notifyReady, log)
 	select {
 	case <-signals:

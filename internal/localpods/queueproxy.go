@@ -71,13 +71,13 @@ func (s *queueProxy) listening(pr *prober) bool {
 // drain is called when nobody sends anything new: it spares the wait for callers that hear late. A second SIGTERM would
 // cut what is in flight, so one that was told to stop by somebody else gets none.
 func (s *queueProxy) drain(ctx context.Context) error {
-	s.announce(ctx)
 	select {
 	case <-s.notice.stopping:
-		s.proc.await(ctx)
 	default:
-		s.proc.stop(ctx)
+		s.proc.terminate()
 	}
+	s.announce(ctx)
+	s.proc.await(ctx)
 	s.free.Do(func() {
 		s.notice.close()
 		s.pool.Release(s.ports.Serving, s.ports.Admin, s.ports.Metrics)
@@ -88,22 +88,33 @@ func (s *queueProxy) drain(ctx context.Context) error {
 	return nil
 }
 
-// announce asks the queue-proxy to wait for what is in flight alone. One that does not understand waits longer.
+// announce asks the queue-proxy to wait for what is in flight alone. One that has just started may not be able to answer
+// yet; one that does not understand ends when its own time is over.
 func (s *queueProxy) announce(ctx context.Context) {
-	if !s.proc.alive() {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, announceLimit)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+loopback(s.ports.Admin).String()+"/drain?announced=true", nil)
-	if err != nil {
-		return
-	}
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	if res, err := client.Do(req); err == nil {
-		res.Body.Close()
+	again := time.NewTicker(announceAgain)
+	defer again.Stop()
+	for s.proc.alive() {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+loopback(s.ports.Admin).String()+"/drain?announced=true", nil)
+		if err != nil {
+			return
+		}
+		if res, err := client.Do(req); err == nil {
+			res.Body.Close()
+			return
+		}
+		select {
+		case <-again.C:
+		case <-s.proc.exited:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
-// announceLimit bounds a question to a queue-proxy that may hang.
-const announceLimit = time.Second
+const (
+	announceLimit = time.Second // for a queue-proxy that may hang
+	announceAgain = 10 * time.Millisecond
+)
