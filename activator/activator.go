@@ -82,6 +82,8 @@ type Deps struct {
 	Router Router
 	// NewPool makes the connections to a pod; the activator closes what it returns.
 	NewPool func(endpoint.Endpoint) *forward.Pool
+	// NewPoolOf, when set, is asked instead, where the revision matters: TLS verifies pods by their namespace.
+	NewPoolOf func(identity.Revision, endpoint.Endpoint) *forward.Pool
 	// Stats receives load: at once on first demand, then every StatPeriod while there is any.
 	Stats StatSink
 	// Observer is told of outcomes; nil for none.
@@ -135,8 +137,11 @@ func New(cfg Config, deps Deps) (*Activator, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if deps.Router == nil || deps.NewPool == nil || deps.Stats == nil {
-		return nil, errors.New("activator: Deps needs Router, NewPool and Stats")
+	if deps.Router == nil || deps.NewPool == nil && deps.NewPoolOf == nil || deps.Stats == nil {
+		return nil, errors.New("activator: Deps needs Router, NewPool or NewPoolOf, and Stats")
+	}
+	if deps.NewPoolOf == nil {
+		deps.NewPoolOf = func(_ identity.Revision, e endpoint.Endpoint) *forward.Pool { return deps.NewPool(e) }
 	}
 	if deps.Prober == nil {
 		deps.Prober = poolProber{}

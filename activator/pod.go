@@ -196,7 +196,7 @@ func (r *revision) missing(s endpoint.Snapshot, fresh map[string]*pod) (eps []en
 
 func (r *revision) make(eps []endpoint.Endpoint, into map[string]*pod) {
 	for _, ep := range eps {
-		p := &pod{rev: r, uid: ep.Pod.UID, pool: r.owner.deps.NewPool(ep)}
+		p := &pod{rev: r, uid: ep.Pod.UID, pool: r.owner.deps.NewPoolOf(r.id, ep)}
 		for i := range p.place {
 			p.place[i] = -1
 		}

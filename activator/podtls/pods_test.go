@@ -110,8 +110,8 @@ func newRig(t *testing.T, client *podtls.Client, server *tls.Config, probe activ
 	r.queueProxy(t, netip.MustParseAddrPort(app.Listener.Addr().String()), server)
 	var err error
 	r.Activator, err = activator.New(activator.Config{}, activator.Deps{Router: everywhere{}, Stats: nobody{}, Observer: r.outcomes, Pods: r,
-		NewPool: func(e endpoint.Endpoint) *forward.Pool {
-			return forward.NewPool(forward.PoolConfig{Addr: e.Pod.Addr, Protocol: e.Protocol, NotAdmitted: true, TLS: client.For(hello.Namespace)})
+		NewPoolOf: func(rev identity.Revision, e endpoint.Endpoint) *forward.Pool {
+			return forward.NewPool(forward.PoolConfig{Addr: e.Pod.Addr, Protocol: e.Protocol, NotAdmitted: true, TLS: client.For(rev.Namespace)})
 		}})
 	if err != nil {
 		t.Fatal(err)

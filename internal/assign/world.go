@@ -3,6 +3,7 @@ package assign
 import (
 	"time"
 
+	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/route"
 )
@@ -34,6 +35,8 @@ type Settings struct {
 	Timeout              time.Duration `json:"timeout,omitempty"`
 	ResponseStartTimeout time.Duration `json:"responseStartTimeout,omitempty"`
 	IdleTimeout          time.Duration `json:"idleTimeout,omitempty"`
+	// Dispatching is how pods are chosen beyond their limits.
+	Dispatching config.Dispatching `json:"dispatching,omitzero"`
 }
 
 // Routes are the routes and fixed answers that belong together, such as those of one service. They come and go as one.

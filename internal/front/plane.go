@@ -58,6 +58,9 @@ func newPlane(o *Options, cfg assign.ClientConfig, registry prometheus.Registere
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := p.telemetry.RegisterPods(registry, p.activator); err != nil {
+		return nil, nil, err
+	}
 	p.ports = newPorts(o.PortHost, probed(p.activator.HandlerOf), p.client, o.DrainMinimum)
 	return p, streams, nil
 }
@@ -89,10 +92,12 @@ func (p *plane) Put(r assign.Revision) {
 	}
 	p.telemetry.Name(r.ID, activator.Labels{Namespace: r.ID.Namespace, Service: r.Service, Configuration: r.Configuration, Revision: r.ID.Name})
 	s := r.Settings
-	p.activator.Put(r.ID, activator.Settings{
+	settings := activator.Settings{
 		ContainerConcurrency: s.ContainerConcurrency, QueueLimit: s.QueueLimit, QueueDeadline: s.QueueDeadline,
 		Timeouts: forward.Timeouts{Total: s.Timeout, FirstByte: s.ResponseStartTimeout, Idle: s.IdleTimeout},
-	})
+	}
+	settings.Choose(s.Dispatching)
+	p.activator.Put(r.ID, settings)
 }
 
 // Remove implements assign.Receiver.

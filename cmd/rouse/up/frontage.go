@@ -31,12 +31,14 @@ type frontage interface {
 type inside struct{ s *stack }
 
 func (f inside) put(c *config.Revision) {
-	f.s.activator.Put(c.ID, activator.Settings{
+	s := activator.Settings{
 		ContainerConcurrency: c.ContainerConcurrency.V,
 		QueueLimit:           c.QueueLimit.V,
 		QueueDeadline:        c.QueueDeadline.V,
 		Timeouts:             forward.Timeouts{Total: c.Timeout.V, FirstByte: c.ResponseStartTimeout.V, Idle: c.IdleTimeout.V},
-	})
+	}
+	s.Choose(c.Dispatching())
+	f.s.activator.Put(c.ID, s)
 }
 
 func (f inside) remove(id identity.Revision)              { f.s.activator.Remove(id) }
@@ -65,6 +67,7 @@ func (f *outside) put(c *config.Revision) {
 		Settings: assign.Settings{
 			ContainerConcurrency: c.ContainerConcurrency.V, QueueLimit: c.QueueLimit.V, QueueDeadline: c.QueueDeadline.V,
 			Timeout: c.Timeout.V, ResponseStartTimeout: c.ResponseStartTimeout.V, IdleTimeout: c.IdleTimeout.V,
+			Dispatching: c.Dispatching(),
 		},
 	})
 }

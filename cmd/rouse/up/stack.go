@@ -155,12 +155,15 @@ func (s *stack) buildActivator() (err error) {
 	s.activator, err = activator.New(activator.Config{
 		QueueTotal: s.o.QueueTotal, Tries: s.o.tries, Growth: growth, ColdStartHeader: s.o.ColdStartHeader, ServerTiming: s.o.ServerTiming,
 	}, activator.Deps{
-		Router: s.router, NewPool: newPool, Stats: s.tape.stats(s.loop), Observer: s,
+		Router: s.router, NewPool: newPool, Stats: s.tape.stats(s.loop), Observer: s, Pods: s,
 	})
 	if err != nil {
 		return err
 	}
 	if s.telemetry, err = activator.NewTelemetry(s.registry, s.activator.Parked); err != nil {
+		return err
+	}
+	if err = s.telemetry.RegisterPods(s.registry, s.activator); err != nil {
 		return err
 	}
 	cfg := forward.Config{Forwarding: forward.Forwarding{XForwarded: true}}
@@ -184,6 +187,16 @@ func (s *stack) observeScaling(e control.Event) {
 // Dispatched implements activator.Observer.
 func (s *stack) Dispatched(rev identity.Revision, cold bool, parked time.Duration) {
 	s.telemetry.Dispatched(rev, cold, parked)
+}
+
+// Probed implements activator.PodObserver.
+func (s *stack) Probed(rev identity.Revision, pod string, r activator.ProbeResult, since time.Duration) {
+	s.telemetry.Probed(rev, pod, r, since)
+}
+
+// Ejected implements activator.PodObserver.
+func (s *stack) Ejected(rev identity.Revision, pod string, e activator.Ejection) {
+	s.telemetry.Ejected(rev, pod, e)
 }
 
 // Done implements activator.Observer.
