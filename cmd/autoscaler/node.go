@@ -119,7 +119,7 @@ func (n *node) buildStats() (err error) {
 }
 
 func (n *node) scrape(rev identity.Revision, pods []identity.Pod) {
-	n.scraper.Put(rev, pods, statstream.MetricsPort)
+	n.scraper.Put(rev, pods, 0)
 }
 
 // activators tells which activators there are, by their streams.

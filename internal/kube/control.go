@@ -41,7 +41,7 @@ type Config struct {
 	// Sink takes the workloads, Book their pods.
 	Sink Sink
 	Book *endpoint.Book
-	// Scrape is told which pods of a workload push no reports, so that somebody has to fetch them.
+	// Scrape is told which pods of a workload push no reports, so that somebody has to fetch them: from the addresses given.
 	Scrape func(identity.Revision, []identity.Pod)
 	// Activators tells which activators there are; [Control.ActivatorsChanged] says that it would tell something else.
 	Activators func() []Activator
@@ -128,7 +128,7 @@ func (c *Control) listen() {
 	c.mirror.touched = c.Publisher.queue.Add
 	c.ports.changed = func() {
 		for _, k := range c.mirror.keys() {
-			if t := c.mirror.get(k); t != nil && t.port == 0 {
+			if t := c.mirror.get(k); t != nil && !t.listening() {
 				c.mirror.queue.Add(k)
 			}
 		}
@@ -241,7 +241,9 @@ func (c *Control) sweep(ctx context.Context) {
 		now := make(map[portalloc.Holder]bool)
 		for _, k := range c.mirror.keys() {
 			if t := c.mirror.get(k); t != nil {
-				now[t.holder()] = true
+				for i := range t.service.Ports {
+					now[t.holder(i)] = true
+				}
 			}
 		}
 		inUse := make(map[portalloc.Holder]bool, len(now))

@@ -26,8 +26,36 @@ type Routed struct {
 	Replicas int
 	// Ports are where activators listen for it alone; empty until they are assigned.
 	Ports []uint16
+	// Extra are the further ports of its Service. Each looks to activators like a revision of its own.
+	Extra []Extra
 	// Releasing asks for one pod at least: its Service is about to get its selector back.
 	Releasing bool
+}
+
+// Extra is a port of a Service besides the one that requests are counted on: a request to it wakes the workload, and goes
+// to another port of the same pods, past the queue-proxy.
+type Extra struct {
+	// ID is the workload's with the port's name: see [Whole].
+	ID   identity.Revision
+	Port uint16
+}
+
+// extraMark separates the workload's name from the port's; it can't be part of either.
+const extraMark = ":"
+
+// part names a further port of a workload.
+func part(id identity.Revision, port string) identity.Revision {
+	id.Name += extraMark + port
+	id.UID += extraMark + port
+	return id
+}
+
+// Whole returns the name and the UID of the workload that a name and a UID of an [Extra] stand for, and the port's name;
+// ok is false for the workload's own.
+func Whole(name, uid string) (wholeName, wholeUID, port string, ok bool) {
+	wholeName, port, ok = strings.Cut(name, extraMark)
+	wholeUID, _, _ = strings.Cut(uid, extraMark)
+	return wholeName, wholeUID, port, ok
 }
 
 // Sink takes what the cluster holds. Calls about one workload come one at a time; a workload was put before its first
@@ -43,9 +71,12 @@ type tracked struct {
 	service *service
 	rev     identity.Revision
 	sent    Routed
-	primary int    // of the Service's ports: the one that is scaled by
-	port    uint16 // on the activators for it; 0 while there is none
+	primary int      // of the Service's ports: the one that is scaled by
+	ports   []uint16 // on the activators, as the Service's; 0 while there is none
 }
+
+// listening says whether every port of the Service has one on the activators.
+func (t *tracked) listening() bool { return len(t.ports) > 0 && !slices.Contains(t.ports, 0) }
 
 // Mirror turns what the cluster holds into revisions and endpoints, workload by workload.
 type Mirror struct {
@@ -222,34 +253,43 @@ func primary(ports []workload.Port) int {
 	return max(i, 0)
 }
 
-// holderOf names the primary port in the book of ports.
-func (t *tracked) holder() portalloc.Holder {
-	p := t.service.Ports[t.primary]
-	name := p.Name
-	if name == "" {
-		name = strconv.Itoa(int(p.Number))
-	}
-	return portalloc.HolderOf(t.service.Namespace, t.service.Name, name)
+// holder names a port of the Service in the book of ports.
+func (t *tracked) holder(i int) portalloc.Holder {
+	return portalloc.HolderOf(t.service.Namespace, t.service.Name, portName(t.service.Ports[i]))
 }
 
-// assign finds the workload's port on the activators.
+func portName(p workload.Port) string {
+	if p.Name == "" {
+		return strconv.Itoa(int(p.Number))
+	}
+	return p.Name
+}
+
+// assign finds the workload's ports on the activators.
 func (m *Mirror) assign(t *tracked) {
-	if port, ok, _ := m.ports.port(t.holder(), m.owns(t.rev)); ok {
-		t.port = port
-		t.sent.Ports = []uint16{port}
+	t.ports = make([]uint16, len(t.service.Ports))
+	t.sent.Ports, t.sent.Extra = nil, nil
+	ask := m.owns(t.rev)
+	for i := range t.ports {
+		port, ok, _ := m.ports.port(t.holder(i), ask)
+		switch {
+		case !ok:
+		case i == t.primary:
+			t.sent.Ports = []uint16{port}
+		default:
+			t.sent.Extra = append(t.sent.Extra, Extra{part(t.rev, portName(t.service.Ports[i])), port})
+		}
+		t.ports[i] = port
 	}
 }
 
 func (m *Mirror) portProblems(t *tracked) (problems []workload.Problem) {
-	if _, _, err := m.ports.port(t.holder(), false); err != nil {
-		problems = append(problems, workload.Problem{Reason: workload.PortsExhausted, Text: err.Error()})
+	for i := range t.ports {
+		if _, _, err := m.ports.port(t.holder(i), false); err != nil {
+			return []workload.Problem{{Reason: workload.PortsExhausted, Text: err.Error()}}
+		}
 	}
-	if len(t.service.Ports) > 1 {
-		p := t.service.Ports[t.primary]
-		problems = append(problems, workload.Problem{Reason: workload.ServicePorts, Minor: true, Text: "Service " + t.service.Name +
-			" has several ports: requests to port " + strconv.Itoa(int(p.Number)) + " wake and scale, the others are there only while pods are in the path"})
-	}
-	return problems
+	return nil
 }
 
 // put tells the sink of what changed.
@@ -270,26 +310,43 @@ func (m *Mirror) drop(k key, t *tracked) {
 	m.scrape(t.rev, nil)
 	m.sink.Remove(t.rev)
 	m.book.Forget(t.rev)
+	for _, x := range t.sent.Extra {
+		m.book.Forget(x.ID)
+	}
 	m.reporter.say(subjectOf(t.object))
 	m.touched(k)
 }
 
-// publish brings the book of endpoints up to the workload's pods.
+// publish brings the book of endpoints up to the workload's pods, for each port of its Service.
 func (m *Mirror) publish(t *tracked) {
-	want := make(map[string]endpoint.Endpoint)
+	pods := m.cluster.podsFor(t.object)
 	var silent []identity.Pod
-	for _, p := range m.cluster.podsFor(t.object) {
-		if e, ok := m.endpointOf(t, p); ok {
+	for i := range t.service.Ports {
+		want := make(map[string]endpoint.Endpoint)
+		for _, p := range pods {
+			e, ok := m.endpointOf(t, p, i)
+			if !ok {
+				continue
+			}
 			want[p.uid] = e
-			if p.scraped && e.State == endpoint.Ready {
+			if i == t.primary && p.scraped && e.State == endpoint.Ready {
 				silent = append(silent, e.Pod)
 			}
 		}
+		if i == t.primary {
+			m.bring(t.rev, want)
+		} else if t.ports[i] != 0 {
+			m.bring(part(t.rev, portName(t.service.Ports[i])), want)
+		}
 	}
 	m.scrape(t.rev, silent)
+}
+
+// bring publishes what differs from the book.
+func (m *Mirror) bring(rev identity.Revision, want map[string]endpoint.Endpoint) {
 	var upserted []endpoint.Endpoint
 	var removed []string
-	for _, e := range m.book.Snapshot(t.rev).Endpoints {
+	for _, e := range m.book.Snapshot(rev).Endpoints {
 		now, ok := want[e.Pod.UID]
 		switch {
 		case !ok:
@@ -302,21 +359,22 @@ func (m *Mirror) publish(t *tracked) {
 		upserted = append(upserted, e)
 	}
 	if len(upserted)+len(removed) > 0 {
-		m.book.Publish(t.rev, upserted, removed...)
+		m.book.Publish(rev, upserted, removed...)
 	}
 }
 
 // endpointOf says where a pod stands. One that has an address may answer before kubelet says so: whoever asks it itself
 // knows at once. Without a sidecar only kubelet knows what ready means.
-func (m *Mirror) endpointOf(t *tracked, p *pod) (e endpoint.Endpoint, ok bool) {
-	port, known := p.portFor(t.service.Ports[t.primary], true)
+func (m *Mirror) endpointOf(t *tracked, p *pod, i int) (e endpoint.Endpoint, ok bool) {
+	scaled := i == t.primary
+	port, known := p.portFor(t.service.Ports[i], scaled)
 	if len(p.addrs) == 0 || p.ended || !known {
 		return e, false
 	}
 	e = endpoint.Endpoint{
-		Pod: identity.Pod{UID: p.uid, Addr: netip.AddrPortFrom(p.addrs[0], port)}, Sidecar: p.sidecar != 0, Zone: m.cluster.zoneOf(p.node),
+		Pod: identity.Pod{UID: p.uid, Addr: netip.AddrPortFrom(p.addrs[0], port)}, Sidecar: scaled && p.sidecar != 0, Zone: m.cluster.zoneOf(p.node),
 	}
-	if t.service.Ports[t.primary].H2C() {
+	if t.service.Ports[i].H2C() {
 		e.Protocol = endpoint.H2C
 	}
 	switch {

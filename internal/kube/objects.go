@@ -113,6 +113,7 @@ type pod struct {
 	ended           bool
 	sidecar         uint16  // port of the queue-proxy, 0 without one
 	scraped         bool    // the sidecar pushes no reports: Knative's, or one that was not told where to
+	stats           uint16  // where the sidecar answers scrapes
 	ports           []named // of its containers
 	cost            string  // controller.kubernetes.io/pod-deletion-cost
 }
@@ -126,6 +127,8 @@ const (
 	sidecarName     = "queue-proxy"
 	sidecarPort     = 8012
 	sidecarPortName = "queue-port"
+	statsPort       = 9090
+	statsPortName   = "http-autometric"
 	costAnnotation  = corev1.PodDeletionCost
 )
 
@@ -165,10 +168,13 @@ func (out *pod) containers(p *corev1.Pod) {
 		if c.Name != sidecarName {
 			continue
 		}
-		out.sidecar = sidecarPort
+		out.sidecar, out.stats = sidecarPort, statsPort
 		for _, port := range c.Ports {
-			if port.Name == sidecarPortName {
+			switch port.Name {
+			case sidecarPortName:
 				out.sidecar = uint16(port.ContainerPort)
+			case statsPortName:
+				out.stats = uint16(port.ContainerPort)
 			}
 		}
 		out.scraped = !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "ROUSE_STATS_URL" })

@@ -71,7 +71,12 @@ func TestPodOf(t *testing.T) {
 			c := sidecarOf()
 			c.Ports = nil
 			p.Spec.Containers = append(p.Spec.Containers, c)
-		}, func(p *pod) bool { return p.sidecar == sidecarPort && p.scraped }},
+		}, func(p *pod) bool { return p.sidecar == sidecarPort && p.scraped && p.stats == statsPort }},
+		{"its statistics moved", func(p *corev1.Pod) {
+			c := sidecarOf()
+			c.Ports = append(c.Ports, corev1.ContainerPort{Name: statsPortName, ContainerPort: 19090})
+			p.Spec.InitContainers = []corev1.Container{c}
+		}, func(p *pod) bool { return p.scraped && p.stats == 19090 }},
 		{"dual stack", func(p *corev1.Pod) { p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: "fd00::2"}) }, func(p *pod) bool { return len(p.addrs) == 2 }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -106,7 +106,7 @@ func NewScraper(cfg ScraperConfig) (*Scraper, error) {
 }
 
 // Put replaces the pods that are scraped for a revision; none ends it. Port is where they answer, [MetricsPort] for
-// Knative's.
+// Knative's; 0 takes each pod's own address.
 func (s *Scraper) Put(rev identity.Revision, pods []identity.Pod, port uint16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,7 +117,10 @@ func (s *Scraper) Put(rev identity.Revision, pods []identity.Pod, port uint16) {
 	}
 	delete(s.revs, rev)
 	for _, pod := range pods {
-		at := netip.AddrPortFrom(pod.Addr.Addr(), port)
+		at := pod.Addr
+		if port != 0 {
+			at = netip.AddrPortFrom(pod.Addr.Addr(), port)
+		}
 		p := old[pod.UID]
 		if p == nil || p.pod != pod {
 			p = &scraped{rev: rev, pod: pod, url: "http://" + at.String() + "/metrics", slot: spread(pod.UID)}

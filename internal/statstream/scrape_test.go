@@ -62,7 +62,7 @@ func TestScraper(t *testing.T) {
 			t.Errorf("counts %+v: want 10 fetched, 5 refused and 1 out of time, 3 rounds without the slow one", c)
 		}
 
-		s.Put(rev, []identity.Pod{podAt("b", "10.0.0.2")}, MetricsPort)
+		s.Put(rev, []identity.Pod{podAt("b", "10.0.0.2")}, 0) // at its own port
 		before := len(in.got())
 		time.Sleep(2 * time.Second)
 		for _, line := range slices.Clone(in.got())[before:] {
