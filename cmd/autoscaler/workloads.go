@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"slices"
+	"sync"
 
 	"github.com/rousehq/rouse/control"
 	"github.com/rousehq/rouse/control/kpa"
@@ -10,8 +12,6 @@ import (
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/kube"
 	"github.com/rousehq/rouse/metrics"
-
-	"sync"
 )
 
 // workloads makes every part know what the cluster holds. It is a kube.Sink.
@@ -19,23 +19,19 @@ type workloads struct {
 	n *node
 
 	mu      sync.Mutex
-	cancels map[identity.Revision]func() // of the activators' subscriptions; guarded by mu
+	cancels map[identity.Revision]func()       // of the activators' subscriptions; guarded by mu
+	extra   map[identity.Revision][]kube.Extra // guarded by mu
 }
 
 func newWorkloads(n *node) *workloads {
-	return &workloads{n: n, cancels: make(map[identity.Revision]func())}
+	return &workloads{n: n, cancels: make(map[identity.Revision]func()), extra: make(map[identity.Revision][]kube.Extra)}
 }
 
 // Put implements kube.Sink.
 func (w *workloads) Put(r kube.Routed) {
 	id := r.Config.ID
-	w.n.assign.PutRevision(assigned(r, w.n.bucket(id)))
-	w.mu.Lock()
-	first := w.cancels[id] == nil
-	if first {
-		w.cancels[id] = w.n.book.Subscribe(id, w.n.assign.Endpoints)
-	}
-	w.mu.Unlock()
+	first := w.tell(assigned(r, w.n.bucket(id)))
+	w.putExtra(r)
 	if err := w.n.loop.Add(r.Config, control.Target{Scale: scaleTarget{w.n.kube}, Mode: modeTarget{w.n.kube}, Replicas: r.Replicas}); err != nil {
 		w.n.log.Error("a workload is not in control", "revision", id.String(), "error", err)
 		return
@@ -50,9 +46,56 @@ func (w *workloads) Put(r kube.Routed) {
 	_ = w.n.loop.SetFloor(id, floor)
 }
 
+// tell makes activators know a revision and its endpoints, and says whether they did not before.
+func (w *workloads) tell(r assign.Revision) (first bool) {
+	w.n.assign.PutRevision(r)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cancels[r.ID] != nil {
+		return false
+	}
+	w.cancels[r.ID] = w.n.book.Subscribe(r.ID, w.n.assign.Endpoints)
+	return true
+}
+
+// putExtra makes activators know the further ports of a workload's Service, and forget those that are gone. Its limit is
+// not theirs: they lead past the queue-proxy.
+func (w *workloads) putExtra(r kube.Routed) {
+	id := r.Config.ID
+	w.mu.Lock()
+	before := w.extra[id]
+	delete(w.extra, id)
+	if len(r.Extra) > 0 {
+		w.extra[id] = r.Extra
+	}
+	w.mu.Unlock()
+	for _, x := range r.Extra {
+		a := assigned(r, w.n.bucket(id))
+		a.ID, a.Ports = x.ID, []uint16{x.Port}
+		a.Settings.ContainerConcurrency = 0
+		w.tell(a)
+	}
+	for _, old := range before {
+		if !slices.ContainsFunc(r.Extra, func(x kube.Extra) bool { return x.ID == old.ID }) {
+			w.forget(old.ID)
+		}
+	}
+}
+
 // Remove implements kube.Sink.
 func (w *workloads) Remove(id identity.Revision) {
 	w.n.loop.Remove(id)
+	w.mu.Lock()
+	extra := w.extra[id]
+	delete(w.extra, id)
+	w.mu.Unlock()
+	for _, x := range extra {
+		w.forget(x.ID)
+	}
+	w.forget(id)
+}
+
+func (w *workloads) forget(id identity.Revision) {
 	w.mu.Lock()
 	cancel := w.cancels[id]
 	delete(w.cancels, id)
@@ -103,13 +146,17 @@ func (t modeTarget) ActivatorAnswers(ctx context.Context, rev identity.Revision)
 	return t.kube.Answers(ctx, rev)
 }
 
-// renamed hands reports to the loop under the pod's UID: queue-proxies know their pod's name, control chooses the pods
-// that go by UID.
+// renamed hands reports to the loop as it knows things: under the pod's UID, since queue-proxies know their pod's name
+// and control chooses the pods that go by UID; and under the workload's name, since a further port has one of its own.
 type renamed struct{ n *node }
 
 // Report implements statstream.Sink.
 func (r *renamed) Report(m metrics.Message) {
-	if uid, ok := r.n.kube.PodUID(m.Namespace, m.Stat.PodName); ok {
+	e := &m.Stat.Extension
+	if name, uid, port, ok := kube.Whole(m.Name, e.RevisionUID); ok {
+		m.Name, e.RevisionUID = name, uid
+		m.Stat.PodName += "/" + port // a source of its own beside the activator's main report
+	} else if uid, ok := r.n.kube.PodUID(m.Namespace, m.Stat.PodName); ok {
 		m.Stat.PodName = uid
 	}
 	r.n.loop.Report(m)

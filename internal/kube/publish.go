@@ -285,21 +285,23 @@ func portsOf(t *tracked, p *pod) (ports []sliceplan.Port, ok bool) {
 // listeners are the activators that should carry the Service: of those that listen for it always the same, so that they
 // share its revision's slots with few.
 func (p *Publisher) listeners(t *tracked, n int, ours []*slice) sliceplan.Group {
-	port := t.service.Ports[t.primary]
-	g := sliceplan.Group{Backend: sliceplan.Activators, Ports: []sliceplan.Port{{Name: port.Name, AppProtocol: port.AppProtocol, Number: t.port}}}
-	if t.port == 0 {
+	g := sliceplan.Group{Backend: sliceplan.Activators}
+	if !t.listening() {
 		return g
+	}
+	for i, port := range t.service.Ports {
+		g.Ports = append(g.Ports, sliceplan.Port{Name: port.Name, AppProtocol: port.AppProtocol, Number: t.ports[i]})
 	}
 	known := make(map[netip.Addr]bool)
 	byAddr := make(map[string]sliceplan.Endpoint)
 	for _, a := range p.activators() {
 		known[a.Addr] = true
-		if a.Connected && a.Open(t.port) && t.service.takes(a.Addr) && p.sound(a.Addr, false) {
+		if a.Connected && !slices.ContainsFunc(t.ports, func(p uint16) bool { return !a.Open(p) }) && t.service.takes(a.Addr) && p.sound(a.Addr, false) {
 			byAddr[a.Addr.String()] = p.listener(a.Addr, a.Zone)
 		}
 	}
 	if time.Since(p.began) < settling {
-		for _, e := range published(ours, t.port) {
+		for _, e := range published(ours, g.Ports) {
 			if !known[e.Addr] && p.sound(e.Addr, true) {
 				byAddr[e.Addr.String()] = e
 			}
@@ -336,10 +338,10 @@ func (p *Publisher) sound(a netip.Addr, known bool) bool {
 	return pod.ready && !pod.terminating
 }
 
-// published returns the activators that our slices name at a port.
-func published(ours []*slice, port uint16) (all []sliceplan.Endpoint) {
+// published returns the activators that our slices name at these ports.
+func published(ours []*slice, ports []sliceplan.Port) (all []sliceplan.Endpoint) {
 	for _, s := range ours {
-		if s.contents.Backend == sliceplan.Activators && len(s.contents.Ports) > 0 && s.contents.Ports[0].Number == port {
+		if s.contents.Backend == sliceplan.Activators && slices.Equal(s.contents.Ports, ports) {
 			all = append(all, s.contents.Endpoints...)
 		}
 	}

@@ -34,7 +34,7 @@ func newRig(t *testing.T) *rig {
 	r := &rig{Cluster: NewCluster(ClusterConfig{Namespace: "rouse-system"}, nil), scraped: map[identity.Revision][]identity.Pod{}}
 	log := slog.New(slog.DiscardHandler)
 	ports := newPorts(nil, "rouse-system", "rouse-ports", portalloc.DefaultRange, log)
-	ports.read(&configMap{data: map[string]string{"20001": "default/hello/http"}, version: "1"})
+	ports.read(&configMap{data: map[string]string{"20001": "default/hello/http", "20002": "default/hello/metrics"}, version: "1"})
 	r.mirror = &Mirror{cluster: r.Cluster, ports: ports, book: &endpoint.Book{}, sink: r, reporter: newReporter(nil, log),
 		owns: func(identity.Revision) bool { return true }, touched: func(key) {}, log: log, queue: newQueue(), tracked: map[key]*tracked{}, lonely: map[key]time.Time{},
 		scrape: func(rev identity.Revision, pods []identity.Pod) { r.scraped[rev] = pods }}
@@ -268,5 +268,45 @@ func TestOneProblemIsSaidOnce(t *testing.T) {
 	}
 	if again := <-out; again.Name != first.Name || first.Reason != "NoService" || first.InvolvedObject.Name != "hello" {
 		t.Errorf("Events %s and %s about %+v, want one name, so that the server keeps one", first.Name, again.Name, first.InvolvedObject)
+	}
+}
+
+// TestEveryPortHasItsOwn: a further port goes past the queue-proxy, and is published with the first or not at all.
+func TestEveryPortHasItsOwn(t *testing.T) {
+	r := newRig(t)
+	r.deployment(1)
+	two := func(s *corev1.Service) {
+		s.Spec.Ports = append([]corev1.ServicePort{{Name: "metrics", Port: 9090, TargetPort: intstr.FromInt32(9000)}}, s.Spec.Ports...)
+	}
+	r.service(helloService(two))
+	r.pod(podObject("a", func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{sidecarOf()} }))
+	h := r.hello()
+	want := Extra{ID: identity.Revision{Namespace: "default", Name: "hello:metrics", UID: "u1:metrics"}, Port: 20002}
+	if !slices.Equal(h.sent.Ports, []uint16{20001}) || !slices.Equal(h.sent.Extra, []Extra{want}) {
+		t.Fatalf("put ports %v and extra %+v, want 20001 and %+v", h.sent.Ports, h.sent.Extra, want)
+	}
+	if name, uid, port, ok := Whole(want.ID.Name, want.ID.UID); name != "hello" || uid != "u1" || port != "metrics" || !ok {
+		t.Errorf("Whole = %s %s %s %t", name, uid, port, ok)
+	}
+	if _, _, _, ok := Whole("hello", "u1"); ok {
+		t.Error("the workload's own name passes for a port's")
+	}
+	first, extra := r.mirror.book.Snapshot(h.rev).Endpoints, r.mirror.book.Snapshot(want.ID).Endpoints
+	if len(first) != 1 || first[0].Pod.Addr.Port() != 9012 || !first[0].Sidecar || len(extra) != 1 || extra[0].Pod.Addr.Port() != 9000 || extra[0].Sidecar {
+		t.Errorf("endpoints %+v and %+v", first, extra)
+	}
+	r.activators = []Activator{activatorAt(1, 20001), activatorAt(2, 20001, 20002)}
+	groups := r.publisher.want(h, mode{}, nil)
+	if len(groups) != 1 || len(groups[0].Endpoints) != 1 || groups[0].Endpoints[0].Addr != r.activators[1].Addr ||
+		!slices.Equal(groups[0].Ports, []sliceplan.Port{{Name: "metrics", Number: 20002}, {Name: "http", Number: 20001}}) {
+		t.Errorf("activators %+v, want the one that listens on both", groups)
+	}
+	if groups := r.publisher.want(h, mode{serve: true}, nil); !slices.Equal(groups[0].Ports, []sliceplan.Port{{Name: "metrics", Number: 9000}, {Name: "http", Number: 9012}}) {
+		t.Errorf("pods %+v", groups)
+	}
+	r.service(helloService(nil))
+	r.hello()
+	if last := r.puts[len(r.puts)-1]; len(last.Extra) != 0 {
+		t.Errorf("the port went, and is still put: %+v", last.Extra)
 	}
 }
