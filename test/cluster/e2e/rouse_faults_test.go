@@ -99,6 +99,20 @@ func TestRouseLosesNothing(t *testing.T) {
 		})
 		annotate(t, c, "target-burst-capacity", "0") // everything works again
 		waitBehind(t, c, "pods")
+		awaitControllers(t, c)
+	})
+}
+
+// awaitControllers waits until Kubernetes' own controllers are back: their pauses between tries grow to a minute.
+func awaitControllers(t *testing.T, c *harness.Cluster) {
+	t.Helper()
+	const account = "default"
+	if err := c.Client.CoreV1().ServiceAccounts(c.Namespace).Delete(c.Context, account, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.Eventually(2*time.Minute, "the ServiceAccount is made again", func() error {
+		_, err := c.Client.CoreV1().ServiceAccounts(c.Namespace).Get(c.Context, account, metav1.GetOptions{})
+		return err
 	})
 }
 
