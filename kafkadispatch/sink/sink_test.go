@@ -19,7 +19,9 @@ import (
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"), // the benchmark's rival
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*TCPDialer).tcpAddrsClean"))
 }
 
 func target(t testing.TB, cfg Config) *Target {
@@ -79,6 +81,40 @@ func TestConnectionThatTheSinkClosedIsReplaced(t *testing.T) {
 	defer mu.Unlock()
 	if len(conns) != 2 {
 		t.Errorf("%d connections, want 2", len(conns))
+	}
+}
+
+// An exchange keeps its connection until Release; then others have it, or CloseIdle ends it.
+func TestExchangeKeepsItsConnection(t *testing.T) {
+	var mu sync.Mutex
+	conns := map[string]bool{}
+	s := server(t, func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		conns[r.RemoteAddr] = true
+	})
+	x := target(t, Config{URL: s.URL})
+	var one, other Exchange
+	for i, step := range []struct {
+		do   func() error
+		want int
+	}{
+		{func() error { return x.Do(&one) }, 1},
+		{func() error { return x.Do(&one) }, 1},
+		{func() error { one.Release(); return x.Do(&other) }, 1},
+		{func() error { return x.Do(&one) }, 2},
+		{func() error { one.Release(); other.Release(); x.CloseIdle(time.Now().Add(time.Hour)); return x.Do(&one) }, 3},
+		{func() error { return target(t, Config{URL: s.URL}).Do(&one) }, 4}, // another target: the connection goes back
+		{func() error { return x.Do(&other) }, 4},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		mu.Lock()
+		if len(conns) != step.want {
+			t.Errorf("step %d: %d connections, want %d", i, len(conns), step.want)
+		}
+		mu.Unlock()
 	}
 }
 

@@ -1,7 +1,8 @@
 // Package sink sends events to an HTTP address: connections, deadlines and the rules of trying again.
 //
-// A [Target] keeps its connections on a stack, so that few stay warm when there is little to do. Each exchange runs on
-// the caller's goroutine, and has one deadline over everything from the dial to the last byte of the answer. A
+// A [Target] keeps its connections on a stack, so that few stay warm when there is little to do; an [Exchange] holds on to
+// its connection until Release. Each exchange runs on the caller's goroutine, and has one deadline over everything from
+// the dial to the last byte of the answer, which may come up to an eighth, and a tenth of a second, late. A
 // connection that the sink closed while it was idle is replaced once, silently, if not one byte of an answer came.
 //
 // It does not decide about retries ([Policy] says what they would be), bound how many exchanges run at once, or
