@@ -34,6 +34,9 @@ const serverName = "data-plane.knative.dev"
 // lookEvery is how long a look at the files is good for.
 const lookEvery = time.Second
 
+// noteEvery bounds how often refusals are logged.
+const noteEvery = 10 * time.Second
+
 // Config of a [Client].
 type Config struct {
 	// CAFile holds the certificates of the authorities, as PEM.
@@ -69,6 +72,7 @@ type Client struct {
 	own    *tls.Certificate // nil without
 	seen   []stamp
 	looked time.Time
+	noted  time.Time // when a refusal was last logged
 }
 
 // stamp tells versions of a file apart.
@@ -105,13 +109,34 @@ func (c *Client) For(namespace string) *tls.Config {
 		MinVersion:         c.cfg.MinVersion,
 		ServerName:         serverName,
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection does it, with authorities that can change
-		VerifyConnection:   func(cs tls.ConnectionState) error { return c.verify(cs, name) },
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			err := c.verify(cs, name)
+			c.note(err)
+			return err
+		},
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if _, own := c.current(); own != nil {
 				return own, nil
 			}
 			return &tls.Certificate{}, nil
 		},
+	}
+}
+
+// note logs why a pod was refused, at most every ten seconds: clients are not told what its certificate says.
+func (c *Client) note(err error) {
+	if err == nil || c.log == nil {
+		return
+	}
+	c.mu.Lock()
+	now := time.Now()
+	quiet := now.Sub(c.noted) < noteEvery
+	if !quiet {
+		c.noted = now
+	}
+	c.mu.Unlock()
+	if !quiet {
+		c.log.Error("TLS to pods: a pod was refused", "error", err.Error())
 	}
 }
 

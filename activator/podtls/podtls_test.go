@@ -3,6 +3,7 @@ package podtls
 import (
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
@@ -170,4 +171,24 @@ func TestLoadNamesWhatIsWrong(t *testing.T) {
 			t.Errorf("Load(%+v) = %v, want it to name %q", c.cfg, err, c.text)
 		}
 	}
+}
+
+// TestRefusalsAreLogged says why, and not more often than every ten seconds.
+func TestRefusalsAreLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours := newAuthority(t, "ours")
+		var text strings.Builder
+		client, err := Load(files(t, t.TempDir(), nil, ours), slog.New(slog.NewTextHandler(&text, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			_ = shake(t, client.For("shop"), serving(ours.issue("kn-user-default")))
+		}
+		time.Sleep(noteEvery)
+		_ = shake(t, client.For("shop"), serving(ours.issue("kn-user-default")))
+		if n := strings.Count(text.String(), "kn-user-shop"); n != 2 {
+			t.Errorf("%d lines of 4 refusals over 10 s, want 2 that name what was expected:\n%s", n, text.String())
+		}
+	})
 }
