@@ -103,7 +103,12 @@ func TestExchangeKeepsItsConnection(t *testing.T) {
 		{func() error { return x.Do(&one) }, 1},
 		{func() error { one.Release(); return x.Do(&other) }, 1},
 		{func() error { return x.Do(&one) }, 2},
-		{func() error { one.Release(); other.Release(); x.CloseIdle(time.Now().Add(time.Hour)); return x.Do(&one) }, 3},
+		{func() error {
+			one.Release()
+			other.Release()
+			x.CloseIdle(time.Now().Add(time.Hour))
+			return x.Do(&one)
+		}, 3},
 		{func() error { return target(t, Config{URL: s.URL}).Do(&one) }, 4}, // another target: the connection goes back
 		{func() error { return x.Do(&other) }, 4},
 	} {
