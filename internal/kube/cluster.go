@@ -295,20 +295,36 @@ func (c *Cluster) serviceChanged(k key, old, now *service) {
 	c.onService(k)
 }
 
-// workload returns the workload of a name: of a Deployment and a StatefulSet of one name the Deployment.
+// workload returns the workload of a name: one that is opted in if possible, the Deployment rather than the StatefulSet.
 func (c *Cluster) workload(k key) *opted {
-	if d := c.deployments.get(k); d != nil {
-		return d
+	d, s := c.deployments.get(k), c.sets.get(k)
+	if d == nil || s != nil && s.OptedIn() && !d.OptedIn() {
+		return s
 	}
-	return c.sets.get(k)
+	return d
 }
 
-// shadowed returns the StatefulSet that can't be scaled because a Deployment has its name.
+// shadowed returns the StatefulSet that can't be scaled because a Deployment that is scaled has its name.
 func (c *Cluster) shadowed(k key) *opted {
-	if c.deployments.get(k) == nil {
+	d, s := c.deployments.get(k), c.sets.get(k)
+	if d == nil || s == nil || !d.OptedIn() || !s.OptedIn() {
 		return nil
 	}
-	return c.sets.get(k)
+	return s
+}
+
+// published returns the Service of a workload that has slices of ours, nil when none has.
+func (c *Cluster) published(k key) *service {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for name := range c.serving[k] {
+		for _, s := range c.slicesOf[key{k.namespace, name}] {
+			if s.ours() {
+				return c.services.get(key{k.namespace, name})
+			}
+		}
+	}
+	return nil
 }
 
 // candidates returns the Services that may belong to a workload.

@@ -192,11 +192,7 @@ func (c *Control) Ready() error {
 }
 
 // Workloads returns how many workloads are in control.
-func (c *Control) Workloads() int {
-	c.mirror.mu.RLock()
-	defer c.mirror.mu.RUnlock()
-	return len(c.mirror.tracked)
-}
+func (c *Control) Workloads() int { return len(c.mirror.keys()) }
 
 // portSweep is how often ports of Services that are gone are looked for.
 const portSweep = 30 * time.Second
@@ -267,7 +263,7 @@ const probeTimeout = time.Second
 // header that Knative's activators answer too.
 func (c *Control) Answers(ctx context.Context, rev identity.Revision) (bool, error) {
 	t := c.mirror.get(key{rev.Namespace, rev.Name})
-	if t == nil || t.rev != rev {
+	if t == nil || t.rev != rev || t.leaving {
 		return false, fmt.Errorf("%w: %s", ErrNotThere, rev)
 	}
 	if !t.service.clusterIP.IsValid() {

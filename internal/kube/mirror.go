@@ -73,6 +73,9 @@ type tracked struct {
 	sent    Routed
 	primary int      // of the Service's ports: the one that is scaled by
 	ports   []uint16 // on the activators, as the Service's; 0 while there is none
+	// leaving is true once the workload is not opted in any more. Its Service has no selector, so that somebody has to
+	// publish its pods.
+	leaving bool
 }
 
 // listening says whether every port of the Service has one on the activators.
@@ -110,12 +113,15 @@ func (m *Mirror) get(k key) *tracked {
 	return m.tracked[k]
 }
 
+// keys returns the workloads that are in control.
 func (m *Mirror) keys() []key {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	all := make([]key, 0, len(m.tracked))
-	for k := range m.tracked {
-		all = append(all, k)
+	for k, t := range m.tracked {
+		if !t.leaving {
+			all = append(all, k)
+		}
 	}
 	return all
 }
@@ -168,7 +174,14 @@ func (m *Mirror) sync(k key) {
 		m.mu.Unlock()
 		return
 	}
+	if !o.OptedIn() {
+		m.leave(k, before, o)
+		return
+	}
 	bound, problems := workload.Resolve(&o.Object, m.cluster.candidates(o), m.cluster.rivals(o), m.settings())
+	if before != nil && before.leaving {
+		before = nil // it is back
+	}
 	now := m.admit(before, o, bound, problems)
 	if now == nil {
 		if before != nil {
@@ -182,6 +195,28 @@ func (m *Mirror) sync(k key) {
 	m.put(k, before, now)
 	m.publish(now)
 	m.complain(o, append(problems, m.portProblems(now)...))
+	m.touched(k)
+}
+
+// leave takes a workload that is not opted in out of control, if it was in it. Its pods stay behind its Service as long as
+// nobody else puts them there.
+func (m *Mirror) leave(k key, before *tracked, o *opted) {
+	svc := m.cluster.published(k)
+	if before != nil && !before.leaving {
+		m.drop(k, before)
+	}
+	m.mu.Lock()
+	if svc == nil || len(svc.Selector) > 0 && !svc.Adopted() {
+		delete(m.tracked, k)
+		svc = nil
+	} else {
+		m.tracked[k] = &tracked{object: o, service: svc, rev: o.Revision(), primary: primary(svc.Ports), leaving: true}
+	}
+	m.mu.Unlock()
+	if svc != nil && m.owns(o.Revision()) {
+		m.reporter.say(subjectOf(o), complaint{string(workload.LeftControl), "is not scaled any more, and Service " + svc.Name +
+			" has no selector: control goes on publishing its pods until it has one; run `rouse release` if it was adopted"})
+	}
 	m.touched(k)
 }
 
@@ -307,6 +342,10 @@ func (m *Mirror) drop(k key, t *tracked) {
 	m.mu.Lock()
 	delete(m.tracked, k)
 	m.mu.Unlock()
+	if t.leaving {
+		m.touched(k)
+		return // it is out already
+	}
 	m.scrape(t.rev, nil)
 	m.sink.Remove(t.rev)
 	m.book.Forget(t.rev)

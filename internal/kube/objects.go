@@ -42,7 +42,7 @@ func own(annotations map[string]string) map[string]string {
 	return kept
 }
 
-// opted is a workload that is opted in.
+// opted is a workload. Of one that is not opted in only its name is kept.
 type opted struct{ workload.Object }
 
 func deploymentOf(obj any) *opted {
@@ -61,7 +61,6 @@ func statefulSetOf(obj any) *opted {
 	return optedOf(workload.StatefulSet, &s.ObjectMeta, &s.Spec.Template, s.Spec.Replicas)
 }
 
-// optedOf returns nil for a workload that is not opted in: most are not.
 func optedOf(kind workload.Kind, m *metav1.ObjectMeta, template *corev1.PodTemplateSpec, replicas *int32) *opted {
 	annotations := own(template.Annotations)
 	for k, v := range own(m.Annotations) {
@@ -75,7 +74,7 @@ func optedOf(kind workload.Kind, m *metav1.ObjectMeta, template *corev1.PodTempl
 		o.Replicas = int(*replicas)
 	}
 	if !o.OptedIn() {
-		return nil
+		o.Labels, o.Annotations, o.PodLabels = nil, nil, nil
 	}
 	return o
 }

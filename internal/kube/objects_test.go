@@ -117,8 +117,8 @@ func TestOptedOf(t *testing.T) {
 		t.Errorf("deploymentOf = %+v, want one replica and the object's annotations over the template's", o)
 	}
 	delete(d.Annotations, class)
-	if o := deploymentOf(d); o != nil {
-		t.Errorf("a Deployment that is not opted in is kept: %+v", o)
+	if o := deploymentOf(d); o.OptedIn() || o.UID != "u" || o.Annotations != nil || o.PodLabels != nil {
+		t.Errorf("of a Deployment that is not opted in more than its name is kept: %+v", o)
 	}
 }
 

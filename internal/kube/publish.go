@@ -189,7 +189,7 @@ func (p *Publisher) forget(k key) {
 // write carries out the plan.
 func (p *Publisher) write(ctx context.Context, t *tracked, m mode, ours []*slice) error {
 	groups := p.want(t, m, ours)
-	if len(groups) == 0 {
+	if len(groups) == 0 && !t.leaving {
 		return errNobody // what is there stays: nothing better is known
 	}
 	have := make([]sliceplan.Slice, len(ours))
@@ -229,7 +229,7 @@ func (p *Publisher) write(ctx context.Context, t *tracked, m mode, ours []*slice
 // pods when there is no activator at all.
 func (p *Publisher) want(t *tracked, m mode, ours []*slice) []sliceplan.Group {
 	pods := p.pods(t)
-	if m.serve && len(pods) > 0 {
+	if t.leaving || m.serve && len(pods) > 0 {
 		return pods
 	}
 	if g := p.listeners(t, max(m.activators, fewest), ours); len(g.Endpoints) > 0 {

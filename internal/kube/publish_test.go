@@ -310,3 +310,36 @@ func TestEveryPortHasItsOwn(t *testing.T) {
 		t.Errorf("the port went, and is still put: %+v", last.Extra)
 	}
 }
+
+// TestOptingOutKeepsThePods: the Service of a workload that is not opted in any more has no selector.
+func TestOptingOutKeepsThePods(t *testing.T) {
+	r := newRig(t)
+	r.deployment(1)
+	r.service(helloService(nil))
+	r.pod(podObject("a", nil))
+	h := r.hello()
+	r.slices.put(key{"default", "hello-0"}, &slice{service: key{"default", "hello"}, name: "hello-0", writer: managedBy, version: "1"})
+	out := *r.deployments.get(key{"default", "hello"})
+	out.Annotations = nil
+	r.deployments.put(key{"default", "hello"}, &out)
+	left := r.hello()
+	if left == nil || !left.leaving || !slices.Equal(r.removed, []identity.Revision{h.rev}) || len(r.mirror.keys()) != 0 {
+		t.Fatalf("left %+v, removed %v", left, r.removed)
+	}
+	if got := addressesOf(r.publisher.want(left, mode{}, nil)); !slices.Equal(got, []string{"pods 10.88.0.2:8080"}) {
+		t.Errorf("behind the Service: %v, want its pods", got)
+	}
+	r.hello()
+	if len(r.removed) != 1 || len(r.mirror.reporter.out) != 1 {
+		t.Errorf("removed %d times, %d Events, want one of each", len(r.removed), len(r.mirror.reporter.out))
+	}
+	r.deployment(1)
+	if back := r.hello(); back.leaving || len(r.puts) != 2 {
+		t.Errorf("opted in again: %+v after %d puts", back, len(r.puts))
+	}
+	r.deployments.put(key{"default", "hello"}, &out)
+	r.service(helloService(func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "hello"} }))
+	if r.hello() != nil {
+		t.Error("a Service with a selector is Kubernetes' own")
+	}
+}

@@ -139,6 +139,7 @@ const (
 	NameTaken        Reason = "NameTaken"
 	PermissionDenied Reason = "PermissionDenied"
 	PortsExhausted   Reason = "ActivatorPortsExhausted"
+	LeftControl      Reason = "LeftControl"
 )
 
 // Problem is one thing that is wrong with a workload.
