@@ -7,7 +7,11 @@
 // revision never touch another. When control is away the activator keeps serving with its last knowledge.
 //
 // A request goes to a second pod only when certainly no application saw it. A pod that refused one is left alone for a
-// while, doubling from 10 ms to 1 s.
+// while, doubling from 10 ms to 1 s. On request (see [Settings]) pods that keep failing are ejected, sessions keep to
+// their pods, pods of the own zone go first, and pods are asked whether they are ready before their source says so.
+//
+// Several activators keep a pod's limit together by grants ([Activator.Grant]). Picking a pod takes the same time whether
+// there are ten or a thousand. An idle revision has no goroutine and costs 2 KB; a parked request costs 7 KB.
 //
 // It does not decide how many pods there should be, and it starts none: it reports demand ([Demand], [StatSink]) and
 // is told where pods are (endpoint updates).
