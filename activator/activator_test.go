@@ -469,7 +469,7 @@ func TestGrowthIsReportedAheadAndOnce(t *testing.T) {
 			sum += m.Stat.AverageConcurrency
 			ahead = append(ahead, sum)
 		}
-		if want := []float64{1, 2, 4, 8, 16, 32}; !slices.Equal(ahead, want) {
+		if want := []float64{1, 2, 4, 8, 16, 24, 32, 40}; !slices.Equal(ahead, want) {
 			t.Errorf("reported ahead %v, want %v", ahead, want)
 		}
 		time.Sleep(1100 * time.Millisecond)

@@ -127,6 +127,9 @@ func (h *handler) dispatch(x forward.Exchange, r *revision, session uint64, t tu
 		o.Result = x.Forward(t.pod.pool)
 		o.Worked = time.Since(sent)
 		h.tell(t.pod, t.pod.release(o.Result))
+		if t.parked && !o.Retryable {
+			h.answered(r, o.Worked)
+		}
 		if !o.Retryable {
 			return o
 		}
@@ -153,6 +156,7 @@ func (h *handler) acquire(x forward.Exchange, r *revision, session uint64, first
 //
 //go:noinline
 func (h *handler) park(x forward.Exchange, r *revision, queued int) (cold bool) {
+	r.report.queued.Add(1)
 	h.grew(r, queued)
 	cold = r.cold()
 	x.SetWaitDeadline(x.Received().Add(r.settings.Load().QueueDeadline))
@@ -164,6 +168,7 @@ func (h *handler) park(x forward.Exchange, r *revision, queued int) (cold bool) 
 //go:noinline
 func (h *handler) unpark(x forward.Exchange, r *revision, w *breaker.Waiter, cold bool, err error) turn {
 	x.SetWaitDeadline(time.Time{})
+	h.left(r)
 	if err != nil {
 		return turn{parked: true, err: err}
 	}

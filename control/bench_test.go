@@ -107,7 +107,7 @@ func BenchmarkRevisionBytes(b *testing.B) {
 func bytesPerRevision(b testing.TB, n int) float64 {
 	b.Helper()
 	book, ids := podsOf(n)
-	before := heap()
+	before := heapInUse()
 	loop := loopOver(b, book, ids)
 	for _, id := range ids {
 		for p := range 3 {
@@ -117,13 +117,13 @@ func bytesPerRevision(b testing.TB, n int) float64 {
 	for _, r := range loop.all() {
 		loop.decide(r, loop.now())
 	}
-	used := float64(heap() - before)
+	used := float64(heapInUse() - before)
 	runtime.KeepAlive(loop)
 	runtime.KeepAlive(ids)
 	return used / float64(n)
 }
 
-func heap() uint64 {
+func heapInUse() uint64 {
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats

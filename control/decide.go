@@ -21,9 +21,13 @@ func (l *Loop) decide(r *revision, now time.Time) {
 		return
 	}
 	o := r.observe(now, l.cfg)
+	bursting := r.state.Bursting()
 	d := kpa.Decide(r.policy, &r.state, &o, now)
 	before := r.last
-	r.last, r.decided, r.hurried = d, now, false
+	r.last, r.decided, r.due = d, now, time.Time{}
+	if d.Again > 0 && d.Again < l.cfg.Period {
+		l.appointed(r, r.appoint(now.Add(d.Again)))
+	}
 	taken := l.own(r)
 	if !r.owned {
 		return
@@ -33,7 +37,7 @@ func (l *Loop) decide(r *revision, now time.Time) {
 	}
 	// What the previous owner asked for is not known here: a new owner asks again.
 	if d.Desired >= 0 && (taken || d.Desired != r.replicas) {
-		l.request(r, d, now)
+		l.request(r, d, bursting, now)
 	}
 	if r.target.Mode != nil {
 		l.steer(r, d)
@@ -61,12 +65,13 @@ func (l *Loop) panicked(r *revision, d kpa.Decision, now time.Time) {
 	l.out.put(e)
 }
 
-// request hands a new number of pods to the scale lane; the caller holds r.mu.
-func (l *Loop) request(r *revision, d kpa.Decision, now time.Time) {
+// request hands a new number of pods to the scale lane; the caller holds r.mu. The pods of a burst that is going on are
+// part of the rise that it began with.
+func (l *Loop) request(r *revision, d kpa.Decision, bursting bool, now time.Time) {
 	req := &Request{Revision: r.id, Desired: d.Desired, From: r.replicas, Reason: reason(d), Decision: d}
 	if d.Desired < r.replicas {
 		req.Victims = r.victims(r.replicas - d.Desired)
-	} else if r.pods.Count(endpoint.Starting) == 0 {
+	} else if !bursting && r.pods.Count(endpoint.Starting) == 0 {
 		r.learnt.Rise(now)
 	}
 	kind := Scaled
@@ -242,6 +247,8 @@ func limitText(r kpa.Reasons) string {
 		return "in panic it never falls"
 	case kpa.LimitDrain:
 		return "no pod is started that the queue would not wait for"
+	case kpa.LimitCeiling:
+		return "the event sources have no work for more: useful parallelism"
 	case kpa.LimitDelay:
 		return "scale-down-delay holds it"
 	case kpa.LimitMin:

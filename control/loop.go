@@ -35,7 +35,7 @@ type Loop struct {
 	scales *lane
 	modes  *lane
 	out    *outbox
-	hurry  chan appointment
+	agenda *agenda
 	counts counts
 }
 
@@ -66,7 +66,7 @@ func New(cfg Config, deps Deps) (*Loop, error) {
 		handover: make(map[identity.Revision]RevisionState),
 		wheel:    newWheel(cfg.Period, cfg.Slots),
 		out:      newOutbox(cfg.Events),
-		hurry:    make(chan appointment, 1024),
+		agenda:   newAgenda(),
 	}
 	l.scales = newLane(l.scale)
 	l.modes = newLane(l.route)
@@ -86,7 +86,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		wg.Go(func() { l.scales.work(ctx) })
 		wg.Go(func() { l.modes.work(ctx) })
 	}
-	wg.Go(func() { l.hasten(ctx) })
+	wg.Go(func() { l.agenda.keep(ctx, l.now, l.keepAppointment) })
 	spoken := make(chan struct{})
 	go func() {
 		defer close(spoken)
@@ -135,7 +135,7 @@ func (l *Loop) Add(cfg *config.Revision, t Target) error {
 	if old != nil {
 		l.retire(old)
 	}
-	cancel := l.deps.Pods.Subscribe(r.id, func(u endpoint.Update) { r.setPods(u.Snapshot, l.now()) })
+	cancel := l.deps.Pods.Subscribe(r.id, func(u endpoint.Update) { l.appointed(r, r.setPods(u.Snapshot, l.now())) })
 	var before *RevisionState
 	if restored {
 		before = &saved
@@ -189,33 +189,6 @@ func (l *Loop) all() []*revision {
 	return rs
 }
 
-// appointment is a decision that comes a moment later than the report that asked for it, and before the next tick.
-type appointment struct {
-	r  *revision
-	at time.Time
-}
-
-// hasten keeps appointments in the order in which they were made, which is that of their times, nearly.
-func (l *Loop) hasten(ctx context.Context) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case a := <-l.hurry:
-			timer.Reset(a.at.Sub(l.now()))
-			select {
-			case <-ctx.Done():
-				return
-			case <-timer.C:
-			}
-			l.counts.woken.Add(1)
-			l.decide(a.r, l.now())
-		}
-	}
-}
-
 // Report takes one report of a producer and, when it is demand for a revision without pods, decides at once. It does
 // not block and does not keep m. Reports about unknown revisions are counted and dropped.
 func (l *Loop) Report(m metrics.Message) {
@@ -233,11 +206,8 @@ func (l *Loop) Report(m metrics.Message) {
 	case wake:
 		l.counts.woken.Add(1)
 		l.decide(r, now)
-	case !soon.IsZero():
-		select {
-		case l.hurry <- appointment{r, soon}:
-		default: // so many grow at once that the tick has to do
-		}
+	default:
+		l.appointed(r, soon)
 	}
 }
 

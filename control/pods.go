@@ -17,6 +17,10 @@ type source struct {
 	pod      string  // Stat.PodName
 	at       int64   // Unix nanoseconds of receipt
 	inFlight float64 // that nobody else reports
+	queued   float64 // of them, those that wait for a slot, as of the end of the report
+	parallel float64 // how many requests an event source could have under way; 0 for any other producer
+	lagging  bool    // an event source that tells of lag
+	extended bool    // the producer tells queued and parallel
 	busy     float64 // all that is in it, what came through an activator too
 }
 
@@ -31,14 +35,45 @@ func (r *revision) note(s *metrics.Stat, concurrency float64, now time.Time) {
 	}
 	r.sources[i] = source{
 		pod: r.sources[i].pod, at: now.UnixNano(), inFlight: max(concurrency, s.Extension.Parked), busy: s.AverageConcurrency,
+		queued: s.Extension.QueueLength, parallel: s.Extension.Parallel,
+		lagging: s.Extension.Lag > 0, extended: s.Extension.Version > 0,
 	}
 }
 
-// inFlight sums the last reports that are fresh enough to describe the present; the caller holds r.mu.
-func (r *revision) inFlight(now time.Time, ttl time.Duration) (sum float64) {
+// inFlight tells how many requests are in the system, by the last reports that are fresh enough; the caller holds r.mu.
+// An average is too much of a queue that drains: where all producers tell what waits now, it is that and what the ready
+// pods can have taken up.
+func (r *revision) inFlight(now time.Time, ttl time.Duration) float64 {
+	sum, queued, extended := 0.0, 0.0, true
 	for i := range r.sources {
-		if now.UnixNano()-r.sources[i].at <= int64(ttl) {
-			sum += r.sources[i].inFlight
+		s := &r.sources[i]
+		if now.UnixNano()-s.at <= int64(ttl) {
+			sum += s.inFlight
+			queued += s.queued
+			extended = extended && s.extended
+		}
+	}
+	slots := float64(r.pods.Count(endpoint.Ready) * r.policy.ContainerConcurrency)
+	if slots == 0 || !extended {
+		return sum
+	}
+	if queued > 0 {
+		return queued + slots
+	}
+	return min(sum, slots)
+}
+
+// ceiling sums how many requests the event sources could have under way, by the reports that are fresh enough; 0 when
+// one of them does not tell. The caller holds r.mu.
+func (r *revision) ceiling(now time.Time, ttl time.Duration) (sum float64) {
+	for i := range r.sources {
+		s := &r.sources[i]
+		switch {
+		case now.UnixNano()-s.at > int64(ttl):
+		case s.lagging && s.parallel == 0:
+			return 0
+		default:
+			sum += s.parallel
 		}
 	}
 	return sum
@@ -75,13 +110,20 @@ func (r *revision) victims(n int) []string {
 	return uids
 }
 
-// setPods takes the present pods and learns from those that became ready.
-func (r *revision) setPods(s endpoint.Snapshot, now time.Time) {
+// setPods takes the present pods and learns from those that became ready. Each of them may change what a burst needs:
+// then it returns when to decide, else zero.
+func (r *revision) setPods(s endpoint.Snapshot, now time.Time) (soon time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ready := s.Count(endpoint.Ready)
-	if gained := ready - r.pods.Count(endpoint.Ready); gained > 0 {
-		r.learnt.Ready(gained, now)
-	}
+	gained := ready - r.pods.Count(endpoint.Ready)
 	r.pods = s
+	if gained <= 0 {
+		return time.Time{}
+	}
+	r.learnt.Ready(gained, now)
+	if !r.live || !r.state.Bursting() {
+		return time.Time{}
+	}
+	return r.appoint(r.decided.Add(readyPause))
 }

@@ -70,6 +70,9 @@ type Target struct {
 	Mode ModeTarget
 	// Replicas is what the scale is set to when the revision is added.
 	Replicas int
+	// AtOnce is how many pods can start at the same time without one delaying the other, when all of them run on one
+	// machine: twice its cores is a good value. 0: they run on many. Drain-aware bursts heed it.
+	AtOnce int
 }
 
 // Kind says what an Event is about.

@@ -30,7 +30,7 @@ type revision struct {
 	pods       endpoint.Snapshot
 	cancel     func() // of the subscription
 	learnt     kpa.Learner
-	hurried    bool // a decision before the next tick is on its way
+	due        time.Time // of a decision before the next tick, zero for none
 	reach      kpa.Reachability
 	floor      int     // set from outside
 	seen       float64 // in flight at the last decision
@@ -177,18 +177,31 @@ func (r *revision) record(s *metrics.Stat, now time.Time, cfg *Config) (wake boo
 	if kpa.WakesNow(r.state.Raw, r.replicas, max(concurrency, s.Extension.Parked)) {
 		return true, time.Time{}
 	}
-	if cfg.Growth == 0 || r.hurried || !r.grown(now, cfg) {
+	if cfg.Growth == 0 || !r.grown(now, cfg) {
 		return false, time.Time{}
 	}
 	if due := r.decided.Add(growthPause); now.Before(due) {
-		r.hurried = true
-		return false, due
+		return false, r.appoint(due)
 	}
 	return true, time.Time{}
 }
 
-// growthPause is the least time between two decisions that growth asks for: a burst arrives within it.
-const growthPause = 20 * time.Millisecond
+const (
+	// growthPause is the least time between two decisions that growth asks for: a burst arrives within it.
+	growthPause = 20 * time.Millisecond
+	// readyPause is the least time between two decisions because pods of a burst became ready.
+	readyPause = 5 * time.Millisecond
+)
+
+// appoint notes a decision at an instant and returns that, or zero when one is due by then anyway; the caller holds
+// r.mu.
+func (r *revision) appoint(at time.Time) time.Time {
+	if !r.due.IsZero() && !at.Before(r.due) {
+		return time.Time{}
+	}
+	r.due = at
+	return at
+}
 
 // grown says whether so much more is in flight than at the last decision that the next one can't wait.
 func (r *revision) grown(now time.Time, cfg *Config) bool {
@@ -225,9 +238,11 @@ func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
 		Reachability: r.reach,
 		Path:         r.path,
 		InFlight:     r.seen,
-		Startup:      r.learnt.Startup(r.pods.Count(endpoint.Starting) > 0, now),
+		Startup:      r.learnt.Startup(r.pods.Count(endpoint.Starting) > 0 || r.replicas > r.pods.Count(endpoint.Ready), now),
 		Floor:        max(r.floor, r.scheduled(now)),
 	}
+	o.Startup.AtOnce = r.target.AtOnce
+	o.Ceiling = r.ceiling(now, cfg.ReportTTL)
 	if r.target.Mode == nil {
 		o.Path.Activators = cfg.Activators
 	}

@@ -36,19 +36,32 @@ func TestDrainAwareStartsWhatHelps(t *testing.T) {
 		want     int
 	}{
 		// 500 requests of 50 ms are 25 s of work. Pod k is ready after 100 ms + 10 ms·k, so that n pods have done
-		// 10 ms·n²/2 when the last one comes: 71 pods.
-		"from zero": {1, 500, kpa.Startup{Base: 100 * ms, PerPod: 10 * ms, Work: 50 * ms}, 0, 0, 71},
+		// 10 ms·n²/2 when the last one comes, and it must then have 50 ms to work: 66 pods.
+		"from zero": {1, 500, kpa.Startup{Base: 100 * ms, PerPod: 10 * ms, Work: 50 * ms}, 0, 0, 66},
 		// Pods that take ten at once do the same work ten times as fast.
-		"limit 10": {10, 500, kpa.Startup{Base: 100 * ms, PerPod: 10 * ms, Work: 50 * ms}, 0, 0, 22},
+		"limit 10": {10, 500, kpa.Startup{Base: 100 * ms, PerPod: 10 * ms, Work: 50 * ms}, 0, 0, 18},
 		// Twenty ready pods drain 100 requests in 250 ms: a pod that takes a second is of no use.
 		"soon drained": {1, 100, kpa.Startup{Base: time.Second, PerPod: 10 * ms, Work: 50 * ms}, 20, 0, 20},
 		// Long requests keep everyone: as many pods as requests help.
 		"long requests": {1, 50, kpa.Startup{Base: 100 * ms, PerPod: ms, Work: time.Minute}, 0, 0, 50},
 		// What is already starting is not taken back.
 		"starting stay": {1, 60, kpa.Startup{Base: 5 * time.Second, PerPod: time.Second, Work: ms}, 1, 9, 10},
-		// Nothing is learnt yet: twice the root of the queue.
-		"unknown": {1, 400, kpa.Startup{}, 0, 0, 40},
+		// Nothing is learnt yet: three tenths of the 572 that the default rule asks for.
+		"unknown": {1, 400, kpa.Startup{}, 0, 0, 171},
 		// Where each start costs the others nothing, Knative's number stands, except that no pod is without a request.
+		// On one machine four start at the same time, and one more for each that is ready.
+		"shared, unknown": {1, 500, kpa.Startup{AtOnce: 4}, 0, 0, 4},
+		"shared, flowing": {1, 500, kpa.Startup{Base: 30 * ms, PerPod: 10 * ms, Work: 50 * ms, AtOnce: 4, Flowing: true}, 12, 4, 18},
+		// One more every 5 ms, whatever is ready: starts that sleep are not held up by those before them.
+		"shared, asleep": {1, 500, kpa.Startup{AtOnce: 4, OldestStarting: 100 * ms}, 0, 4, 24},
+		// Up to 3/10 of 715 pods need only come before the queue is empty.
+		"shared, modest": {1, 500, kpa.Startup{Base: 10 * ms, PerPod: 10 * ms, Work: 50 * ms, AtOnce: 1000}, 0, 0, 66},
+		// What is slow because the machine is busy does not get faster by more pods.
+		"shared, busy": {1, 500, kpa.Startup{Base: 10 * ms, PerPod: 10 * ms, Work: 500 * ms, LeastWork: 50 * ms, AtOnce: 1000}, 0, 0, 66},
+		// Beyond, one must work for twice as long as it took to bring up all of them: 500 s of work by 214 pods at 10 ms
+		// each leave 1.3 s to the last of them, not 4.3 s. Were a start to cost 1 ms, the 448th would have the 0.9 s.
+		"shared, dear":          {1, 500, kpa.Startup{Base: 10 * ms, PerPod: 10 * ms, Work: time.Second, AtOnce: 1000}, 0, 0, 214},
+		"shared, cheap":         {1, 500, kpa.Startup{Base: 10 * ms, PerPod: ms, Work: time.Second, AtOnce: 1000}, 0, 0, 448},
 		"no more than requests": {1, 10, kpa.Startup{Base: 100 * ms, PerPod: 1, Work: 50 * ms}, 0, 0, 10},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -146,7 +159,7 @@ func TestLearner(t *testing.T) {
 	}
 	got := l.Startup(true, at(190.25))
 	want := kpa.Startup{Base: 100 * time.Millisecond, PerPod: 20 * time.Millisecond, Work: 50 * time.Millisecond,
-		OldestStarting: 250 * time.Millisecond}
+		LeastWork: 50 * time.Millisecond, OldestStarting: 250 * time.Millisecond, Flowing: true}
 	if got != want {
 		t.Errorf("Startup = %+v, want %+v", got, want)
 	}

@@ -15,7 +15,7 @@ func Decide(p *Policy, s *State, o *Observation, now time.Time) Decision {
 		Activators:          NumActivators(p, o.Ready),
 		Panic:               rec.Panic,
 		MaxPanicPods:        rec.MaxPanicPods,
-		Again:               set.Again,
+		Again:               sooner(rec.Again, set.Again),
 		ProbeActivator:      set.ProbeActivator,
 		Reasons:             rec.Reasons,
 	}
@@ -33,6 +33,14 @@ func Decide(p *Policy, s *State, o *Observation, now time.Time) Decision {
 	}
 	d.Reasons.Since = s.LimitSince
 	return d
+}
+
+// sooner returns the shorter of two delays, of which 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // nextActivity moves the Active condition and notes when the initial scale is reached.

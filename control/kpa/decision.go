@@ -37,6 +37,7 @@ const (
 	LimitScaleUp                 // max-scale-up-rate
 	LimitScaleDown               // max-scale-down-rate
 	LimitActivation              // activation-scale
+	LimitCeiling                 // event sources have no work for more
 	LimitPanic                   // in panic the number never falls
 	LimitDrain                   // drain-aware burst
 	LimitDelay                   // scale-down-delay
@@ -54,7 +55,7 @@ const (
 
 // limitNames are the settings that the limits come from, as annotations write them where there is one.
 var limitNames = [...]string{
-	"none", "no-data", "max-scale-up-rate", "max-scale-down-rate", "activation-scale", "panic", "drain-aware",
+	"none", "no-data", "max-scale-up-rate", "max-scale-down-rate", "activation-scale", "useful-parallelism", "panic", "drain-aware",
 	"scale-down-delay", "min-scale", "initial-scale", "schedule", "max-scale", "enable-scale-to-zero",
 	"progress-deadline", "stable-window", "activator-probe", "scale-to-zero-grace-period",
 	"scale-to-zero-pod-retention-period",

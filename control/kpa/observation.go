@@ -53,8 +53,18 @@ type Startup struct {
 	PerPod time.Duration
 	// Work is how long the application works on a request.
 	Work time.Duration
+	// LeastWork is the shortest that a report showed since the burst began, 0 for none: on a shared machine the rest of
+	// Work is waiting for the CPU, which more pods do not shorten.
+	LeastWork time.Duration
+	// Unanswered says that no request has been answered yet: Work is how long the first ready pod has been at it.
+	Unanswered bool
 	// OldestStarting is how long ago the oldest of the starting pods was asked for.
 	OldestStarting time.Duration
+	// Flowing says that a pod of the present rise is ready: from here on one follows every PerPod.
+	Flowing bool
+	// AtOnce is how many pods the machine that all of them share can start at the same time without one delaying the
+	// other, such as twice its cores; 0 when they have many machines.
+	AtOnce int
 }
 
 // Observation is what is seen of a revision at one instant.
@@ -76,6 +86,9 @@ type Observation struct {
 	InFlight float64
 	// Startup is what was learnt about the revision.
 	Startup Startup
+	// Ceiling is how many requests event sources could have under way at once, 0 when nobody tells: more pods than they
+	// can keep busy are of no use to them.
+	Ceiling float64
 	// Floor is the least number of pods that a schedule asks for now.
 	Floor int
 }

@@ -18,6 +18,8 @@ type Recommendation struct {
 	ExcessBurstCapacity int
 	Panic               bool
 	MaxPanicPods        int
+	// Again, when not zero, is in how long the answer may be another one.
+	Again time.Duration
 	// Reasons explains it.
 	Reasons Reasons
 }
@@ -27,7 +29,8 @@ func Recommend(p *Policy, s *State, o *Observation, now time.Time) Recommendatio
 	var rec Recommendation
 	r := &rec.Reasons
 	if w := p.wants(o, r); w.any {
-		wish := p.inPanic(s, w, o, r, now)
+		wish, again := p.inPanic(s, w, o, r, now)
+		rec.Again = again
 		pods := p.delay(s, o, wish, r, now)
 		if w.missing && pods < s.Raw {
 			// A metric that is gone must not look like a load that is gone.
@@ -45,6 +48,7 @@ func Recommend(p *Policy, s *State, o *Observation, now time.Time) Recommendatio
 // wishes are the largest raw wants over the metrics.
 type wishes struct {
 	stable, panic int
+	full          int  // the largest before what event sources have no work for was left out
 	any, missing  bool // whether some metric has data, and whether one has none
 }
 
@@ -69,6 +73,11 @@ func (p *Policy) wants(o *Observation, r *Reasons) wishes {
 		}
 		r.add(want)
 		w.any = true
+		w.full = max(w.full, want.StablePods, want.PanicPods)
+		if t.Metric == Lag && o.Ceiling > 0 {
+			// Records that nobody could send yet ask for nothing, whatever other load there is.
+			want.StablePods, want.PanicPods = min(want.StablePods, p.busiest(o)), min(want.PanicPods, p.busiest(o))
+		}
 		w.stable = max(w.stable, want.StablePods)
 		w.panic = max(w.panic, want.PanicPods)
 	}
@@ -127,26 +136,46 @@ func (p *Policy) limitRate(raw int, r *Reasons) rated {
 }
 
 // inPanic takes the wishes through rates and panic.
-func (p *Policy) inPanic(s *State, w wishes, o *Observation, r *Reasons, now time.Time) int {
+func (p *Policy) inPanic(s *State, w wishes, o *Observation, r *Reasons, now time.Time) (pods int, again time.Duration) {
 	stable, panicking := p.limitRates(w, o, r)
 	p.movePanic(s, float64(w.panic)/float64(r.Ready) >= p.PanicThreshold, now)
 	wish, inPanic := stable, !s.PanicSince.IsZero()
 	if inPanic && panicking.pods > stable.pods {
 		wish = panicking
 	}
-	pods := wish.pods
-	r.Limit = wish.limit
+	pods, r.Limit = wish.pods, wish.limit
+	if r.Limit == LimitNone && w.full > max(w.stable, w.panic) {
+		r.Limit = LimitCeiling
+	}
+	if most := p.ceiling(o, r); pods > most {
+		pods, r.Limit = most, LimitCeiling
+	}
 	if p.Burst == BurstDrainAware {
-		pods = p.holdBack(s, o, pods, r, now)
+		pods, again = p.holdBack(s, o, pods, r, now)
 	}
 	if !inPanic {
-		return pods
+		return pods, again
 	}
 	if s.MaxPanicPods > pods {
 		pods, r.Limit = s.MaxPanicPods, LimitPanic
 	}
 	s.MaxPanicPods = pods
-	return pods
+	return pods, again
+}
+
+// ceiling is the most pods that can have something to do when all load comes from event sources: what is in flight may
+// all be theirs. Other load beside theirs is not bounded by it.
+func (p *Policy) ceiling(o *Observation, r *Reasons) int {
+	load := &o.Metrics[Concurrency]
+	if o.Ceiling <= 0 || max(o.InFlight, load.Stable, load.Panic) > o.Ceiling {
+		return maxPods
+	}
+	return max(1, p.busiest(o), r.RateLow, p.ActivationScale)
+}
+
+// busiest is how many pods the event sources can keep busy, one request each at least.
+func (p *Policy) busiest(o *Observation) int {
+	return pods(math.Ceil(o.Ceiling / float64(max(1, p.ContainerConcurrency))))
 }
 
 // movePanic enters, prolongs or leaves panic. It is left only when more than a stable window has passed since the load

@@ -23,9 +23,10 @@ type State struct {
 	ActivitySince time.Time
 	// InitialReached says that the initial scale was ready once.
 	InitialReached bool
-	// DrainBy is when a burst of DrainQueue requests, for which a drain-aware policy holds pods back, must have drained;
-	// zero while nothing is held back.
+	// DrainBy is when a burst of DrainQueue requests, for which a drain-aware policy holds pods back, must have drained,
+	// and DrainSince when the burst began; zero while nothing is held back.
 	DrainBy    time.Time
+	DrainSince time.Time
 	DrainQueue float64
 	// Limit is what had the last word in the last decision, since LimitSince.
 	Limit      Limit
@@ -63,6 +64,9 @@ func (s *State) Clone() State {
 	c.Delay.Slots = slices.Clone(s.Delay.Slots)
 	return c
 }
+
+// Bursting says that a drain-aware policy holds pods back: every pod that becomes ready may change how many help.
+func (s *State) Bursting() bool { return !s.DrainSince.IsZero() }
 
 // setActivity changes the Active condition and remembers when it changed.
 func (s *State) setActivity(a Activity, now time.Time) {

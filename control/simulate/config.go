@@ -14,9 +14,13 @@ type Service struct {
 	Work Distribution
 	// Startup is how long a pod takes from being asked for to being ready when it starts alone.
 	Startup Distribution
-	// StartupPerPod is by how much each pod that is already starting delays one more. 0: starts do not disturb each
+	// StartupPerPod is how long after the one before it a starting pod is ready at the earliest: the share of a start-up
+	// that only one pod at a time can do, such as that which needs the CPU of one machine. 0: starts do not disturb each
 	// other.
 	StartupPerPod time.Duration
+	// WorkPerStart is by how much each pod that is starting delays a request that a pod takes up meanwhile, because both
+	// need the same CPU. 0: starts do not disturb requests.
+	WorkPerStart time.Duration
 	// QueueLimit is how many requests wait at most, and QueueDeadline for how long. Defaults 10,000 and 60 s.
 	QueueLimit    int
 	QueueDeadline time.Duration
@@ -42,9 +46,12 @@ type Config struct {
 	// DirectPath lets requests go past the activator when there is enough excess burst capacity, as in Kubernetes; it
 	// delays the way to zero by the grace period. Off, every request comes through the activator, as in `rouse up`.
 	DirectPath bool
-	// Growth, when not 0, adds a decision when a report shows this many times what was in flight at the last one, as
-	// the loop's setting of that name does.
+	// Growth, when not 0, reports a queue that grows or shrinks by so much at once, and adds a decision when it is this
+	// many times what was in flight at the last one, as the settings of that name of activator and loop do.
 	Growth float64
+	// AtOnce is how many pods their one machine can start at the same time, 0 when they have many machines: a
+	// drain-aware burst heeds it ([control.Target]).
+	AtOnce int
 	// Floors, when not nil, gives the floor of a schedule; virtual time begins at Start, by default at Epoch.
 	Floors Floors
 	Start  time.Time
@@ -99,6 +106,8 @@ func (c *Config) validate() error {
 	check(c.Service.QueueLimit > 0, "queue limit %d: allowed are 1 and more", c.Service.QueueLimit)
 	check(c.Service.QueueDeadline > 0, "queue deadline %v: allowed is more than 0", c.Service.QueueDeadline)
 	check(c.Service.StartupPerPod >= 0, "start-up per pod %v: allowed are 0 and more", c.Service.StartupPerPod)
+	check(c.Service.WorkPerStart >= 0, "work per start %v: allowed are 0 and more", c.Service.WorkPerStart)
+	check(c.AtOnce >= 0, "at once %d: allowed are 0 and more", c.AtOnce)
 	check(len(c.Policy.Targets) > 0, "the policy has no target")
 	check(c.Growth == 0 || c.Growth > 1, "growth %v: allowed are 0 and more than 1", c.Growth)
 	check(c.Rows > 0, "rows %d: allowed are 1 and more", c.Rows)

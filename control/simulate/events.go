@@ -4,6 +4,7 @@ package simulate
 type event struct {
 	at    int64
 	life  uint32 // of the pod; a readiness of an earlier life of the place is void
+	took  int64  // by the request that ends
 	pod   int32
 	ready bool
 }

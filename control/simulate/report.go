@@ -60,6 +60,7 @@ type Row struct {
 	Answered   int     `json:"answered"`
 	Failed     int     `json:"failed"` // rejected and expired
 	ColdStarts int     `json:"coldStarts"`
+	Started    int     `json:"started"` // pods asked for
 	// Desired is the last number of pods that was wanted, Ready how many were ready at the end, Pods the average that
 	// existed.
 	Desired   int     `json:"desired"`
@@ -182,7 +183,7 @@ func (t *tally) began(total int64) {
 }
 
 func (t *tally) ended()       { t.inService-- }
-func (t *tally) podAsked()    { t.rep.Total.PodsStarted++ }
+func (t *tally) podAsked()    { t.row.Started++; t.rep.Total.PodsStarted++ }
 func (t *tally) firstAnswer() { t.rep.Total.PodsUsed++ }
 func (t *tally) coldStart()   { t.row.ColdStarts++; t.rep.Total.ColdStarts++ }
 

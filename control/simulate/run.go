@@ -13,7 +13,8 @@ import (
 const (
 	reportEvery = int64(time.Second)
 	decideEvery = int64(2 * time.Second)
-	growthPause = int64(100 * time.Millisecond)
+	growthPause = int64(20 * time.Millisecond)
+	readyPause  = int64(5 * time.Millisecond)
 	never       = math.MaxInt64
 )
 
@@ -51,6 +52,7 @@ type sim struct {
 	work    *rand.Rand
 	startup *rand.Rand
 	started int             // pods asked for so far
+	lastUp  int64           // when the last of the pods that start will be ready
 	delays  []time.Duration // of the starts of a recording
 
 	queue  fifo
@@ -61,14 +63,18 @@ type sim struct {
 	beat   int64 // when it would be due on an exact clock
 
 	stats      *metrics.RequestStats
-	active     bool // there was load in this period or the last one
-	ahead      bool // the first request of the period was reported at once
+	active     bool  // there was load in this period or the last one
+	ahead      int   // requests of the period that were reported at once
+	known      bool  // an answer was reported since the revision was idle
+	told       int   // the queue as it was last reported
+	soon       int64 // when to decide before the next tick; never for not
 	worked     int64
 	ended      int64 // requests behind worked
 	windows    [kpa.NumMetrics]*metrics.Window
 	state      kpa.State
 	learner    kpa.Learner
 	replicas   int
+	bursting   bool    // before the last decision
 	decided    int64   // when the last decision was made
 	seen       float64 // what was in flight then
 	floor      int
@@ -86,6 +92,7 @@ func newSim(cfg *Config) *sim {
 		startup: stream(cfg.Seed, streamStartup),
 		stats:   metrics.NewRequestStats(cfg.Start),
 		state:   kpa.NewState(&cfg.Policy, 0, cfg.Start),
+		soon:    never,
 		report:  reportEvery,
 		tick:    decideEvery,
 		path:    kpa.Path{ProxiedSince: cfg.Start, Activators: 2, Probe: kpa.ProbeOK},
@@ -112,7 +119,7 @@ func newSim(cfg *Config) *sim {
 // decision. Past the end of the load it goes on until everyone is answered.
 func (s *sim) run() {
 	for s.now < s.end || s.queue.n > 0 || s.stillWorking() {
-		next := min(s.report, s.tick)
+		next := min(s.report, s.tick, s.soon)
 		if len(s.events) > 0 {
 			next = min(next, s.events[0].at)
 		}
@@ -127,6 +134,8 @@ func (s *sim) run() {
 			s.arrive()
 		case s.report == next:
 			s.measure()
+		case s.soon == next:
+			s.decide()
 		default:
 			s.scheduleTick()
 			s.decide()
@@ -169,14 +178,15 @@ func (s *sim) arrive() {
 	s.dispatch()
 	s.tally.queued(s.queue.n)
 	if !s.active {
-		s.active = true
+		s.active, s.known = true, false
 		s.wake()
 	}
+	s.growing()
 }
 
 // wake reports the first request of an idle revision at once, and decides at once when it meets no pod.
 func (s *sim) wake() {
-	s.ahead = true
+	s.ahead = 1
 	s.record(1, 1)
 	if kpa.WakesNow(s.state.Raw, s.replicas, 1) {
 		s.tally.coldStart()
@@ -201,9 +211,8 @@ func (s *sim) dispatch() {
 		if s.fleet.take(id) {
 			s.tally.firstAnswer()
 		}
-		s.events.push(event{at: s.now + w.work, pod: id})
-		s.worked += w.work
-		s.ended++
+		w.work += int64(s.fleet.starting) * int64(s.cfg.Service.WorkPerStart)
+		s.events.push(event{at: s.now + w.work, pod: id, took: w.work})
 		s.tally.began(s.now + w.work - w.arrived)
 	}
 }
@@ -214,7 +223,14 @@ func (s *sim) happen(e event) {
 		s.stats.Out(s.instant(), true)
 		s.fleet.release(e.pod)
 		s.tally.ended()
+		s.worked += e.took
+		s.ended++
+		if s.cfg.Growth > 0 && !s.known {
+			s.known = true
+			s.learnWork() // the first answer of a burst is reported at once
+		}
 		s.dispatch()
+		s.shrinking()
 		return
 	}
 	p := &s.fleet.pods[e.pod]
@@ -227,6 +243,9 @@ func (s *sim) happen(e event) {
 	}
 	s.learner.Ready(1, s.instant())
 	s.dispatch()
+	if s.state.Bursting() {
+		s.hurry(s.decided + readyPause)
+	}
 }
 
 // measure ends a reporting period: one sample for each window. Without load only the pods report, that they have none,
@@ -238,28 +257,53 @@ func (s *sim) measure() {
 		return
 	}
 	r := s.stats.Report(s.instant())
-	if s.ahead { // the first request was reported already
-		r.AverageConcurrency, r.RequestCount = max(0, r.AverageConcurrency-1), max(0, r.RequestCount-1)
-		s.ahead = false
+	if ahead := float64(s.ahead); ahead > 0 { // reported already
+		r.AverageConcurrency, r.RequestCount = max(0, r.AverageConcurrency-ahead), max(0, r.RequestCount-ahead)
+		s.ahead = 0
 	}
 	s.record(r.AverageConcurrency, r.RequestCount)
+	s.told = s.queue.n
 	s.windows[kpa.QueueLength].Record(s.instant(), float64(s.queue.n))
 	s.active = r.AverageConcurrency > 0 || s.queue.n > 0 || s.stillWorking()
+	s.learnWork()
+	s.hurryGrown()
+}
+
+// learnWork notes how long requests took since the last report.
+func (s *sim) learnWork() {
 	if s.ended > 0 {
 		s.learner.Worked(time.Duration(s.worked / s.ended))
 	}
 	s.worked, s.ended = 0, 0
-	if s.grown() {
-		s.decide()
+}
+
+// growing reports a queue that has grown ahead of the period, and shrinking one that has shrunk, as the activator does.
+func (s *sim) growing() {
+	if n := s.queue.n; s.cfg.Growth > 0 && float64(n) >= s.cfg.Growth*float64(max(s.ahead, 1)) {
+		s.record(float64(n-s.ahead), float64(n-s.ahead))
+		s.ahead, s.told = n, n
+		s.learnWork()
+		s.hurryGrown()
 	}
 }
 
-// grown says whether so much more is in flight than at the last decision that the next one can't wait.
-func (s *sim) grown() bool {
-	in := s.inFlight()
-	return s.cfg.Growth > 0 && s.now-s.decided >= growthPause && in > s.cfg.Growth*s.seen &&
-		in > s.cfg.Policy.Targets[0].Value*float64(s.replicas)
+func (s *sim) shrinking() {
+	if s.cfg.Growth > 0 && float64(s.queue.n)*s.cfg.Growth <= float64(s.told) && s.told > 0 {
+		s.told = s.queue.n
+		s.learnWork()
+	}
 }
+
+// hurryGrown decides soon when so much more is in flight than at the last decision that the next one can't wait.
+func (s *sim) hurryGrown() {
+	in := s.inFlight()
+	if s.cfg.Growth > 0 && in > s.cfg.Growth*s.seen && in > s.cfg.Policy.Targets[0].Value*float64(s.replicas) {
+		s.hurry(s.decided + growthPause)
+	}
+}
+
+// hurry asks for a decision before the next tick.
+func (s *sim) hurry(at int64) { s.soon = min(s.soon, max(s.now, at)) }
 
 func (s *sim) inFlight() float64 { return float64(s.queue.n + s.tally.inService) }
 
@@ -280,8 +324,12 @@ func (s *sim) scheduleTick() {
 
 func (s *sim) decide() {
 	o := s.observe()
-	s.decided, s.seen = s.now, o.InFlight
+	s.decided, s.seen, s.soon = s.now, o.InFlight, never
+	s.bursting = s.state.Bursting()
 	d := kpa.Decide(&s.cfg.Policy, &s.state, &o, s.instant())
+	if d.Again > 0 && int64(d.Again) < decideEvery && s.cfg.Load.Recording == nil {
+		s.hurry(s.now + int64(d.Again))
+	}
 	if s.cfg.DirectPath {
 		s.route(d.Mode)
 	}
@@ -300,6 +348,7 @@ func (s *sim) observe() kpa.Observation {
 		Path: s.path, InFlight: s.inFlight(), Reachability: kpa.Reachable,
 		Startup: s.learner.Startup(s.fleet.starting > 0, s.instant()),
 	}
+	o.Startup.AtOnce = s.cfg.AtOnce
 	if now := s.instant(); s.cfg.Floors != nil && !now.Before(s.floorUntil) {
 		s.floor, s.floorUntil = s.cfg.Floors.At(now)
 	}
@@ -324,7 +373,7 @@ func (s *sim) route(m kpa.Mode) {
 
 // scale asks for pods or sends some away.
 func (s *sim) scale(to int) {
-	if to > s.replicas && s.fleet.starting == 0 {
+	if to > s.replicas && s.fleet.starting == 0 && !s.bursting {
 		s.learner.Rise(s.instant())
 	}
 	s.fleet.shrink(s.replicas - to)
@@ -344,9 +393,13 @@ func (s *sim) startupTime() int64 {
 	if len(s.delays) > 0 {
 		return int64(s.delays[min(n, len(s.delays)-1)])
 	}
-	took := int64(s.fleet.starting) * int64(s.cfg.Service.StartupPerPod)
+	var took int64
 	if s.cfg.Service.Startup != nil {
-		took += int64(s.cfg.Service.Startup.Draw(s.startup))
+		took = int64(s.cfg.Service.Startup.Draw(s.startup))
 	}
+	if s.fleet.starting > 0 {
+		took = max(took, s.lastUp+int64(s.cfg.Service.StartupPerPod)-s.now)
+	}
+	s.lastUp = s.now + took
 	return took
 }
