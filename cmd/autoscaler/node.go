@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,6 +41,7 @@ type node struct {
 	peers    *peers
 	sink     *workloads
 	tokens   *kube.Tokens // nil unless queue-proxies send tokens of their own
+	roster   roster
 	servers  []*server
 }
 
@@ -65,7 +68,7 @@ func (n *node) bucket(rev identity.Revision) int { return control.Buckets{Count:
 
 func (n *node) buildAssign() (err error) {
 	n.assign, err = assign.NewServer(assign.ServerConfig{
-		Shards: n.s.Buckets, Authorize: n.authorize(), Log: n.log, Changed: func() { n.kube.ActivatorsChanged() },
+		Shards: n.s.Buckets, Authorize: n.authorize(), Log: n.log, Changed: func() { n.roster.stale.Store(true); n.kube.ActivatorsChanged() },
 	})
 	return err
 }
@@ -122,22 +125,36 @@ func (n *node) scrape(rev identity.Revision, pods []identity.Pod) {
 	n.scraper.Put(rev, pods, 0)
 }
 
+// roster is the activators as they were when it was made. Every Service asks for them, and each has thousands of ports.
+type roster struct {
+	stale atomic.Bool
+
+	mu  sync.Mutex
+	all []kube.Activator // guarded by mu; nil before the first question
+}
+
 // activators tells which activators there are, by their streams.
 func (n *node) activators() []kube.Activator {
+	r := &n.roster
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.stale.Swap(false) && r.all != nil {
+		return r.all
+	}
 	states := n.assign.Activators()
-	all := make([]kube.Activator, 0, len(states))
+	r.all = make([]kube.Activator, 0, len(states))
 	for _, s := range states {
 		addr, err := netip.ParseAddrPort(s.Addr)
 		if err != nil {
 			n.log.Warn("an activator names no address", "activator", s.Name, "address", s.Addr)
 			continue
 		}
-		all = append(all, kube.Activator{Addr: addr.Addr().Unmap(), Zone: s.Zone, Connected: s.Connected && !s.Draining, Open: func(port uint16) bool {
+		r.all = append(r.all, kube.Activator{Addr: addr.Addr().Unmap(), Zone: s.Zone, Connected: s.Connected && !s.Draining, Open: func(port uint16) bool {
 			reason, known := s.Ports[port]
 			return known && reason == ""
 		}})
 	}
-	return all
+	return r.all
 }
 
 // listen opens the listeners, so that a port that is taken is said at start.
