@@ -113,12 +113,16 @@ type clients struct {
 func (h *house) clients(n int, service string) *clients {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &clients{stop: cancel}
+	addrs := []string{h.Addr.String()}
+	if h.stack.activators != nil {
+		addrs = h.choices()
+	}
 	for i := range n {
 		method := http.MethodGet
 		if i%4 >= 2 {
 			method = http.MethodPost
 		}
-		w := &wire{addr: h.Addr.String(), host: service + ".default.example.com", fresh: i%2 == 0}
+		w := &wire{addr: addrs[i/4%len(addrs)], host: service + ".default.example.com", fresh: i%2 == 0}
 		c.wg.Go(func() { c.loop(ctx, w, method, i) })
 	}
 	return c

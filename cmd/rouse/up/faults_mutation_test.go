@@ -1,7 +1,6 @@
 package up
 
 import (
-	"fmt"
 	"testing"
 	"time"
 )
@@ -41,7 +40,7 @@ func TestFaultSuiteNoticesMutations(t *testing.T) {
 		for _, s := range m.caught {
 			s.most, s.change = mutationRounds, m.apply
 			s.outlook = func(sofar []outcome) bool { return len(violations(s.disaster, sofar, nil)) > 0 }
-			t.Run(fmt.Sprintf("%s, %s, %s", m.name, s.name, s.mode), func(t *testing.T) {
+			t.Run(m.name+", "+s.String(), func(t *testing.T) {
 				t.Parallel()
 				all, ledger := s.lay(t)
 				found := violations(s.disaster, all, ledger)

@@ -69,9 +69,18 @@ func send(entry string, signal syscall.Signal) error {
 type siege struct {
 	disaster
 	mode    string // of sidecars
+	fronts  int    // activator processes; 0 for the one inside rouse up
 	most    int    // rounds
 	change  func(*Options)
 	outlook func(outcomes []outcome) bool // asked after each round; true ends the run early
+}
+
+func (s siege) String() string {
+	text := s.name + ", sidecars " + s.mode
+	if s.fronts > 0 {
+		text += fmt.Sprintf(", %d activators", s.fronts)
+	}
+	return text
 }
 
 // lay runs the siege and returns every outcome, with what the applications saw.
@@ -90,7 +99,7 @@ func (s siege) lay(t *testing.T) (all []outcome, ledger map[string]int) {
 	path := filepath.Join(t.TempDir(), "ledger")
 	m := service("victim", "ledger", 10, 0, fmt.Sprintf("{name: LEDGER, value: %q}", path)) + fmt.Sprintf("          command: [%s, %s]\n", self, roleLedger)
 	h := start(t, m, func(o *Options) {
-		o.Sidecars, o.Set = s.mode, []string{fmt.Sprintf("min-scale=%d", s.pods)}
+		o.Sidecars, o.Activators, o.Set = s.mode, s.fronts, []string{fmt.Sprintf("min-scale=%d", s.pods)}
 		if s.change != nil {
 			s.change(o)
 		}
@@ -115,7 +124,7 @@ func (s siege) lay(t *testing.T) (all []outcome, ledger map[string]int) {
 	if err := <-h.ended; err != nil && s.change == nil {
 		t.Errorf("rouse up ended with %v\n%s", err, h.out)
 	}
-	t.Logf("%s, sidecars %s, %d times", s.name, s.mode, rounds)
+	t.Logf("%s, %d times", s, rounds)
 	return all, readLedger(t, path)
 }
 
@@ -206,7 +215,11 @@ func sieges() (all []siege) {
 	for _, mode := range []string{"none", "inprocess", "process"} {
 		all = append(all, siege{disaster: stopPod, mode: mode}, siege{disaster: killPod, mode: mode})
 	}
-	return append(all, siege{disaster: stopProxy, mode: "process"}, siege{disaster: killProxy, mode: "process"})
+	all = append(all, siege{disaster: stopProxy, mode: "process"}, siege{disaster: killProxy, mode: "process"})
+	for _, d := range []disaster{stopPod, stopProxy, killPod, killProxy} {
+		all = append(all, siege{disaster: d, mode: "process", fronts: 2})
+	}
+	return all
 }
 
 // TestFaults holds the promise: what ends in order loses nothing, what is killed loses only what it had.
@@ -214,7 +227,7 @@ func TestFaults(t *testing.T) {
 	t.Parallel()
 	for _, s := range sieges() {
 		s.most = *faultRounds
-		t.Run(s.name+", "+s.mode, func(t *testing.T) {
+		t.Run(s.String(), func(t *testing.T) {
 			t.Parallel()
 			all, ledger := s.lay(t)
 			for _, v := range violations(s.disaster, all, ledger) {
