@@ -51,7 +51,8 @@ func (d *Dispatcher) commit() error {
 	defer d.committing.Unlock()
 	// The client library forgets its generation at once when it is put out of the group, and the callback that tells us
 	// comes with a later Poll. Brokers take a commit without a generation when the group has no member at that moment:
-	// it would set back what the others did in between.
+	// it would set back what the others did in between. A commit that is on its way to the library at that very moment
+	// cannot be held back; the next one is.
 	if d.consumer.AssignmentLost() {
 		return errLost
 	}
