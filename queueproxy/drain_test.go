@@ -193,3 +193,39 @@ func TestProtocolOfTheRequest(t *testing.T) {
 		}
 	})
 }
+
+// TestAnnouncedDrain waits for what is in flight and for nothing else, whether it was announced before or after it began.
+func TestAnnouncedDrain(t *testing.T) {
+	for name, early := range map[string]bool{"before": true, "after": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSidecar(t, Deps{})
+				defer stop(t, s)
+				x := forwardtest.New("hello")
+				x.OnForward = func(*forward.Pool) forward.Result {
+					time.Sleep(3 * time.Second)
+					return forward.Result{Status: 200}
+				}
+				var all sync.WaitGroup
+				all.Go(func() { s.Proxy().ServeExchange(x) })
+				synctest.Wait()
+				if early {
+					s.Announced()
+				} else {
+					time.AfterFunc(time.Second, s.Announced)
+				}
+				began := time.Now()
+				if err := s.Drain(t.Context()); err != nil {
+					t.Errorf("Drain = %v", err)
+				}
+				if took := time.Since(began); took < 3*time.Second || took > 3*time.Second+2*drainPoll {
+					t.Errorf("drained after %s, want when the request ended at 3s, not at the minimum of 5s", took)
+				}
+				all.Wait()
+				if x.Status != 200 {
+					t.Errorf("the request was answered %d, want 200", x.Status)
+				}
+			})
+		})
+	}
+}
