@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rousehq/rouse/activator/podtls"
 	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/lifecycle"
 )
@@ -22,6 +23,12 @@ type Options struct {
 	Listen    []string `env:"ROUSE_LISTEN" envDefault:":8080"`
 	TLSListen []string `env:"ROUSE_TLS_LISTEN"`
 	CertDir   string   `env:"ROUSE_CERT_DIR"`
+	// PodsCAFile holds the authorities of pods that speak TLS, PodsCertFile and PodsKeyFile the activator's own
+	// certificate towards them, PodsName the subject alternative name that they must have; empty for Knative's.
+	PodsCAFile   string `env:"ROUSE_PODS_CA_FILE"`
+	PodsCertFile string `env:"ROUSE_PODS_CERT_FILE"`
+	PodsKeyFile  string `env:"ROUSE_PODS_KEY_FILE"`
+	PodsName     string `env:"ROUSE_PODS_NAME"`
 	// Trusted is an address where Knative's revision headers are honoured: no public client may reach it. Empty for none.
 	Trusted string `env:"ROUSE_TRUSTED_LISTEN"`
 	// Admin is the address of metrics and health; Profiles adds pprof.
@@ -90,6 +97,10 @@ func (o *Options) flags(fs *flag.FlagSet) {
 	fs.Var((*list)(&o.Listen), "listen", "addresses of requests, routed by host, separated by commas")
 	fs.Var((*list)(&o.TLSListen), "tls-listen", "encrypted addresses of requests")
 	fs.StringVar(&o.CertDir, "cert-dir", o.CertDir, "folder of tls.crt and tls.key for --tls-listen; a new pair is taken without a restart")
+	fs.StringVar(&o.PodsCAFile, "pods-ca-file", o.PodsCAFile, "authorities of the pods' certificates, as PEM; it may be replaced at any time")
+	fs.StringVar(&o.PodsCertFile, "pods-cert-file", o.PodsCertFile, "the activator's own certificate towards pods; it may be replaced at any time")
+	fs.StringVar(&o.PodsKeyFile, "pods-key-file", o.PodsKeyFile, "the key of --pods-cert-file")
+	fs.StringVar(&o.PodsName, "pods-name", o.PodsName, "subject alternative name that a pod's certificate must have; empty for "+podtls.KnativeName)
 	fs.StringVar(&o.Trusted, "trusted-listen", o.Trusted, "address where Knative's revision headers are honoured; no public client may reach it")
 	fs.StringVar(&o.Admin, "admin-listen", o.Admin, "address of metrics and health")
 	fs.BoolVar(&o.Profiles, "profiles", o.Profiles, "serve pprof on the admin address")
@@ -146,6 +157,9 @@ func (o *Options) validate() error {
 	}
 	if len(o.TLSListen) > 0 && o.CertDir == "" {
 		errs = append(errs, errors.New("--tls-listen needs --cert-dir with tls.crt and tls.key"))
+	}
+	if o.PodsCAFile == "" && o.PodsCertFile+o.PodsKeyFile+o.PodsName != "" {
+		errs = append(errs, errors.New("--pods-cert-file, --pods-key-file and --pods-name need --pods-ca-file: who signs the pods' certificates"))
 	}
 	if len(o.Control) == 0 || len(o.Stats) == 0 {
 		errs = append(errs, errors.New("--control-urls and --stats-urls (ROUSE_CONTROL_URLS, ROUSE_STATS_URLS): must name control's listeners, such as ws://control:8081"))

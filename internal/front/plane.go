@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rousehq/rouse/activator"
+	"github.com/rousehq/rouse/activator/podtls"
 	"github.com/rousehq/rouse/internal/assign"
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/forward"
@@ -51,10 +52,14 @@ func newPlane(o *Options, cfg assign.ClientConfig, registry prometheus.Registere
 	if p.telemetry, err = activator.NewTelemetry(registry, func() float64 { return p.activator.Parked() }); err != nil {
 		return nil, nil, err
 	}
+	pools, err := o.pools(log)
+	if err != nil {
+		return nil, nil, err
+	}
 	p.activator, err = activator.New(activator.Config{
 		QueueTotal: o.QueueTotal, Tries: o.Tries, Name: o.Name, Zone: o.Zone, Growth: o.Growth,
 		ColdStartHeader: o.ColdStartHeader, ServerTiming: o.ServerTiming,
-	}, activator.Deps{Router: &p.router, NewPool: newPool, Stats: p, Observer: p.telemetry, Pods: p.telemetry, Freed: p.client.Freed})
+	}, activator.Deps{Router: &p.router, NewPoolOf: pools, Stats: p, Observer: p.telemetry, Pods: p.telemetry, Freed: p.client.Freed})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -65,9 +70,24 @@ func newPlane(o *Options, cfg assign.ClientConfig, registry prometheus.Registere
 	return p, streams, nil
 }
 
-// newPool makes the connections to a pod. Only a queue-proxy of ours says that it did not admit a request.
-func newPool(e endpoint.Endpoint) *forward.Pool {
-	return forward.NewPool(forward.PoolConfig{Addr: e.Pod.Addr, Protocol: e.Protocol, NotAdmitted: e.Sidecar})
+// pools makes the connections to pods. Only a queue-proxy of ours says that it did not admit a request. Pods that speak
+// TLS are verified by what the options name; without, none is believed.
+func (o *Options) pools(log *slog.Logger) (func(identity.Revision, endpoint.Endpoint) *forward.Pool, error) {
+	var verify *podtls.Client
+	if o.PodsCAFile != "" {
+		var err error
+		verify, err = podtls.Load(podtls.Config{CAFile: o.PodsCAFile, CertFile: o.PodsCertFile, KeyFile: o.PodsKeyFile, Name: o.PodsName}, log)
+		if err != nil {
+			return nil, fmt.Errorf("--pods-ca-file, --pods-cert-file, --pods-key-file: %w", err)
+		}
+	}
+	return func(rev identity.Revision, e endpoint.Endpoint) *forward.Pool {
+		cfg := forward.PoolConfig{Addr: e.Pod.Addr, Protocol: e.Protocol, NotAdmitted: e.Sidecar}
+		if verify != nil {
+			cfg.TLS = verify.For(rev.Namespace)
+		}
+		return forward.NewPool(cfg)
+	}, nil
 }
 
 // Report implements activator.StatSink: control's scaling hears of load, and its leases.
