@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/rousehq/rouse/internal/lifecycle"
@@ -163,6 +165,30 @@ func await(t *testing.T, what string, check func() error) {
 		case <-deadline:
 			t.Fatalf("%s: %v", what, err)
 		case <-tick.C:
+		}
+	}
+}
+
+// TestDocumented: every variable that control reads is in its page, and every metric of its own.
+func TestDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/kubernetes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := reflect.TypeFor[settings]()
+	for i := range fields.NumField() {
+		if name := fields.Field(i).Tag.Get("env"); name != "" && !strings.Contains(string(page), "`"+name+"`") {
+			t.Errorf("docs/kubernetes.md does not name %s", name)
+		}
+	}
+	metrics, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{registry: prometheus.NewRegistry()}
+	for _, g := range counts(n) {
+		if !strings.Contains(string(metrics), "`"+g.name+"`") {
+			t.Errorf("docs/metrics.md does not name %s", g.name)
 		}
 	}
 }
