@@ -87,7 +87,8 @@ func (c *Cluster) makeNamespace() {
 		}
 		c.dropNamespace(ctx)
 	})
-	c.Eventually(30*time.Second, "the namespace has its ServiceAccount", func() error {
+	// After a test that stopped the API server, controllers' watches come back only when their back-off ends.
+	c.Eventually(readyTimeout, "the namespace has its ServiceAccount", func() error {
 		_, err := c.Client.CoreV1().ServiceAccounts(name).Get(c.Context, "default", metav1.GetOptions{})
 		return err
 	})
