@@ -65,7 +65,7 @@ func (p *peers) connect(addr string) *peer {
 	if p.ctx == nil || p.ctx.Err() != nil {
 		return nil
 	}
-	c, err := statstream.NewClient(statstream.ClientConfig{URL: "ws://" + addr, Token: func() (string, error) { return p.s.Token, nil }})
+	c, err := statstream.NewClient(statstream.ClientConfig{URL: "ws://" + addr, Relay: true, Token: func() (string, error) { return p.s.Token, nil }})
 	if err != nil {
 		p.log.Error("another instance of control is not reachable", "address", addr, "error", err)
 		return nil

@@ -25,6 +25,7 @@ type buffer struct {
 	more chan struct{} // has an entry when something is unsent
 
 	mu       sync.Mutex
+	relay    bool // reports are numbered by whoever made them
 	producer string
 	epoch    int
 	bound    int
@@ -37,8 +38,9 @@ type buffer struct {
 	dropped  uint64
 }
 
-func (b *buffer) init(producer string, bound int) {
+func (b *buffer) init(producer string, bound int, relay bool) {
 	b.more = make(chan struct{}, 1)
+	b.relay = relay
 	b.producer, b.bound = producer, bound
 	b.next = make(map[identity.Key]uint64)
 	b.waiting = make(map[slot]*unsent)
@@ -81,6 +83,9 @@ func (b *buffer) signal() {
 // stamp fills in producer and sequence. A process that has met too many revisions goes on as another producer, so that
 // its numbers can begin again.
 func (b *buffer) stamp(m *metrics.Message) {
+	if b.relay {
+		return
+	}
 	if b.producer == "" {
 		m.Stat.Extension = metrics.Extension{}
 		return

@@ -23,6 +23,9 @@ type ClientConfig struct {
 	URL string
 	// Producer identifies this process, unique over its life. Empty sends no extension, as Knative's producers do.
 	Producer string
+	// Relay passes reports on as they are, with the producer and the number that they came with: the receiver drops what
+	// it has from the producer itself. Producer must be empty.
+	Relay bool
 	// Token returns the bearer token; it is asked before each connection, since tokens expire. Nil sends none.
 	Token func() (string, error)
 	// HTTP makes the connection; nil for http.DefaultTransport without proxies' caching of anything.
@@ -74,6 +77,9 @@ func (c ClientConfig) Validate() error {
 	if c.Buffer < 1 {
 		errs = append(errs, errors.New("statstream: Buffer must be at least 1"))
 	}
+	if c.Relay && c.Producer != "" {
+		errs = append(errs, errors.New("statstream: Producer must be empty with Relay"))
+	}
 	for name, d := range map[string]time.Duration{"MaxAge": c.MaxAge, "Handshake": c.Handshake, "Ping": c.Ping, "Pong": c.Pong, "MinBackoff": c.MinBackoff} {
 		if d <= 0 {
 			errs = append(errs, fmt.Errorf("statstream: %s must be positive", name))
@@ -110,7 +116,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{cfg: cfg}
-	c.buf.init(cfg.Producer, cfg.Buffer)
+	c.buf.init(cfg.Producer, cfg.Buffer, cfg.Relay)
 	return c, nil
 }
 

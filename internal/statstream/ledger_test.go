@@ -74,7 +74,7 @@ func TestBufferKeepsTheNewest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var b buffer
 		bound := rapid.IntRange(1, 4).Draw(t, "bound")
-		b.init("p", bound)
+		b.init("p", bound, false)
 		type item struct {
 			pod string
 			v   float64

@@ -363,3 +363,50 @@ func TestConfigsNameTheirFaults(t *testing.T) {
 		}
 	}
 }
+
+// sinkFunc is a Sink.
+type sinkFunc func(metrics.Message)
+
+func (f sinkFunc) Report(m metrics.Message) { f(m) }
+
+// TestRelayedReportsCountOnce: a producer sends to two receivers, which pass on to each other what they get. Each takes
+// every report once, whichever way it came first.
+func TestRelayedReportsCountOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var relays [2]*Client
+		var in [2]*inbox
+		var srv [2]*control
+		for i := range srv {
+			in[i] = &inbox{began: time.Now()}
+			srv[i] = listen(t, HandlerConfig{Sink: Tee{in[i], sinkFunc(func(m metrics.Message) { relays[i].Report(m) })}})
+			defer srv[i].close()
+		}
+		for i := range relays {
+			c, stop := connect(t, ClientConfig{Relay: true}, srv[1-i].net.dial)
+			defer stop()
+			relays[i] = c
+		}
+		both, stop := connect(t, ClientConfig{Producer: "activator/1"}, srv[0].net.dial)
+		defer stop()
+		other, stop := connect(t, ClientConfig{Producer: "activator/1"}, srv[1].net.dial)
+		defer stop()
+		sidecar, stop := connect(t, ClientConfig{Producer: "pod/1"}, srv[0].net.dial)
+		defer stop()
+		for range 3 {
+			both.Report(stat("hello", "activator", 7))
+			other.Report(stat("hello", "activator", 7))
+			sidecar.Report(stat("hello", "pod", 2))
+			synctest.Wait()
+		}
+		for i := range in {
+			got := map[string]int{}
+			for _, line := range in[i].got() {
+				got[line]++
+			}
+			diff(t, "received", map[string]int{"0s hello/activator 7": 3, "0s hello/pod 2": 3}, got)
+		}
+	})
+	if _, err := NewClient(ClientConfig{URL: "ws://x", Relay: true, Producer: "p"}); err == nil {
+		t.Error("a relay with a producer of its own was accepted")
+	}
+}
