@@ -139,8 +139,9 @@ func (f *feed) average(second int) float64 {
 }
 
 // replay runs one sequence against a loop that is fed over a stream; it returns how many decisions it compared, and
-// whether the whole sequence could be brought about by load.
-func replay(t *testing.T, k sequence) (decisions int, whole bool) {
+// whether the whole sequence could be brought about by load. With restarts, a successor that knows the snapshot of its
+// predecessor makes every decision.
+func replay(t *testing.T, k sequence, restarts bool) (decisions int, whole bool) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Period: 1000 * time.Hour, Slots: 1}, nil)
 		send, stop := overStream(t, w.loop)
@@ -170,6 +171,9 @@ func replay(t *testing.T, k sequence) (decisions int, whole bool) {
 			}
 			if !w.feedTo(&f, began.Add(seconds(step.At)), step, send) {
 				return
+			}
+			if restarts {
+				r = w.succeed(r)
 			}
 			if err := w.loop.Decide(id); err != nil {
 				t.Fatal(err)
@@ -324,7 +328,14 @@ func (m *memory) Addr() net.Addr { return &net.TCPAddr{} }
 // windows show the recorded averages, and compares every decision. What no load can bring about (two averages that
 // contradict each other within one second) ends a sequence early, and recorded failures of the collector within a window
 // that has data are left out; what was compared is counted.
-func TestLoopReproducesTheRecordedDecisions(t *testing.T) {
+func TestLoopReproducesTheRecordedDecisions(t *testing.T) { replayAll(t, false) }
+
+// TestRestartsReproduceTheRecordedDecisions does the same with a restart before each of them: a snapshot holds
+// everything that a decision depends on. It asks for more than one replica or one application of a rate: for none.
+func TestRestartsReproduceTheRecordedDecisions(t *testing.T) { replayAll(t, true) }
+
+func replayAll(t *testing.T, restarts bool) {
+	t.Helper()
 	dir := os.Getenv("ROUSE_CASES")
 	if dir == "" {
 		dir = filepath.Join("..", "testdata", "cases")
@@ -354,7 +365,7 @@ func TestLoopReproducesTheRecordedDecisions(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, k := range ks {
-				n, complete := replay(t, k)
+				n, complete := replay(t, k, restarts)
 				sequences++
 				decisions += n
 				all += len(k.Steps)
