@@ -219,6 +219,9 @@ func TestStepsToZeroDoNotWaitForTheWheel(t *testing.T) {
 			}
 			if e := w.explain(rev.ID); !e.Decided.Equal(last) {
 				last = e.Decided
+				if time.Since(w.began) < 4*time.Second {
+					continue // demand that meets no pod decides at once
+				}
 				steps = append(steps, e.Decided.Sub(w.began).Round(100*time.Millisecond))
 			}
 		}
