@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rousehq/rouse/test/cluster/harness"
@@ -153,5 +154,28 @@ func TestRouseWithoutRights(t *testing.T) {
 	}
 	if err := <-answered; err != nil {
 		t.Errorf("the request that waited meanwhile: %v", err)
+	}
+}
+
+// TestRouseRightsAreFew: the account of control may do what the suite needs, which the other tests show, and not more.
+func TestRouseRightsAreFew(t *testing.T) {
+	c := install(t)
+	as := c.As("rouse-control")
+	for _, r := range []authorizationv1.ResourceAttributes{
+		{Verb: "get", Resource: "secrets"}, {Verb: "list", Resource: "secrets"}, {Verb: "delete", Resource: "pods"}, {Verb: "create", Resource: "pods"},
+		{Verb: "patch", Resource: "services"}, {Verb: "update", Resource: "services"}, {Verb: "create", Resource: "pods", Subresource: "exec"},
+		{Verb: "patch", Group: "apps", Resource: "deployments"}, {Verb: "update", Group: "apps", Resource: "deployments"}, {Verb: "delete", Group: "apps", Resource: "deployments"},
+		{Verb: "update", Group: "apps", Resource: "deployments", Subresource: "scale"}, {Verb: "patch", Resource: "nodes"}, {Verb: "get", Resource: "endpoints"},
+		{Verb: "create", Group: "rbac.authorization.k8s.io", Resource: "clusterrolebindings"},
+		{Verb: "create", Group: "coordination.k8s.io", Resource: "leases", Namespace: "kube-system"}, {Verb: "get", Resource: "configmaps", Namespace: "kube-system"},
+	} {
+		review, err := as.AuthorizationV1().SelfSubjectAccessReviews().Create(c.Context, &authorizationv1.SelfSubjectAccessReview{
+			Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &r}}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if review.Status.Allowed {
+			t.Errorf("control may %s %s/%s%s in %q: %s", r.Verb, r.Group, r.Resource, r.Subresource, r.Namespace, review.Status.Reason)
+		}
 	}
 }
