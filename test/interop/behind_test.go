@@ -1,12 +1,16 @@
 package interop
 
 import (
+	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/rousehq/rouse/activator"
 	"github.com/rousehq/rouse/internal/endpoint"
 )
 
@@ -130,5 +134,31 @@ func TestKnativesFullQueueIsTheAnswer(t *testing.T) {
 	}
 	if n := f.outcomes.tries(); n != 1 {
 		t.Errorf("a request was tried %d times, want 1", n)
+	}
+}
+
+// TestOurProbeFindsKnativesQueueProxy: a pod that its source does not call ready yet. Our activator asks Knative's
+// queue-proxy, which says no while there is no application, and gives it the parked request as soon as it says yes.
+func TestOurProbeFindsKnativesQueueProxy(t *testing.T) {
+	later := &application{port: freePort(t), gate: make(chan struct{})}
+	probe := fmt.Sprintf(`SERVING_READINESS_PROBE={"tcpSocket":{"port":%d,"host":"127.0.0.1"},"periodSeconds":1,"timeoutSeconds":1,"successThreshold":1}`, later.port)
+	pod := startKnative(t, later, 1, probe)
+	until(t, "the queue-proxy refuses our probe", func() bool { status, _ := pod.probe(); return status == http.StatusServiceUnavailable })
+	var book endpoint.Book
+	f := startFront(t, &book, 1, discard{})
+	f.Put(revision, activator.Settings{ContainerConcurrency: 1, QueueLimit: 10, QueueDeadline: patience, Probe: activator.Probe{By: activator.QueueProbe}})
+	book.Publish(revision, []endpoint.Endpoint{pod.endpoint(endpoint.Starting, endpoint.H1)})
+	answered := make(chan outcome, 1)
+	go func() { answered <- ask(t.Context(), newClient(t), f.url) }()
+	until(t, "the request is parked", func() bool { parked, _, _ := f.Counts(revision); return parked == 1 })
+	if _, _, ready := f.Counts(revision); ready != 0 {
+		t.Errorf("%d pods may be picked without an application, want none", ready)
+	}
+	later.serve(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), later.port))
+	select {
+	case o := <-answered:
+		wantAll(t, []outcome{o}, 200)
+	case <-time.After(patience):
+		t.Error("the request is parked although the queue-proxy says that it is ready")
 	}
 }
