@@ -319,6 +319,52 @@ func TestTheNewestOwnerCounts(t *testing.T) {
 	await(t, "the shard is back", b.is(func() bool { return b.revs[rev("a")].Settings.QueueLimit == 4 }))
 }
 
+// TestEveryInstanceBehindAName has a stream; one that the name forgets is kept until its stream breaks.
+func TestEveryInstanceBehindAName(t *testing.T) {
+	one, two := serve(t, ServerConfig{}), serve(t, ServerConfig{})
+	_, first, _ := strings.Cut(one.url, "ws://")
+	host, port, _ := strings.Cut(first, ":")
+	var mu sync.Mutex
+	names := []string{host, "::1"}
+	c, err := NewClient(ClientConfig{
+		URLs: []string{"ws://control.test:" + port}, Name: "a", MinBackoff: time.Millisecond, MaxBackoff: 10 * time.Millisecond, LookupPeriod: 10 * time.Millisecond,
+		Lookup: func(_ context.Context, name string) ([]string, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if name != "control.test" || names == nil {
+				return nil, fmt.Errorf("no such name %q", name)
+			}
+			return names, nil
+		},
+	}, newBook())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = c.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	await(t, "a stream is up", func() bool { return len(one.Activators()) == 1 })
+	mu.Lock()
+	names = nil // the resolver is away
+	mu.Unlock()
+	one.cut()
+	await(t, "it is back", func() bool { return c.Counts().Lost > 0 && c.Counts().Connected == 1 })
+	mu.Lock()
+	names = []string{"127.0.0.9"} // where nobody listens
+	mu.Unlock()
+	lost := c.Counts().Lost
+	await(t, "the new address is tried", func() bool { return c.Counts().Lost > lost+2 })
+	if n := len(one.Activators()); n != 1 || !one.Activators()[0].Connected {
+		t.Error("the stream that was up was cut because its name is forgotten")
+	}
+	one.cut()
+	await(t, "it is let go", func() bool { return c.Counts().Connected == 0 })
+	if len(two.Activators()) != 0 {
+		t.Error("somebody went where no name leads")
+	}
+}
+
 // raw is an activator that speaks by hand.
 func raw(t *testing.T, url string, hello string) *websocket.Conn {
 	t.Helper()

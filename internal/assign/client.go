@@ -41,7 +41,8 @@ type Receiver interface {
 
 // ClientConfig says how a [Client] connects. The zero value of a field means its default.
 type ClientConfig struct {
-	// URLs are the assignment listeners of all control instances, ws:// or wss://. At least one.
+	// URLs are the assignment listeners of all control instances, ws:// or wss://. At least one; no two may lead to the
+	// same instance.
 	URLs []string
 	// Name, Addr and Zone are what control is told of this activator: a name that people know, where requests reach it as
 	// HOST:PORT, its failure domain. Version is its build. Name is required.
@@ -50,8 +51,12 @@ type ClientConfig struct {
 	Instance string
 	// Token returns the bearer token; it is asked before each connection, since tokens expire. Nil sends none.
 	Token func() (string, error)
-	// HTTP makes the connections; nil for one without a proxy of its own.
+	// HTTP makes the connections; nil for one without a proxy of its own. Lookup dials by itself.
 	HTTP *http.Client
+	// Lookup, when not nil, resolves the names of URLs: one with several addresses, such as that of a headless Service, is
+	// as many control instances. It is asked again each LookupPeriod, default 5 s.
+	Lookup       func(ctx context.Context, host string) ([]string, error)
+	LookupPeriod time.Duration
 	// Log gets a line when a stream is lost or back, and for what could not be taken over; nil for none.
 	Log *slog.Logger
 
@@ -74,6 +79,7 @@ func (c ClientConfig) Default() ClientConfig {
 		c.HTTP = &http.Client{}
 	}
 	c.Instance = cmp.Or(c.Instance, rand.Text())
+	c.LookupPeriod = cmp.Or(c.LookupPeriod, 5*time.Second)
 	c.Handshake = cmp.Or(c.Handshake, 3*time.Second)
 	c.Ping = cmp.Or(c.Ping, 2*time.Second)
 	c.Pong = cmp.Or(c.Pong, 5*time.Second)
@@ -101,7 +107,7 @@ func (c ClientConfig) Validate() error {
 	for _, f := range []struct {
 		name string
 		d    time.Duration
-	}{{"Handshake", c.Handshake}, {"Ping", c.Ping}, {"Pong", c.Pong}, {"MinBackoff", c.MinBackoff}, {"LoadPeriod", c.LoadPeriod}} {
+	}{{"LookupPeriod", c.LookupPeriod}, {"Handshake", c.Handshake}, {"Ping", c.Ping}, {"Pong", c.Pong}, {"MinBackoff", c.MinBackoff}, {"LoadPeriod", c.LoadPeriod}} {
 		if f.d <= 0 {
 			errs = append(errs, fmt.Errorf("assign: %s must be positive", f.name))
 		}
@@ -250,7 +256,7 @@ func (c *Client) Run(ctx context.Context) error {
 	var owned sync.WaitGroup
 	defer owned.Wait()
 	for _, u := range c.cfg.URLs {
-		owned.Go(func() { c.connect(ctx, u) })
+		owned.Go(func() { c.spread(ctx, u) })
 	}
 	newMirror(c).run(ctx)
 	return nil

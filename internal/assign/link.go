@@ -23,7 +23,6 @@ const (
 // link is one connection to one control instance.
 type link struct {
 	c    *Client
-	url  string
 	conn *websocket.Conn
 	more chan struct{} // capacity 1: something is in out
 
@@ -42,12 +41,12 @@ type outbox struct {
 	idle  map[identity.Revision][]string
 }
 
-// connect keeps one stream up until ctx ends or goodbye was said.
-func (c *Client) connect(ctx context.Context, url string) {
+// connect keeps one stream up until ctx ends, goodbye was said, or it broke and is not wanted any more.
+func (c *Client) connect(ctx context.Context, to target, wanted func() bool) {
 	pause := c.cfg.MinBackoff
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && wanted() {
 		began := time.Now()
-		err := c.session(ctx, url)
+		err := c.session(ctx, to)
 		if ctx.Err() != nil || errors.Is(err, errGoodbye) {
 			return
 		}
@@ -59,7 +58,7 @@ func (c *Client) connect(ctx context.Context, url string) {
 		}
 		wait := pause/2 + rand.N(pause/2+1)
 		if c.cfg.Log != nil {
-			c.cfg.Log.Warn("assignment stream is down; everything goes on as it was", "url", url, "retry", wait, "error", err)
+			c.cfg.Log.Warn("assignment stream is down; everything goes on as it was", "url", to.url, "address", to.addr, "retry", wait, "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -72,8 +71,8 @@ func (c *Client) connect(ctx context.Context, url string) {
 var errGoodbye = errors.New("goodbye was said")
 
 // session makes one connection and serves it until it breaks.
-func (c *Client) session(ctx context.Context, url string) error {
-	l, err := c.dial(ctx, url)
+func (c *Client) session(ctx context.Context, to target) error {
+	l, err := c.dial(ctx, to)
 	if err != nil {
 		return err
 	}
@@ -81,7 +80,7 @@ func (c *Client) session(ctx context.Context, url string) error {
 	c.enter(l)
 	defer c.leave(ctx, l)
 	if c.cfg.Log != nil {
-		c.cfg.Log.Info("assignment stream is up", "url", url)
+		c.cfg.Log.Info("assignment stream is up", "url", to.url, "address", to.addr)
 	}
 	life, end := context.WithCancel(ctx)
 	var owned sync.WaitGroup
@@ -102,10 +101,11 @@ func (c *Client) session(ctx context.Context, url string) error {
 	return err
 }
 
-func (c *Client) dial(ctx context.Context, url string) (*link, error) {
+func (c *Client) dial(ctx context.Context, to target) (*link, error) {
+	url := to.url
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Handshake)
 	defer cancel()
-	opts := &websocket.DialOptions{HTTPClient: c.cfg.HTTP, CompressionMode: websocket.CompressionDisabled}
+	opts := &websocket.DialOptions{HTTPClient: c.client(to), CompressionMode: websocket.CompressionDisabled}
 	if c.cfg.Token != nil {
 		token, err := c.cfg.Token()
 		if err != nil {
@@ -121,7 +121,7 @@ func (c *Client) dial(ctx context.Context, url string) (*link, error) {
 		return nil, fmt.Errorf("assign: connect to %s: %w", url, err)
 	}
 	conn.SetReadLimit(c.cfg.MaxFrame)
-	l := &link{c: c, url: url, conn: conn, more: make(chan struct{}, 1)}
+	l := &link{c: c, conn: conn, more: make(chan struct{}, 1)}
 	l.out.hello = &wireHello{c.cfg.Name, c.cfg.Instance, c.cfg.Addr, c.cfg.Zone, c.cfg.Version}
 	l.wake()
 	return l, nil

@@ -339,11 +339,16 @@ func (l *load) end() { close(l.stop); l.wg.Wait() }
 
 func firstLine(s string) string { line, _, _ := strings.Cut(s, "\n"); return line }
 
-// health asks the process itself, at the address that its log names.
-func (a *activatorProcess) health() int {
+// admin is the address that the process's log names.
+func (a *activatorProcess) admin() string {
 	_, rest, _ := strings.Cut(a.out.String(), "admin=")
 	admin, _, _ := strings.Cut(firstLine(rest), " ")
-	res, err := http.Get("http://" + admin + "/healthz") //nolint:noctx // the test ends with it
+	return admin
+}
+
+// health asks the process itself.
+func (a *activatorProcess) health() int {
+	res, err := http.Get("http://" + a.admin() + "/healthz") //nolint:noctx // the test ends with it
 	if err != nil {
 		a.t.Error(err)
 		return 0

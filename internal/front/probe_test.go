@@ -10,7 +10,9 @@ import (
 
 func TestControlsProbeWakesNothing(t *testing.T) {
 	passed := 0
-	h := probed(func(identity.Revision) forward.Handler { return forward.HandlerFunc(func(forward.Exchange) { passed++ }) })(identity.Revision{})
+	h := probed(func(identity.Revision) forward.Handler {
+		return forward.HandlerFunc(func(forward.Exchange) { passed++ })
+	})(identity.Revision{})
 	x := forwardtest.New("hello")
 	x.Headers = map[string]string{"k-network-probe": probeValue}
 	h.ServeExchange(x)

@@ -121,7 +121,7 @@ func (p *process) build() (err error) {
 	registry := telemetry.NewRegistry()
 	p.plane, p.stats, err = newPlane(p.o, assign.ClientConfig{
 		URLs: p.o.Control, Name: p.o.Name, Addr: addr, Zone: p.o.Zone, Version: buildVersion(), Instance: p.o.Name + "/" + rand.Text(),
-		Token: p.o.token, Log: p.log,
+		Token: p.o.token, Log: p.log, Lookup: net.DefaultResolver.LookupHost,
 	}, registry, p.log)
 	if err == nil {
 		err = p.plane.observe(registry)
