@@ -26,6 +26,7 @@ func (c *cluster) serve() error {
 	}
 	c.stops = append(c.stops, func() { out.Close() })
 	c.delay = newDelay(c.api(""), upstream, out)
+	c.delay.set(c.o.DelaySlices)
 	if err := c.listen("tcp", "127.0.0.1:"+delayPort, c.delay); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // Options are what a caller may choose; they reach the inside as JSON.
@@ -19,6 +20,8 @@ type Options struct {
 	State   string   // directory for keys, logs and etcd; kept when it was there before, else removed at the end
 	Images  string   // directory of binaries that serve as images
 	Verbose bool     // say how long each step took
+	// DelaySlices is how much later than everybody else kube-proxy hears of EndpointSlices; tests can change it.
+	DelaySlices time.Duration
 	Command []string // runs in the cluster
 	Cgroup  string   // parent cgroup of all containers; Enter chooses it
 }
@@ -72,7 +75,11 @@ func prepare(o *Options) (cleanup func(), err error) {
 		if o.State, err = os.MkdirTemp("", "rouse-cluster-"); err != nil {
 			return nil, err
 		}
-		removeState = func() { os.RemoveAll(o.State) }
+		removeState = func() {
+			if err := os.RemoveAll(o.State); err != nil {
+				fmt.Fprintln(os.Stderr, "cluster: state:", err)
+			}
+		}
 	}
 	if o.State, err = filepath.Abs(o.State); err != nil {
 		return nil, err

@@ -15,7 +15,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -44,43 +43,52 @@ type app struct {
 	ready, live, started atomic.Bool
 }
 
-func main() {
-	var (
-		a       app
-		name    = flag.String("name", "", "name in the journal")
-		journal = flag.String("journal", "", "file of events")
-		listen  = flag.String("listen", ":8080", "address for HTTP")
-		rpc     = flag.String("grpc", "", "address for gRPC's health service")
-		startup = flag.Duration("startup", 0, "time until it listens")
-		fail    = flag.Int("fail", 0, "exit with this code")
-		linger  = flag.Duration("linger", 0, "time between SIGTERM and exit")
-		once    = flag.String("once", "", "make this file and exit with 0: an init container's work")
-	)
+// options are the flags.
+type options struct {
+	name, journal, listen, rpc, once string
+	startup, linger                  time.Duration
+	fail                             int
+}
+
+func parse() (o options) {
+	flag.StringVar(&o.name, "name", os.Getenv("NAME"), "name in the journal")
+	flag.StringVar(&o.journal, "journal", "", "file of events")
+	flag.StringVar(&o.listen, "listen", ":8080", "address for HTTP")
+	flag.StringVar(&o.rpc, "grpc", "", "address for gRPC's health service")
+	flag.DurationVar(&o.startup, "startup", 0, "time until it listens")
+	flag.IntVar(&o.fail, "fail", 0, "exit with this code")
+	flag.DurationVar(&o.linger, "linger", 0, "time between SIGTERM and exit")
+	flag.StringVar(&o.once, "once", "", "make this file and exit with 0: an init container's work")
 	flag.Parse()
-	hostname, _ := os.Hostname() // empty will do
-	a.name = cmp.Or(*name, os.Getenv("NAME"), hostname)
-	a.open(*journal)
+	if o.name == "" {
+		o.name, _ = os.Hostname() // empty will do
+	}
+	return o
+}
+
+func main() {
+	o := parse()
+	a := app{name: o.name}
+	a.open(o.journal)
 	a.write("start")
 	term := make(chan os.Signal, 2)
 	signal.Notify(term, syscall.SIGTERM, syscall.SIGINT)
 	select {
-	case <-time.After(*startup):
+	case <-time.After(o.startup):
 	case <-term:
 		a.exit(0)
 	}
-	if *fail != 0 {
-		a.exit(*fail)
+	if o.fail != 0 {
+		a.exit(o.fail)
 	}
-	if *once != "" {
-		a.check(os.WriteFile(*once, []byte(a.name), 0o644))
+	if o.once != "" {
+		a.check(os.WriteFile(o.once, []byte(a.name), 0o644))
 		a.exit(0)
 	}
-	a.serve(*listen, *rpc)
+	a.serve(o.listen, o.rpc)
 	<-term
 	a.write("sigterm")
-	if *linger > 0 {
-		<-time.After(*linger)
-	}
+	<-time.After(o.linger)
 	a.exit(0)
 }
 
