@@ -16,14 +16,14 @@ import (
 
 // Options are what a caller may choose; they reach the inside as JSON.
 type Options struct {
-	Bin     string   // directory that Build returned
-	State   string   // directory for keys, logs and etcd; kept when it was there before, else removed at the end
-	Images  string   // directory of binaries that serve as images
-	Verbose bool     // say how long each step took
+	Bin     string // directory that Build returned
+	State   string // directory for keys, logs and etcd; kept when it was there before, else removed at the end
+	Images  string // directory of binaries that serve as images
+	Verbose bool   // say how long each step took
 	// DelaySlices is how much later than everybody else kube-proxy hears of EndpointSlices; tests can change it.
 	DelaySlices time.Duration
-	Command []string // runs in the cluster
-	Cgroup  string   // parent cgroup of all containers; Enter chooses it
+	Command     []string // runs in the cluster
+	Cgroup      string   // parent cgroup of all containers; Enter chooses it
 }
 
 // insideArg marks the second start of this program.
