@@ -12,8 +12,10 @@ const (
 	// jitter is how many times PerPod a start may be late; where that is less than a request, it is enough.
 	jitter = 8
 	// toll is how many times as long as a shared machine spent on bringing up all pods one more must be at work: its
-	// start takes from those at work.
-	toll = 2
+	// start takes from those at work, and PerPod is easily seen too small when pods come in bunches.
+	toll = 4
+	// doubt divides the work of which only the beginning was seen: on a busy machine the first answer is late.
+	doubt = 4
 )
 
 // plan follows the queue until it is empty and counts the pods that are worth having: those that exist, and those that
@@ -47,7 +49,10 @@ func (p *Policy) plan(o *Observation, modest int) (useful int, drained time.Dura
 
 // work is how long a pod that is not disturbed works on a request, as far as anybody knows.
 func (st *Startup) work() time.Duration {
-	if st.AtOnce > 0 && st.LeastWork > 0 {
+	switch {
+	case st.AtOnce > 0 && st.Unanswered:
+		return st.Work / doubt
+	case st.AtOnce > 0 && st.LeastWork > 0:
 		return min(st.Work, st.LeastWork)
 	}
 	return st.Work
