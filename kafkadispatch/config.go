@@ -97,7 +97,7 @@ type Config struct {
 	// Compat takes another project's choices.
 	Compat Compat
 	// Report is called when the demand changes, at most every ReportEvery, at once when there is work after there was
-	// none, and every second while there is work. It is called from one goroutine and must not block.
+	// none and before the first request, and every second while there is work. Calls do not overlap, and must not block.
 	Report      func(Demand)
 	ReportEvery time.Duration
 	// Delivered, if set, is called after each record that the sink took, with the record's time, by the goroutine that

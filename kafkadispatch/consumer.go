@@ -116,12 +116,13 @@ func (l *poller) handOver() {
 	if !d.shared.hungry.Load() {
 		return // as many requests are under way as may be: the workers take over
 	}
+	now := time.Now()
+	if d.cfg.Report != nil && d.teller.resting() {
+		d.teller.tell(d.demand(), now) // the sink may be at zero: whoever scales it knows before the first request comes
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if n, _ := d.sched.InFlight(); n == 0 && d.sched.Ready() == 0 {
-		signal(d.woke) // the sink may be at zero: whoever scales it must not wait for the next tick
-	}
-	d.startLocked(time.Now())
+	d.startLocked(now)
 }
 
 // partition finds a partition without a lock: only the poll loop's own callback changes the map, under the lock that
@@ -336,6 +337,7 @@ func (l *poller) assigned(tps []kafka.TopicPartition) error {
 	}
 	d.mu.Unlock()
 	d.log.Info("partitions assigned", "partitions", len(tps))
+	d.teller.forget()
 	signal(d.commitNow)
 	if d.consumer.GetRebalanceProtocol() == "COOPERATIVE" {
 		return d.consumer.IncrementalAssign(tps)

@@ -30,14 +30,21 @@ type progress struct {
 
 // Demand computes the present demand. Ends of the log are those that the client library saw last.
 func (d *Dispatcher) Demand() Demand {
-	now := time.Now()
+	out := d.demand()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.startLocked(time.Now()) // what was received may be sent now
+	return out
+}
+
+// demand is Demand for a caller that starts what it may have taken over.
+func (d *Dispatcher) demand() Demand {
 	d.mu.Lock()
 	if d.consumer == nil {
 		d.mu.Unlock()
 		return Demand{}
 	}
-	d.admitAllLocked(now)
-	d.startLocked(now)
+	d.admitAllLocked(time.Now())
 	out := Demand{Partitions: len(d.parts)}
 	out.InFlight, _ = d.sched.InFlight()
 	ps := make([]progress, 0, len(d.parts))
@@ -47,12 +54,19 @@ func (d *Dispatcher) Demand() Demand {
 	}
 	d.mu.Unlock()
 	for _, p := range ps {
-		if low, high, err := d.consumer.GetWatermarkOffsets(p.id.Topic, p.id.Partition); err == nil {
+		low, high, err := d.consumer.GetWatermarkOffsets(p.id.Topic, p.id.Partition)
+		if err == nil {
 			p.end, p.pos = max(p.end, high), max(p.pos, low)
 		}
 		lag := max(0, p.end-p.pos-int64(p.beyond))
 		out.Lag += lag
+		if lag == 0 && high < 0 {
+			lag = 1 // nothing was fetched yet: it may have work, and a bound that comes out too low at first would be none
+		}
 		out.Parallel += d.parallel(lag, p.waiting)
+	}
+	if out.Lag == 0 {
+		out.Parallel = 0
 	}
 	out.Parallel = min(out.Parallel, max(1, d.cfg.Order.MaxInFlight))
 	if d.cfg.Mode == Batched {

@@ -30,6 +30,7 @@ type Dispatcher struct {
 
 	counters counters
 	consumer *kafka.Consumer
+	teller   teller
 	inbox    inbox
 	shared   shared
 
@@ -49,7 +50,6 @@ type Dispatcher struct {
 
 	commitNow chan struct{}
 	room      chan struct{} // signalled when the buffer falls to its low mark
-	woke      chan struct{} // signalled when work comes after there was none
 	wantRoom  bool          // guarded by mu
 
 	committing sync.Mutex // held over a commit; taken before mu
@@ -83,9 +83,10 @@ func New(cfg Config) (*Dispatcher, error) {
 		cfg: cfg, log: cfg.Logger.With("source", cfg.Namespace+"/"+cfg.Name),
 		sched: order.New(cfg.Order), parts: map[order.TopicPartition]*partition{},
 		health: newHealth(cfg.Order.MaxInFlight, cfg.Fixed),
-		landed: make(chan struct{}, 1), commitNow: make(chan struct{}, 1), room: make(chan struct{}, 1), woke: make(chan struct{}, 1),
+		landed: make(chan struct{}, 1), commitNow: make(chan struct{}, 1), room: make(chan struct{}, 1),
 	}
 	d.shared.hungry.Store(true)
+	d.teller.f = cfg.Report
 	if err := d.connect(); err != nil {
 		return nil, fmt.Errorf("source %s/%s: %w", cfg.Namespace, cfg.Name, err)
 	}
@@ -235,7 +236,6 @@ func (d *Dispatcher) await(ps []*partition, limit time.Duration) {
 func (d *Dispatcher) keepHouse(ctx context.Context) {
 	tick := time.NewTicker(max(10*time.Millisecond, d.cfg.ReportEvery))
 	defer tick.Stop()
-	said := teller{f: d.cfg.Report}
 	sweep := time.Now()
 	for {
 		var now time.Time
@@ -243,11 +243,9 @@ func (d *Dispatcher) keepHouse(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now = <-tick.C:
-		case <-d.woke:
-			now = time.Now()
 		}
 		if d.cfg.Report != nil {
-			said.tell(d.Demand(), now)
+			d.teller.tell(d.Demand(), now)
 		}
 		if now.Sub(sweep) > idleWorker/3 {
 			sweep = now

@@ -1,6 +1,7 @@
 package kafkadispatch
 
 import (
+	"sync"
 	"time"
 
 	"github.com/rousehq/rouse/metrics"
@@ -11,17 +12,35 @@ const beat = time.Second
 
 // teller decides when to tell a demand.
 type teller struct {
+	mu   sync.Mutex
 	f    func(Demand)
-	last Demand
-	at   time.Time
+	last Demand    // guarded by mu
+	at   time.Time // guarded by mu
 }
 
+// tell is called with every look at the demand.
 func (r *teller) tell(d Demand, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if d == r.last && (d.Lag == 0 || now.Sub(r.at) < beat) {
 		return
 	}
 	r.last, r.at = d, now
 	r.f(d)
+}
+
+// resting says whether the last that was told is that there is no work.
+func (r *teller) resting() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last.Lag == 0
+}
+
+// forget makes the next look count as the first: what was told does not hold any more.
+func (r *teller) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = Demand{}
 }
 
 // Reports makes the control loop's reports of a source's demands. It is not safe for concurrent use.
@@ -31,12 +50,10 @@ type Reports struct {
 
 	sequence uint64
 	lag      time.Time // when the lag was told last
-	had      bool      // whether there was work at the last report
 }
 
-// Stat returns what to tell the revision that the sink is. The control loop adds up what producers say within a
-// second: so the lag is told once in each, and a request that is on its way counts as one only in the report that
-// wakes a revision, before the activator has seen it.
+// Stat returns what to tell the revision that the sink is. The control loop adds up what producers say within a second,
+// so that the lag is told once in each. Requests are not counted here: the activator sees them.
 func (s *Reports) Stat(d Demand, now time.Time) metrics.Stat {
 	s.sequence++
 	out := metrics.Stat{PodName: s.Pod, Timestamp: now.Unix(), Extension: metrics.Extension{
@@ -46,9 +63,5 @@ func (s *Reports) Stat(d Demand, now time.Time) metrics.Stat {
 		s.lag = now
 		out.Extension.Lag = float64(d.Lag)
 	}
-	if d.Lag > 0 && !s.had {
-		out.AverageConcurrency = 1
-	}
-	s.had = d.Lag > 0
 	return out
 }

@@ -26,14 +26,14 @@ func TestTeller(t *testing.T) {
 func TestReports(t *testing.T) {
 	now := time.Unix(100, 0)
 	s := Reports{Pod: "kafka/ns/src"}
-	var got [][3]float64
+	var got [][2]float64
 	for _, d := range []Demand{{Lag: 9, Parallel: 2}, {Lag: 8, Parallel: 1}, {Lag: 7, Parallel: 1}, {}, {Lag: 1, Parallel: 1}} {
 		st := s.Stat(d, now)
-		got = append(got, [3]float64{st.AverageConcurrency, st.Extension.Lag, st.Extension.Parallel})
+		got = append(got, [2]float64{st.Extension.Lag, st.Extension.Parallel})
 		now = now.Add(500 * time.Millisecond)
 	}
-	want := [][3]float64{{1, 9, 2}, {0, 0, 1}, {0, 7, 1}, {0, 0, 0}, {1, 1, 1}}
+	want := [][2]float64{{9, 2}, {0, 1}, {7, 1}, {0, 0}, {1, 1}}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("concurrency, lag, parallel of the reports (-want +got):\n%s", diff)
+		t.Errorf("lag and parallel of the reports (-want +got):\n%s", diff)
 	}
 }

@@ -22,6 +22,61 @@ func (h *house) produce(topic string, lines []string, flags ...string) {
 	}
 }
 
+// TestOrderBoundsPods gives two services of single-concurrency pods the same lag of 100,000 records over six partitions,
+// one in order per partition, one per key. In order no seventh pod would get anything to do, so that none is started; by
+// key there are more, and they have done more at the same moment.
+func TestOrderBoundsPods(t *testing.T) {
+	t.Parallel()
+	h := start(t, ordered("bypartition", "partition")+"---"+ordered("bykey", "key"), nil)
+	defer h.close()
+	lines := make([]string, 100_000)
+	for i := range lines {
+		lines[i] = fmt.Sprintf("k%d:v", i%1000)
+	}
+	most := map[string]int{}
+	h.produce("bypartition", lines, "-key-separator", ":")
+	h.produce("bykey", lines, "-key-separator", ":")
+	h.await("a thousand records done in order", func() bool {
+		for _, name := range []string{"bypartition", "bykey"} {
+			_, all := h.pods(name)
+			most[name] = max(most[name], all)
+		}
+		return h.stack.sources.dispatchers[0].Stats().Delivered >= 1000
+	})
+	if most["bypartition"] > 6 || most["bykey"] <= 6 {
+		t.Errorf("most pods: %v; want at most 6 in order per partition and more per key", most)
+	}
+	if in, by := h.stack.sources.dispatchers[0].Stats().Delivered, h.stack.sources.dispatchers[1].Stats().Delivered; by <= in {
+		t.Errorf("done: %d in order per partition and %d per key; want more per key", in, by)
+	}
+}
+
+func ordered(name, order string) string {
+	return fmt.Sprintf(`
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: %[1]s}
+spec:
+  template:
+    metadata: {annotations: {autoscaling.knative.dev/max-scale: "12"}}
+    spec:
+      containerConcurrency: 1
+      containers: [{image: autoscale}]
+---
+apiVersion: sources.knative.dev/v1
+kind: KafkaSource
+metadata:
+  name: %[1]s
+  annotations: {rouse.dev/order: %[2]s, rouse.dev/embedded-partitions: "6"}
+spec:
+  bootstrapServers: [embedded]
+  consumerGroup: %[1]s
+  topics: [%[1]s]
+  initialOffset: earliest
+  sink: {uri: "http://%[1]s.default.svc.cluster.local/?sleep=20"}
+`, name, order)
+}
+
 // TestScaledObjectFollowsLag lets a consumer group fall behind, which reads by itself: pods of the local service come by
 // its lag, with nobody asking them anything, and go when the group has caught up.
 func TestScaledObjectFollowsLag(t *testing.T) {
