@@ -135,11 +135,13 @@ type readiness struct {
 	moved                              bool // it is the container's own
 }
 
-// patience is how long the queue-proxy tries a probe without a period.
-const patience = 10
-
-// usualPeriod is Kubernetes' default.
-const usualPeriod = 10
+// Kubelet asks the queue-proxy each second, so that a pod is ready within a second of its application; what it forgives
+// is counted in the application's own time. Without a period of its own a probe waits in the queue-proxy, for so long:
+const (
+	askPeriod      = 1
+	patience       = 10
+	usualThreshold = 3 // Kubernetes' default
+)
 
 // findReadiness takes over the container's readiness probe. Without one, or with one that only kubelet can run, a
 // connection to the port is asked for. What an earlier injection took over is found in the sidecar.
@@ -192,12 +194,18 @@ func newReadiness(wire map[string]any, own field) readiness {
 		b = nil
 	}
 	r := readiness{
-		json: string(b), delay: own.at("initialDelaySeconds").number(0), period: own.at("periodSeconds").number(0),
-		timeout:          max(1, own.at("timeoutSeconds").number(1)),
+		json: string(b), delay: own.at("initialDelaySeconds").number(0), timeout: max(1, own.at("timeoutSeconds").number(1)),
 		failureThreshold: own.at("failureThreshold").number(0), successThreshold: own.at("successThreshold").number(0),
 	}
-	if r.period == 0 {
-		r.period, r.timeout = usualPeriod, patience
+	period := own.at("periodSeconds").number(0)
+	if period == 0 {
+		r.timeout = patience
+	}
+	if period > askPeriod {
+		if r.failureThreshold == 0 {
+			r.failureThreshold = usualThreshold
+		}
+		r.failureThreshold = min(r.failureThreshold*(period/askPeriod), 1<<31-1)
 	}
 	return r
 }
@@ -220,8 +228,7 @@ func (t *template) keptReadiness() (readiness, bool) {
 	}
 	p := t.sidecar.at("readinessProbe")
 	return readiness{
-		json: kept, delay: p.at("initialDelaySeconds").number(0), period: p.at("periodSeconds").number(usualPeriod),
-		timeout:          p.at("timeoutSeconds").number(1),
+		json: kept, delay: p.at("initialDelaySeconds").number(0), timeout: p.at("timeoutSeconds").number(1),
 		failureThreshold: p.at("failureThreshold").number(0), successThreshold: p.at("successThreshold").number(0),
 	}, true
 }
@@ -230,7 +237,7 @@ func (t *template) keptReadiness() (readiness, bool) {
 func (r readiness) kubelet(port int) probe {
 	return probe{
 		HTTPGet:             httpGet{Path: "/", Port: port, Headers: []header{{"K-Network-Probe", "queue"}}},
-		InitialDelaySeconds: r.delay, PeriodSeconds: r.period, TimeoutSeconds: r.timeout,
+		InitialDelaySeconds: r.delay, PeriodSeconds: askPeriod, TimeoutSeconds: r.timeout,
 		FailureThreshold: r.failureThreshold, SuccessThreshold: r.successThreshold,
 	}
 }

@@ -117,7 +117,7 @@ func TestChangesFollow(t *testing.T) {
 		t.Fatalf("the edit does not fit:\n%s", out)
 	}
 	got := string(injected(t, "b", []byte(moved), options).YAML)
-	for _, want := range []string{`value: "3000"`, `"path":"/ok"`, "periodSeconds: 7"} {
+	for _, want := range []string{`value: "3000"`, `"path":"/ok"`, "failureThreshold: 21"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the sidecar lacks %s:\n%s", want, got)
 		}
