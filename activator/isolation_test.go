@@ -179,8 +179,8 @@ func TestIdleRevisionsCost(t *testing.T) {
 	runtime.KeepAlive(tel)
 }
 
-// BenchmarkWake100 wakes a hundred revisions at once, the first of which never gets a pod: how late the median and the
-// last of the others are served after their pods came.
+// BenchmarkWake100 wakes a hundred revisions at once, the first of which never gets a pod: how late the
+// others are served after their pods came.
 func BenchmarkWake100(b *testing.B) {
 	const n = 100
 	var late []time.Duration
@@ -209,5 +209,5 @@ func BenchmarkWake100(b *testing.B) {
 	}
 	slices.Sort(late)
 	b.ReportMetric(float64(late[len(late)/2].Microseconds()), "µs-median")
-	b.ReportMetric(float64(late[len(late)-1].Microseconds()), "µs-last")
+	b.ReportMetric(float64(late[len(late)*999/1000].Microseconds()), "µs-p99.9")
 }
