@@ -82,6 +82,20 @@ func (w *workloads) putExtra(r kube.Routed) {
 	}
 }
 
+// Leave implements kube.Sink.
+func (w *workloads) Leave(id identity.Revision) { w.n.loop.Remove(id) }
+
+// Unlisten implements kube.Sink.
+func (w *workloads) Unlisten(id identity.Revision) {
+	w.n.assign.SetPorts(id)
+	w.mu.Lock()
+	extra := w.extra[id]
+	w.mu.Unlock()
+	for _, x := range extra {
+		w.n.assign.SetPorts(x.ID)
+	}
+}
+
 // Remove implements kube.Sink.
 func (w *workloads) Remove(id identity.Revision) {
 	w.n.loop.Remove(id)

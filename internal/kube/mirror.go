@@ -62,8 +62,19 @@ func Whole(name, uid string) (wholeName, wholeUID, port string, ok bool) {
 // endpoints are published, and is removed after its last.
 type Sink interface {
 	Put(r Routed)
+	// Leave ends the scaling of a workload. Activators go on as before: clients hold connections to them.
+	Leave(id identity.Revision)
+	// Unlisten lets activators close the workload's ports once their connections are gone.
+	Unlisten(id identity.Revision)
 	Remove(id identity.Revision)
 }
+
+// How long activators go on for a workload that is not scaled any more: with its ports until routers have heard that its
+// Service leads elsewhere, and with its requests until the ports would be given to another.
+const (
+	listenOn = 15 * time.Second
+	lingerOn = portalloc.Quarantine
+)
 
 // tracked is a workload that is in control: an immutable value, replaced when anything changes.
 type tracked struct {
@@ -76,7 +87,12 @@ type tracked struct {
 	// leaving is true once the workload is not opted in any more. Its Service has no selector, so that somebody has to
 	// publish its pods.
 	leaving bool
+	left    time.Time // since when; zero when activators do not know it
+	mute    bool      // activators were told to close its ports
 }
+
+// known says whether activators know the workload.
+func (t *tracked) known() bool { return t != nil && (!t.leaving || !t.left.IsZero()) }
 
 // listening says whether every port of the Service has one on the activators.
 func (t *tracked) listening() bool { return len(t.ports) > 0 && !slices.Contains(t.ports, 0) }
@@ -176,20 +192,18 @@ func (m *Mirror) sync(k key) {
 	}
 	if !o.OptedIn() {
 		m.leave(k, before, o)
+		m.sayLeft(k, o)
 		return
 	}
 	bound, problems := workload.Resolve(&o.Object, m.cluster.candidates(o), m.cluster.rivals(o), m.settings())
-	if before != nil && before.leaving {
-		before = nil // it is back
-	}
 	now := m.admit(before, o, bound, problems)
 	if now == nil {
-		if before != nil {
-			m.drop(k, before)
-		}
+		m.leave(k, before, o)
 		m.complain(o, problems)
-		m.touched(k)
 		return
+	}
+	if before != nil && before.leaving {
+		before = nil // it is back
 	}
 	m.assign(now)
 	m.put(k, before, now)
@@ -198,26 +212,91 @@ func (m *Mirror) sync(k key) {
 	m.touched(k)
 }
 
-// leave takes a workload that is not opted in out of control, if it was in it. Its pods stay behind its Service as long as
-// nobody else puts them there.
+// leave takes a workload that can't be scaled any more out of control, if it was in it. Its pods stay behind its Service as
+// long as nobody else puts them there, and activators serve what still comes to them.
 func (m *Mirror) leave(k key, before *tracked, o *opted) {
-	svc := m.cluster.published(k)
-	if before != nil && !before.leaving {
-		m.drop(k, before)
-	}
+	t := m.leaver(k, before, o)
 	m.mu.Lock()
-	if svc == nil || len(svc.Selector) > 0 && !svc.Adopted() {
+	if t == nil {
 		delete(m.tracked, k)
-		svc = nil
 	} else {
-		m.tracked[k] = &tracked{object: o, service: svc, rev: o.Revision(), primary: primary(svc.Ports), leaving: true}
+		m.tracked[k] = t
 	}
 	m.mu.Unlock()
-	if svc != nil && m.owns(o.Revision()) {
-		m.reporter.say(subjectOf(o), complaint{string(workload.LeftControl), "is not scaled any more, and Service " + svc.Name +
-			" has no selector: control goes on publishing its pods until it has one; run `rouse release` if it was adopted"})
+	switch {
+	case t == nil && before.known():
+		m.forget(before)
+	case t != nil && !t.left.IsZero():
+		m.linger(k, t)
 	}
 	m.touched(k)
+}
+
+// leaver returns what is left of a workload, nil when that is nothing.
+func (m *Mirror) leaver(k key, before *tracked, o *opted) *tracked {
+	t := &tracked{object: o, rev: o.Revision(), leaving: true}
+	if before != nil {
+		*t = *before
+		t.object, t.leaving = o, true
+		if !before.leaving {
+			t.left = time.Now()
+			m.scrape(t.rev, nil)
+			m.sink.Leave(t.rev)
+		}
+		t.service = m.cluster.services.get(key{before.service.Namespace, before.service.Name})
+	} else if t.service = m.cluster.published(k); t.service != nil {
+		t.primary = primary(t.service.Ports)
+	}
+	if t.service == nil || len(t.service.Ports) == 0 || t.left.IsZero() && t.service.selfFilled() {
+		return nil
+	}
+	return t
+}
+
+// selfFilled says whether Kubernetes fills the Service's endpoints.
+func (s *service) selfFilled() bool { return len(s.Selector) > 0 && !s.Adopted() }
+
+// linger keeps activators going until nobody can come to them any more.
+func (m *Mirror) linger(k key, t *tracked) {
+	age := time.Since(t.left)
+	if age < lingerOn {
+		if len(t.ports) == len(t.service.Ports) {
+			m.publish(t)
+			m.scrape(t.rev, nil)
+		}
+		if age >= listenOn && !t.mute {
+			t.mute = true
+			m.sink.Unlisten(t.rev)
+		}
+		next := listenOn - age
+		if t.mute {
+			next = lingerOn - age
+		}
+		m.queue.AddAfter(k, next)
+		return
+	}
+	t.left = time.Time{}
+	m.forget(t)
+	m.queue.Add(k)
+}
+
+// forget makes activators forget a workload.
+func (m *Mirror) forget(t *tracked) {
+	m.sink.Remove(t.rev)
+	m.book.Forget(t.rev)
+	for _, x := range t.sent.Extra {
+		m.book.Forget(x.ID)
+	}
+}
+
+// sayLeft tells who opted out why control has not let go completely.
+func (m *Mirror) sayLeft(k key, o *opted) {
+	t := m.get(k)
+	if t == nil || t.service.selfFilled() || !m.owns(o.Revision()) {
+		return
+	}
+	m.reporter.say(subjectOf(o), complaint{string(workload.LeftControl), "is not scaled any more, and Service " + t.service.Name +
+		" has no selector: control goes on publishing its pods until it has one; run `rouse release` if it was adopted"})
 }
 
 func (m *Mirror) settings() config.Autoscaler {
@@ -266,7 +345,7 @@ func (m *Mirror) patient(k key) bool {
 func (m *Mirror) admit(before *tracked, o *opted, b *workload.Bound, problems []workload.Problem) *tracked {
 	if b == nil {
 		settingsOnly := !slices.ContainsFunc(problems, func(p workload.Problem) bool { return !p.Minor && p.Reason != workload.BadSettings })
-		if before == nil || !settingsOnly {
+		if before == nil || before.leaving || !settingsOnly {
 			return nil
 		}
 		kept := *before
@@ -338,19 +417,14 @@ func (m *Mirror) put(k key, before, now *tracked) {
 	}
 }
 
+// drop forgets a workload that is gone.
 func (m *Mirror) drop(k key, t *tracked) {
 	m.mu.Lock()
 	delete(m.tracked, k)
 	m.mu.Unlock()
-	if t.leaving {
-		m.touched(k)
-		return // it is out already
-	}
-	m.scrape(t.rev, nil)
-	m.sink.Remove(t.rev)
-	m.book.Forget(t.rev)
-	for _, x := range t.sent.Extra {
-		m.book.Forget(x.ID)
+	if t.known() {
+		m.scrape(t.rev, nil)
+		m.forget(t)
 	}
 	m.reporter.say(subjectOf(t.object))
 	m.touched(k)

@@ -147,7 +147,7 @@ var errNobody = errors.New("no activator listens for it yet")
 // one brings the slices of one workload's Service up to date.
 func (p *Publisher) one(ctx context.Context, k key) error {
 	t := p.mirror.get(k)
-	if t == nil {
+	if t == nil || t.leaving && t.service.selfFilled() {
 		p.forget(k)
 		return p.retire(ctx, k)
 	}

@@ -25,6 +25,8 @@ type rig struct {
 	publisher  *Publisher
 	activators []Activator
 	puts       []Routed
+	left       []identity.Revision
+	muted      []identity.Revision
 	removed    []identity.Revision
 	scraped    map[identity.Revision][]identity.Pod
 }
@@ -43,8 +45,10 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-func (r *rig) Put(x Routed)                { r.puts = append(r.puts, x) }
-func (r *rig) Remove(id identity.Revision) { r.removed = append(r.removed, id) }
+func (r *rig) Put(x Routed)                  { r.puts = append(r.puts, x) }
+func (r *rig) Leave(id identity.Revision)    { r.left = append(r.left, id) }
+func (r *rig) Unlisten(id identity.Revision) { r.muted = append(r.muted, id) }
+func (r *rig) Remove(id identity.Revision)   { r.removed = append(r.removed, id) }
 func (r *rig) hello() *tracked {
 	r.mirror.sync(key{"default", "hello"})
 	return r.mirror.get(key{"default", "hello"})
@@ -232,7 +236,7 @@ func TestBadSettingsKeepTheLastGoodOnes(t *testing.T) {
 		t.Errorf("said %v, want the fault", said)
 	}
 	r.service(helloService(func(s *corev1.Service) { s.Spec.ClusterIP = "None" }))
-	if r.hello() != nil || len(r.removed) != 1 {
+	if now := r.hello(); !now.leaving || len(r.left) != 1 {
 		t.Error("a workload whose Service became headless stays in control")
 	}
 }
@@ -323,23 +327,49 @@ func TestOptingOutKeepsThePods(t *testing.T) {
 	out.Annotations = nil
 	r.deployments.put(key{"default", "hello"}, &out)
 	left := r.hello()
-	if left == nil || !left.leaving || !slices.Equal(r.removed, []identity.Revision{h.rev}) || len(r.mirror.keys()) != 0 {
-		t.Fatalf("left %+v, removed %v", left, r.removed)
+	if left == nil || !left.leaving || !slices.Equal(r.left, []identity.Revision{h.rev}) || len(r.mirror.keys()) != 0 {
+		t.Fatalf("left %+v, out of control %v", left, r.left)
 	}
 	if got := addressesOf(r.publisher.want(left, mode{}, nil)); !slices.Equal(got, []string{"pods 10.88.0.2:8080"}) {
 		t.Errorf("behind the Service: %v, want its pods", got)
 	}
 	r.hello()
-	if len(r.removed) != 1 || len(r.mirror.reporter.out) != 1 {
-		t.Errorf("removed %d times, %d Events, want one of each", len(r.removed), len(r.mirror.reporter.out))
+	if len(r.left) != 1 || len(r.removed) != 0 || len(r.mirror.reporter.out) != 1 {
+		t.Errorf("left %d times, removed %d times, %d Events, want one, none, one", len(r.left), len(r.removed), len(r.mirror.reporter.out))
 	}
 	r.deployment(1)
 	if back := r.hello(); back.leaving || len(r.puts) != 2 {
 		t.Errorf("opted in again: %+v after %d puts", back, len(r.puts))
 	}
-	r.deployments.put(key{"default", "hello"}, &out)
+}
+
+// TestReleasedWorkloadLingersInActivators: clients hold connections to activators when the Service leads elsewhere.
+func TestReleasedWorkloadLingersInActivators(t *testing.T) {
+	r := newRig(t)
+	r.deployment(1)
+	r.service(helloService(nil))
+	r.pod(podObject("a", nil))
+	h := r.hello()
 	r.service(helloService(func(s *corev1.Service) { s.Spec.Selector = map[string]string{"app": "hello"} }))
-	if r.hello() != nil {
-		t.Error("a Service with a selector is Kubernetes' own")
+	now := r.hello()
+	if now == nil || len(r.left) != 1 || len(r.removed)+len(r.muted) != 0 {
+		t.Fatalf("released: %+v, left %v, removed %v", now, r.left, r.removed)
+	}
+	r.pod(podObject("b", nil))
+	r.hello()
+	if n := len(r.mirror.book.Snapshot(h.rev).Endpoints); n != 2 {
+		t.Errorf("activators know %d pods, want both", n)
+	}
+	r.mirror.get(key{"default", "hello"}).left = time.Now().Add(-listenOn)
+	r.hello()
+	r.hello()
+	if len(r.muted) != 1 || len(r.removed) != 0 {
+		t.Errorf("later: told to close ports %d times, removed %d times, want once and never", len(r.muted), len(r.removed))
+	}
+	r.mirror.get(key{"default", "hello"}).left = time.Now().Add(-lingerOn)
+	r.hello()
+	r.hello()
+	if len(r.removed) != 1 || r.mirror.get(key{"default", "hello"}) != nil || len(r.left) != 1 {
+		t.Errorf("in the end: removed %d times, still %+v", len(r.removed), r.mirror.get(key{"default", "hello"}))
 	}
 }
