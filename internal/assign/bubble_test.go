@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/identity"
 )
@@ -183,6 +184,25 @@ func TestAReconnectKeepsLeases(t *testing.T) {
 		}
 		if all := b.srv.Activators(); len(all) != 2 || !all[0].Connected || !all[1].Connected {
 			t.Errorf("activators %v, want both back", all)
+		}
+	})
+}
+
+// TestAPodThatIsAskedIsLeasedBeforeItIsReady: an activator that probes pods itself needs slots as soon as one answers.
+func TestAPodThatIsAskedIsLeasedBeforeItIsReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, 1)
+		defer b.close()
+		_, told, _ := b.activator("one")
+		b.srv.Endpoints(snapshot(b.id, 1, ep("p", endpoint.Starting)))
+		if n := b.slots(told); n != 0 {
+			t.Errorf("%d slots in a pod that is starting, want none", n)
+		}
+		settings := Settings{ContainerConcurrency: 1}
+		settings.Dispatching.Probe.By = config.ProbeTCP
+		b.srv.PutRevision(Revision{ID: b.id, Settings: settings})
+		if n := b.slots(told); n != 1 {
+			t.Errorf("%d slots in a pod that may be asked, want one", n)
 		}
 	})
 }

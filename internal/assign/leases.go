@@ -26,7 +26,7 @@ func (s *Server) limit(e *entry) {
 		return
 	}
 	e.leases.Limit(n)
-	s.step(e)
+	s.repod(e)
 }
 
 // relearn opens a new account: others may hold leases of a former owner, and will say so. The caller holds the lock.
@@ -44,9 +44,11 @@ func (s *Server) repod(e *entry) {
 	if e.leases.Ledger == nil {
 		return
 	}
+	// A pod that activators may ask themselves may be used before its source calls it ready.
+	asked := e.Settings.Dispatching.Probe.By != ""
 	var ready []string
 	for i := range e.endpoints.Endpoints {
-		if p := &e.endpoints.Endpoints[i]; p.State == endpoint.Ready {
+		if p := &e.endpoints.Endpoints[i]; p.State == endpoint.Ready || asked && p.State == endpoint.Starting {
 			ready = append(ready, p.Pod.UID)
 		}
 	}
