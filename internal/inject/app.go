@@ -130,7 +130,7 @@ func (t *template) findPort(c field) (named, bool) {
 // readiness is what the queue-proxy asks, and how kubelet asks the queue-proxy.
 type readiness struct {
 	json                               string
-	delay, period, timeout             int
+	delay, timeout                     int
 	failureThreshold, successThreshold int
 	moved                              bool // it is the container's own
 }
