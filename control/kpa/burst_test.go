@@ -60,8 +60,8 @@ func TestDrainAwareStartsWhatHelps(t *testing.T) {
 		"shared, busy": {1, 500, kpa.Startup{Base: 10 * ms, PerPod: 10 * ms, Work: 500 * ms, LeastWork: 50 * ms, AtOnce: 1000}, 0, 0, 66},
 		// Beyond, one must work four times as long as it took to bring up all of them: 500 s of work by 214 pods at 10 ms
 		// each leave 1.3 s to the last of them, not 8.6 s. Were a start to cost 1 ms, the 334th would have the 1.3 s.
-		"shared, dear":          {1, 500, kpa.Startup{Base: 10 * ms, PerPod: 10 * ms, Work: time.Second, AtOnce: 1000}, 0, 0, 214},
-		"shared, cheap":         {1, 500, kpa.Startup{Base: 10 * ms, PerPod: ms, Work: time.Second, AtOnce: 1000}, 0, 0, 334},
+		"shared, dear":  {1, 500, kpa.Startup{Base: 10 * ms, PerPod: 10 * ms, Work: time.Second, AtOnce: 1000}, 0, 0, 214},
+		"shared, cheap": {1, 500, kpa.Startup{Base: 10 * ms, PerPod: ms, Work: time.Second, AtOnce: 1000}, 0, 0, 334},
 		// The first answer is late: what was seen of the work counts for a quarter.
 		"shared, no answer yet": {1, 500, kpa.Startup{Base: 10 * ms, PerPod: ms, Work: 4 * time.Second, Unanswered: true, AtOnce: 1000}, 0, 0, 334},
 		"no more than requests": {1, 10, kpa.Startup{Base: 100 * ms, PerPod: 1, Work: 50 * ms}, 0, 0, 10},

@@ -26,6 +26,8 @@ type options struct {
 	jsonTo, htmlTo                        string
 	rate                                  float64
 	period, duration, perPod, deadline    time.Duration
+	perStart                              time.Duration
+	atOnce                                int
 	work, startup                         string
 	seed                                  uint64
 	rows, queue                           int
@@ -92,7 +94,9 @@ func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 	f.DurationVar(&o.duration, "duration", 0, "length of the load (default that of the file, or one day)")
 	f.StringVar(&o.work, "work", "lognormal:100ms,0.5", "`time` per request: 50ms, exp:50ms, uniform:10ms-90ms, lognormal:50ms,0.5")
 	f.StringVar(&o.startup, "startup", "1s", "`time` from asking for a pod to its readiness, written as for --work")
-	f.DurationVar(&o.perPod, "startup-per-pod", 0, "by how much each pod that is already starting delays one more")
+	f.DurationVar(&o.perPod, "startup-per-pod", 0, "how long after the one before it a starting pod is ready at the earliest")
+	f.DurationVar(&o.perStart, "work-per-start", 0, "by how much each pod that is starting delays a request taken up meanwhile")
+	f.IntVar(&o.atOnce, "at-once", 0, "pods that their one machine can start at the same time; 0: they have many machines")
 	f.IntVar(&o.queue, "queue-limit", defaultQueueLimit, "requests that may wait")
 	f.DurationVar(&o.deadline, "queue-deadline", defaultQueueDeadline, "how long they may wait")
 	f.BoolVar(&o.direct, "direct", false, "let requests go past the activator when there is spare capacity, as in Kubernetes")
@@ -112,7 +116,7 @@ func (o *options) configs() ([]Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	svc := Service{StartupPerPod: o.perPod, QueueLimit: o.queue, QueueDeadline: o.deadline}
+	svc := Service{StartupPerPod: o.perPod, WorkPerStart: o.perStart, QueueLimit: o.queue, QueueDeadline: o.deadline}
 	if svc.Work, err = ParseDistribution(o.work); err != nil {
 		return nil, fmt.Errorf("--work: %w", err)
 	}
@@ -120,7 +124,7 @@ func (o *options) configs() ([]Config, error) {
 		return nil, fmt.Errorf("--startup: %w", err)
 	}
 	base := Config{Load: load, Service: svc, Duration: o.duration, Seed: o.seed, Rows: o.rows, DirectPath: o.direct,
-		KeepDecisions: o.decisions, Growth: o.growth, Start: o.start}
+		KeepDecisions: o.decisions, Growth: o.growth, AtOnce: o.atOnce, Start: o.start}
 	first, err := base.with(o.file, o.set)
 	if err != nil || o.compare == "" && len(o.setOther) == 0 {
 		return []Config{first}, err
