@@ -59,9 +59,10 @@ func (o outcomes) next(t *testing.T) activator.Outcome {
 // rig is an activator and a queue-proxy that serves TLS, with an application behind it, all on real sockets.
 type rig struct {
 	*activator.Activator
-	front    string // where the activator listens
-	pod      netip.AddrPort
-	served   atomic.Int64 // requests that the application saw
+	front    string         // where the activator listens
+	pod      netip.AddrPort // where the queue-proxy serves TLS
+	plain    netip.AddrPort // and clear text
+	served   atomic.Int64   // requests that the application saw
 	outcomes outcomes
 	seen     chan activator.ProbeResult // the first answers to probes
 }
@@ -140,7 +141,7 @@ func (r *rig) queueProxy(t *testing.T, app netip.AddrPort, server *tls.Config) {
 		t.Fatal(err)
 	}
 	plain, ln := listen(t), listen(t)
-	r.pod = netip.MustParseAddrPort(ln.Addr().String())
+	r.pod, r.plain = netip.MustParseAddrPort(ln.Addr().String()), netip.MustParseAddrPort(plain.Addr().String())
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -152,10 +153,12 @@ func (r *rig) queueProxy(t *testing.T, app netip.AddrPort, server *tls.Config) {
 	serve(t, func(ctx context.Context) error { return s.RunTLS(ctx, ln) })
 }
 
-// publish says that the pod is there, in this state.
-func (r *rig) publish(state endpoint.State) {
+// publish says that the pod is there, in this state, and speaks TLS.
+func (r *rig) publish(state endpoint.State) { r.publishAt(r.pod, endpoint.TLS, state) }
+
+func (r *rig) publishAt(addr netip.AddrPort, protocol endpoint.Protocol, state endpoint.State) {
 	r.Update(endpoint.Update{Snapshot: endpoint.Snapshot{Revision: hello, Version: 1, Endpoints: []endpoint.Endpoint{
-		{Pod: identity.Pod{UID: "a", Addr: r.pod}, Protocol: endpoint.TLS, State: state, Sidecar: true},
+		{Pod: identity.Pod{UID: "a", Addr: addr}, Protocol: protocol, State: state, Sidecar: true},
 	}}})
 }
 
@@ -248,6 +251,37 @@ func TestProbeOverTLS(t *testing.T) {
 			}
 			if status, _ := r.ask(t); status != 200 {
 				t.Errorf("status = %d, want 200", status)
+			}
+		})
+	}
+}
+
+// TestProbeInClearText asks a queue-proxy on its plain port, by either protocol and in every way that it answers.
+func TestProbeInClearText(t *testing.T) {
+	ours := podtls.NewAuthority(t, "ours")
+	server := &tls.Config{Certificates: []tls.Certificate{ours.Issue("kn-user-default")}, MinVersion: tls.VersionTLS13}
+	for _, c := range []struct {
+		name     string
+		protocol endpoint.Protocol
+		probe    activator.Probe
+	}{
+		{"queue", endpoint.H1, activator.Probe{By: activator.QueueProbe}},
+		{"queue over h2c", endpoint.H2C, activator.Probe{By: activator.QueueProbe}},
+		{"http", endpoint.H1, activator.Probe{By: activator.HTTPProbe, Path: "/ready"}},
+		{"tcp", endpoint.H1, activator.Probe{By: activator.TCPProbe}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			client, err := podtls.Load(podtls.Files(t, t.TempDir(), nil, ours), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := newRig(t, client, server, c.probe)
+			r.publishAt(r.plain, c.protocol, endpoint.Starting)
+			if status, body := r.ask(t); status != 200 || body != "hello" {
+				t.Errorf("a request to a pod that only the probe knows to be ready = %d %q, want 200", status, body)
+			}
+			if got := <-r.seen; got != activator.ProbeOK || r.served.Load() != 1 {
+				t.Errorf("the probe's result is %v, the application saw %d requests; want ok and 1", got, r.served.Load())
 			}
 		})
 	}
