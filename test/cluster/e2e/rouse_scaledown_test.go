@@ -19,7 +19,7 @@ func TestRouseIdlePodsGoFirst(t *testing.T) {
 	const id = "long-one"
 	answered := make(chan error, 1)
 	go func() {
-		r, err := harness.Send(c.Context, "GET", url+"/sleep?for=30s", map[string][]string{"Rouse-Test-Id": {id}}, nil)
+		r, err := harness.Send(c.Context, "GET", url+"/sleep?for=20s", map[string][]string{"Rouse-Test-Id": {id}}, nil)
 		if err == nil && r.Status != 200 {
 			err = fmt.Errorf("%d %q", r.Status, r.Body)
 		}
