@@ -49,7 +49,8 @@ const (
 
 // Probe asks the pods that a source knows but does not call ready: on Kubernetes their addresses are known up to a
 // second before kubelet's own probe is over. A pod that answers is given requests, until its source takes it away; one
-// that its source calls ready is not asked.
+// that its source calls ready is not asked. Switched on for a revision that is there, it is for pods that appear or
+// change from then on.
 type Probe struct {
 	By   ProbeBy
 	Path string // default /healthz for a QueueProbe, / for an HTTPProbe
