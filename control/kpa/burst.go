@@ -27,6 +27,8 @@ const (
 	drainProgress = 0.8
 	// drainSlack is added to it, so that the noise of short bursts does not count.
 	drainSlack = time.Second
+	// sharedSlack is that on a shared machine: a busy one is late with everything, and more pods make it later.
+	sharedSlack = 10 * time.Second
 	// paceAgain and drainAgain are how soon a held-back burst is looked at again: while pods wait for their turn to
 	// start, and while it drains.
 	paceAgain  = 10 * time.Millisecond
@@ -95,7 +97,11 @@ func (s *State) drainsLate(o *Observation, drained time.Duration, now time.Time)
 	late := now.After(s.DrainBy)
 	if s.DrainBy.IsZero() || o.InFlight > 2*s.DrainQueue || late && o.InFlight <= drainProgress*s.DrainQueue {
 		late = false
-		s.DrainBy, s.DrainQueue = now.Add(drainPatience*drained+drainSlack), o.InFlight
+		slack := drainSlack
+		if o.Startup.AtOnce > 0 {
+			slack = sharedSlack
+		}
+		s.DrainBy, s.DrainQueue = now.Add(drainPatience*drained+slack), o.InFlight
 	}
 	return late
 }

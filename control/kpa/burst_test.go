@@ -183,3 +183,21 @@ func TestDrainAwareIsPatientWithANewBurst(t *testing.T) {
 		t.Errorf("a burst 9.5 s after a request: %d pods by %v, want those that help: about 70", d.Raw, d.Reasons.Limit)
 	}
 }
+
+// TestDrainAwareIsPatientWithABusyMachine: more pods do not make it faster, but one that does not get on at all gets the
+// default rule in the end.
+func TestDrainAwareIsPatientWithABusyMachine(t *testing.T) {
+	p := aware(1)
+	s := kpa.NewState(&p, 0, at(0))
+	o := crowd(500, kpa.Startup{
+		Base: 100 * time.Millisecond, PerPod: 10 * time.Millisecond, Work: 50 * time.Millisecond, AtOnce: 1000,
+	})
+	first := kpa.Decide(&p, &s, &o, at(2))
+	o.Ready, o.Replicas = first.Raw, first.Raw
+	if d := kpa.Decide(&p, &s, &o, at(8)); d.Raw > 214 {
+		t.Errorf("6 s later with the same queue: %d pods, want 3/10 of the default rule's 715 at most", d.Raw)
+	}
+	if d := kpa.Decide(&p, &s, &o, at(30)); d.Raw != 715 {
+		t.Errorf("28 s later with the same queue: %d pods, want the default rule's 715", d.Raw)
+	}
+}
