@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/rousehq/rouse/test/cluster/harness"
@@ -58,13 +60,13 @@ func TestRouseManyWorkloads(t *testing.T) {
 	after := figures(c, "autoscaler-0")
 	t.Logf("%d workloads: %.0f MB resident, %.2f %% of a core", n, after["process_resident_memory_bytes"]/1e6,
 		100*(after["process_cpu_seconds_total"]-before["process_cpu_seconds_total"])/span.Seconds())
+	old := c.Pod("autoscaler-0").UID
 	if err := c.Client.CoreV1().Pods(c.Namespace).Delete(c.Context, "autoscaler-0", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	c.Eventually(time.Minute, "the new instance has read the cluster", func() error {
-		pod := c.Pod("autoscaler-0")
-		if err := harness.Ready(pod); err != nil || pod.DeletionTimestamp != nil {
-			return fmt.Errorf("not ready: %v", err)
+		if err := renewed(c, old); err != nil {
+			return err
 		}
 		for line := range strings.Lines(c.Logs("autoscaler-0", "autoscaler")) {
 			var l struct {
@@ -81,6 +83,16 @@ func TestRouseManyWorkloads(t *testing.T) {
 	if err := allPublished(); err != nil {
 		t.Errorf("after the restart: %v", err)
 	}
+}
+
+// renewed says whether another autoscaler-0 than the one with that UID is ready.
+func renewed(c *harness.Cluster, old types.UID) error {
+	for _, p := range c.Pods("app=autoscaler") {
+		if p.Name == "autoscaler-0" && p.UID != old {
+			return harness.Ready(&p)
+		}
+	}
+	return errors.New("it is not there yet")
 }
 
 // sleeper makes a workload without pods.
