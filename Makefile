@@ -85,7 +85,7 @@ ifdef RUN
 	$(E2E) -timeout 30m -v -run '$(RUN)' ./selftest ./e2e
 else
 	$(CITEST) -suite cluster -- env CGO_ENABLED=0 $(GO) -C test/cluster test -trimpath -count=1 ./launch ./agent/... ./harness
-	$(CITEST) -suite e2e -- env $(E2E) -timeout 8m ./selftest ./e2e
+	$(CITEST) -suite e2e -- env $(E2E) -timeout 10m ./selftest ./e2e
 endif
 
 e2e-full: cluster ## the same in full length: every figure, every fault for two minutes
