@@ -22,10 +22,7 @@ import (
 // TestRouseManyWorkloads: what control costs with very many workloads at zero, and how long a new instance takes to know
 // them. The figures are logged; that every one of them is published is what can fail.
 func TestRouseManyWorkloads(t *testing.T) {
-	n := 200
-	if full {
-		n = 2000
-	}
+	n := long(100, 2000)
 	c := install(t)
 	var makers sync.WaitGroup
 	for w := range 8 {
@@ -55,7 +52,7 @@ func TestRouseManyWorkloads(t *testing.T) {
 	}
 	c.Eventually(3*time.Minute, "every Service leads to activators", allPublished)
 	before := figures(c, "autoscaler-0")
-	const span = 20 * time.Second
+	span := long(5*time.Second, 30*time.Second)
 	lasting(c, span)
 	after := figures(c, "autoscaler-0")
 	t.Logf("%d workloads: %.0f MB resident, %.2f %% of a core", n, after["process_resident_memory_bytes"]/1e6,

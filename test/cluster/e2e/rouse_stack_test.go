@@ -16,13 +16,10 @@ import (
 	"github.com/rousehq/rouse/test/cluster/harness"
 )
 
-// full says that there is time for the long form of the tests.
-var full = os.Getenv("ROUSE_E2E_FULL") != ""
-
-// long returns the duration of the long form, or of the short one.
-func long(short, full_ time.Duration) time.Duration {
-	if full {
-		return full_
+// long returns the measure of the tests' full form, or of the one that every change goes through.
+func long[T any](short, full T) T {
+	if harness.Full() {
+		return full
 	}
 	return short
 }

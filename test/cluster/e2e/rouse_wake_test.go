@@ -22,10 +22,7 @@ func TestRouseWakesThroughSlices(t *testing.T) {
 	c.Apply(hello(0, ""))
 	waitBehind(t, c, "activators")
 	url := c.URL("hello", 80)
-	rounds := 3
-	if full {
-		rounds = 20
-	}
+	rounds := long(2, 20)
 	watch := follow(t, c)
 	var all []phases
 	for i := range rounds {
