@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -69,7 +70,8 @@ const optionsEnv = "ROUSE_CLUSTER_OPTIONS"
 
 // prepare makes the state directory and returns what undoes it.
 func prepare(o *Options) (cleanup func(), err error) {
-	o.Cgroup = fmt.Sprintf("rouse-cluster-%d", os.Getpid())
+	o.Cgroup = fmt.Sprintf(cgroupPrefix+"%d", os.Getpid())
+	sweep()
 	removeState := func() {}
 	if o.State == "" {
 		if o.State, err = os.MkdirTemp("", "rouse-cluster-"); err != nil {
@@ -95,9 +97,26 @@ func prepare(o *Options) (cleanup func(), err error) {
 	}, nil
 }
 
+const cgroupPrefix = "rouse-cluster-"
+
+var cgroupParents = []string{"/sys/fs/cgroup", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup/memory"}
+
+// sweep takes away the cgroups of clusters whose keeper was killed.
+func sweep() {
+	for _, parent := range cgroupParents {
+		names, _ := filepath.Glob(filepath.Join(parent, cgroupPrefix+"*")) // the pattern is well formed
+		for _, name := range names {
+			pid := strings.TrimPrefix(filepath.Base(name), cgroupPrefix)
+			if _, err := os.Stat(filepath.Join("/proc", pid)); errors.Is(err, fs.ErrNotExist) {
+				removeCgroups(filepath.Base(name))
+			}
+		}
+	}
+}
+
 // removeCgroups takes away what the killed cluster could not: cgroups outlive namespaces.
 func removeCgroups(name string) {
-	for _, parent := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup/memory"} {
+	for _, parent := range cgroupParents {
 		var dirs []string
 		_ = filepath.WalkDir(filepath.Join(parent, name), func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
