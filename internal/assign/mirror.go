@@ -32,7 +32,15 @@ type mirror struct {
 	ports  map[uint16]wirePortState
 	state  string
 	synced bool
+
+	rerouted, ported bool      // routes or ports differ from what the receiver was told
+	published        time.Time // when they were handed over last
+	cost             time.Duration
+	late             *time.Timer // fires when they may be handed over again
 }
+
+// publishShare keeps the handing over of all routes and ports, at every change of some, to a fraction of the time.
+const publishShare = 5
 
 // untold stands for a load that control was not told.
 const untold = -1
@@ -70,7 +78,7 @@ type mirroredRoutes struct {
 func newMirror(c *Client) *mirror {
 	return &mirror{
 		c: c, revs: map[identity.Revision]*mirrored{}, routes: map[string]*mirroredRoutes{}, shards: map[int]*shard{},
-		active: map[identity.Revision]time.Time{}, greet: map[*link]bool{}, ports: map[uint16]wirePortState{},
+		active: map[identity.Revision]time.Time{}, greet: map[*link]bool{}, ports: map[uint16]wirePortState{}, late: time.NewTimer(0),
 	}
 }
 
@@ -78,6 +86,7 @@ func newMirror(c *Client) *mirror {
 func (m *mirror) run(ctx context.Context) {
 	tick := time.NewTicker(m.c.cfg.LoadPeriod)
 	tick.Stop()
+	defer m.late.Stop()
 	ticking := time.Duration(0)
 	for {
 		select {
@@ -85,6 +94,8 @@ func (m *mirror) run(ctx context.Context) {
 			return
 		case h := <-m.c.in:
 			m.hear(h)
+		case <-m.late.C:
+			m.publish()
 		case <-m.c.poke:
 			m.serveWants()
 		case <-tick.C:
@@ -160,15 +171,34 @@ func (m *mirror) apply(sh *shard, d *down) {
 		p, r := m.end(d.Shard, sh)
 		ports, rerouted = ports || p, rerouted || r
 	}
-	if rerouted {
+	m.rerouted, m.ported = m.rerouted || rerouted, m.ported || ports
+	if d.End {
+		m.publish() // who waits for the snapshot wants all of it
+		m.complete(d.Shards)
+		return
+	}
+	if wait := m.published.Add(publishShare * m.cost).Sub(time.Now()); wait > 0 {
+		m.late.Reset(wait)
+	} else {
+		m.publish()
+	}
+}
+
+// publish hands over routes and ports that have changed.
+func (m *mirror) publish() {
+	if !m.rerouted && !m.ported {
+		return
+	}
+	began := time.Now()
+	if m.rerouted {
 		m.publishRoutes()
 	}
-	if ports {
+	if m.ported {
 		m.publishPorts()
 	}
-	if d.End {
-		m.complete(d.Shards)
-	}
+	m.rerouted, m.ported = false, false
+	m.published = time.Now()
+	m.cost = m.published.Sub(began)
 }
 
 // revision takes over what changed of one, and reports whether its ports did.
