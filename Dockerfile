@@ -5,7 +5,8 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/ ./cmd/queueproxy ./cmd/activator ./cmd/autoscaler ./cmd/webhook
+RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/ ./cmd/queueproxy ./cmd/activator ./cmd/autoscaler \
+    ./cmd/webhook ./cmd/knativeactivator ./cmd/rouse-kube
 RUN CGO_ENABLED=1 go build -trimpath -ldflags='-s -w' -o /out/ ./cmd/kafkadispatch ./cmd/rouse
 
 FROM scratch AS queueproxy
@@ -28,6 +29,11 @@ COPY --from=build /out/webhook /webhook
 USER 65532:65532
 ENTRYPOINT ["/webhook"]
 
+FROM scratch AS knativeactivator
+COPY --from=build /out/knativeactivator /knativeactivator
+USER 65532:65532
+ENTRYPOINT ["/knativeactivator"]
+
 FROM debian:bookworm-slim AS glibc
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 USER 65532:65532
@@ -37,5 +43,5 @@ COPY --from=build /out/kafkadispatch /kafkadispatch
 ENTRYPOINT ["/kafkadispatch"]
 
 FROM glibc AS rouse
-COPY --from=build /out/rouse /rouse
+COPY --from=build /out/rouse /out/rouse-kube /
 ENTRYPOINT ["/rouse"]

@@ -11,6 +11,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"slices"
@@ -147,4 +148,19 @@ func (o Options) values() (map[string]any, error) {
 		set("autoscaler", o.Autoscaler)
 	}
 	return v, nil
+}
+
+// Write writes components as one YAML stream.
+func Write(w io.Writer, all []Component) error {
+	for i, c := range all {
+		if i > 0 {
+			if _, err := io.WriteString(w, "---\n"); err != nil {
+				return err
+			}
+		}
+		if _, err := w.Write(c.YAML); err != nil {
+			return err
+		}
+	}
+	return nil
 }

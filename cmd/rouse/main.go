@@ -77,6 +77,7 @@ func newRoot(cut <-chan struct{}) *cobra.Command {
 	root.AddCommand(newUp(cut), newSample(), newApply(), newStatus(), newLogs(), newStop(), newBench(), newSimulate(), newExplain())
 	root.AddCommand(newKafka()...)
 	root.AddCommand(newManifests()...)
+	root.AddCommand(newCluster()...)
 	return root
 }
 

@@ -17,7 +17,7 @@ import (
 
 // newManifests are the commands that turn YAML into YAML. Of them uninstall alone talks to a cluster.
 func newManifests() []*cobra.Command {
-	return []*cobra.Command{newInject(), newRender(), newInstall(), newUninstall(), newAdopt(), newRelease()}
+	return []*cobra.Command{newInject(), newRender(), newInstall()}
 }
 
 // defaultImage is where the sidecar comes from when nobody says.
@@ -176,7 +176,7 @@ func newInstall() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printComponents(cmd.OutOrStdout(), all)
+			return deploy.Write(cmd.OutOrStdout(), all)
 		},
 	}
 	installFlags(cmd, &o)
@@ -194,16 +194,4 @@ func installFlags(cmd *cobra.Command, o *deploy.Options) {
 	f.IntVar(&o.Activators, "activators", 0, "activators at least (default 2)")
 	f.BoolVar(&o.Webhook, "webhook", false, "inject the queue-proxy into pods labelled rouse.dev/inject: enabled")
 	f.StringToStringVar(&o.Autoscaler, "set", nil, "KEY=VALUE of config-autoscaler (repeatable)")
-}
-
-func printComponents(out io.Writer, all []deploy.Component) error {
-	for i, c := range all {
-		if i > 0 {
-			fmt.Fprintln(out, "---")
-		}
-		if _, err := out.Write(c.YAML); err != nil {
-			return err
-		}
-	}
-	return nil
 }

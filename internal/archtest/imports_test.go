@@ -143,7 +143,7 @@ var bans = []ban{
 	{"knative.dev", []string{"bench"}, "Knative is a peer to measure and to interoperate with, not a library"},
 	{"github.com/confluentinc/confluent-kafka-go", []string{"kafkadispatch", "bench", "test"}, "librdkafka needs cgo, and one owner per consumer"},
 	{"github.com/twmb/franz-go", []string{"internal/kafkabroker", "kafkadispatch", "bench", "test"}, "the embedded broker is for rouse up and tests, not for the data plane"},
-	{"github.com/spf13/cobra", []string{"cmd/rouse"}, "people type commands to rouse alone; the containers read their environment"},
+	{"github.com/spf13/cobra", []string{"cmd/rouse", "cmd/rouse-kube"}, "people type commands to rouse alone; the containers read their environment"},
 	{"github.com/caarlos0/env", []string{"internal/config"}, "one package decodes settings, and reports all faults at once"},
 	{"go.yaml.in/yaml", []string{"internal/manifest", "internal/config", "internal/inject"}, "positions of faults come from one decoder; what changes people's files keeps their comments"},
 	{"google.golang.org/grpc", []string{"control/keda", "internal/telemetry", "bench", "test"}, "the data plane forwards gRPC as HTTP/2; one endpoint speaks it, and exporters may"},
@@ -180,6 +180,8 @@ var linkages = []linkage{
 		"the autoscaler is a static binary; lag reaches it as numbers"},
 	{"cmd/webhook", []string{"github.com/confluentinc/confluent-kafka-go", "github.com/twmb/franz-go", "github.com/spf13/cobra"},
 		"the webhook is a static binary that changes pods and nothing else"},
+	{"cmd/rouse", []string{"k8s.io/client-go"},
+		"the program stands in the cold starts of rouse up: Kubernetes' libraries double its size and its start, see cmd/rouse-kube"},
 	{"cmd/kafkadispatch", []string{"github.com/spf13/cobra"},
 		"a container reads its environment and its files; the embedded broker is in it because a source may ask for one"},
 }

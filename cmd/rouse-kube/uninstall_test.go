@@ -54,13 +54,13 @@ func TestReleaseAll(t *testing.T) {
 }
 
 func TestUninstallIsTheReverse(t *testing.T) {
-	code, out, errs := command(t, "", "uninstall", "--keep-services")
+	code, out, errs := command(t, "uninstall", "--keep-services")
 	role, ns := strings.Index(out, "kind: ClusterRole\n"), strings.Index(out, "kind: Namespace")
 	if code != 0 || role < 0 || ns < role {
 		t.Errorf("uninstall = %d: the namespace at %d must come after the roles at %d\n%s", code, ns, role, errs)
 	}
 	t.Setenv("KUBECONFIG", "/nonexistent/config")
-	if code, out, errs := command(t, "", "uninstall"); code != 1 || out != "" || !strings.Contains(errs, "/nonexistent/config") {
+	if code, out, errs := command(t, "uninstall"); code != 1 || out != "" || !strings.Contains(errs, "/nonexistent/config") {
 		t.Errorf("uninstall without a cluster = %d %q %s", code, out, errs)
 	}
 }

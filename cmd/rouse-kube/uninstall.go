@@ -47,7 +47,7 @@ func newUninstall() *cobra.Command {
 				return err
 			}
 			slices.Reverse(all)
-			return printComponents(cmd.OutOrStdout(), all)
+			return deploy.Write(cmd.OutOrStdout(), all)
 		},
 	}
 	f := cmd.Flags()
