@@ -53,7 +53,7 @@ java_broker() { # I DIR
 
 await() { # I DIR
 	waited=0
-	until grep -q "Kafka Server started" "$2/$1.log"; do
+	until grep -qs "Kafka Server started" "$2/$1.log"; do
 		waited=$((waited + 1))
 		if [ $waited -gt 600 ] || ! kill -0 "$(cat "$2/$1.pid")" 2>/dev/null; then echo "broker $1 did not start; see $2/$1.log" >&2; exit 1; fi
 		sleep 0.2
@@ -86,6 +86,16 @@ down)
 	for f in "$2"/*.pid; do
 		[ -e "$f" ] || continue
 		kill "$(cat "$f")" 2>/dev/null || true
+	done
+	for f in "$2"/*.pid; do # a broker that still writes must not meet whoever takes its folder or its port next
+		[ -e "$f" ] || continue
+		waited=0
+		while kill -0 "$(cat "$f")" 2>/dev/null; do
+			waited=$((waited + 1))
+			[ $waited -lt 50 ] || kill -9 "$(cat "$f")" 2>/dev/null || true
+			[ $waited -lt 100 ] || break
+			sleep 0.1
+		done
 		rm "$f"
 	done
 	;;
