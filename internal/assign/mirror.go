@@ -177,7 +177,7 @@ func (m *mirror) apply(sh *shard, d *down) {
 		m.complete(d.Shards)
 		return
 	}
-	if wait := m.published.Add(publishShare * m.cost).Sub(time.Now()); wait > 0 {
+	if wait := time.Until(m.published.Add(publishShare * m.cost)); wait > 0 {
 		m.late.Reset(wait)
 	} else {
 		m.publish()
