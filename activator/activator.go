@@ -88,6 +88,9 @@ type Deps struct {
 	Stats StatSink
 	// Observer is told of outcomes; nil for none.
 	Observer Observer
+	// Synced says whether the router and the revisions are complete: until then a request that nothing serves is
+	// answered 503, to come again, and not 404. Nil means always.
+	Synced func() bool
 	// Freed, when set, is called when what is in flight in a pod has fallen to a lowered grant: see [Activator.Grant].
 	// It is not called for a pod that was not above it. No lock is held; it must not block for long.
 	Freed func(rev identity.Revision, podUID string)

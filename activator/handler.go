@@ -60,7 +60,7 @@ func (h *handler) begin(x forward.Exchange, r *revision, answer *Answer) (sessio
 		return 0, false
 	}
 	if r == nil {
-		x.Fail(fault.NoRoute, string(x.Host()), 0)
+		h.unrouted(x)
 		return 0, false
 	}
 	h.began(r, x.Received())
@@ -192,3 +192,12 @@ func (h *handler) refuse(x forward.Exchange, r *revision, err error) forward.Res
 }
 
 func limitText(knob string, n int) string { return knob + " is " + strconv.Itoa(n) }
+
+// unrouted answers a request that no revision serves.
+func (h *handler) unrouted(x forward.Exchange) {
+	if h.deps.Synced != nil && !h.deps.Synced() {
+		x.Fail(fault.NotSynced, "", time.Second)
+		return
+	}
+	x.Fail(fault.NoRoute, string(x.Host()), 0)
+}

@@ -100,7 +100,7 @@ type plane struct {
 
 func (p *plane) build(s *settings, stats activator.StatSink, registry prometheus.Registerer) (err error) {
 	p.activator, err = activator.New(activator.Config{Name: s.Pod}, activator.Deps{
-		Router: hosts{}, NewPool: s.newPool, Stats: stats, Observer: p,
+		Router: hosts{}, NewPool: s.newPool, Stats: stats, Observer: p, Synced: p.isSynced,
 	})
 	if err != nil {
 		return err
@@ -159,3 +159,13 @@ func (p *plane) cut() error {
 
 // drainPoll is how often a drain looks whether it is over.
 const drainPoll = 50 * time.Millisecond
+
+// isSynced says whether revisions and pods are known.
+func (p *plane) isSynced() bool {
+	select {
+	case <-p.synced:
+		return true
+	default:
+		return false
+	}
+}

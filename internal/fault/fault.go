@@ -14,6 +14,7 @@ const (
 	TargetTooLong                   // request target over the limit
 	HeadTooLarge                    // request head over the limit
 	NoRoute                         // no revision serves this host
+	NotSynced                       // this instance has not heard yet which hosts there are
 	QueueFull                       // the revision's queue is at its bound
 	QueueFullTotal                  // all queues together are at their bound
 	QueueDeadline                   // parked longer than the queue deadline
@@ -60,6 +61,7 @@ var table = [causes]Row{
 	TargetTooLong:      {414, grpcInternal, false, true, "target_too_long", "request target is longer than the limit"},
 	HeadTooLarge:       {431, grpcResourceExhausted, false, true, "head_too_large", "request head is larger than the limit"},
 	NoRoute:            {404, grpcUnimplemented, false, false, "no_route", "no service has this host"},
+	NotSynced:          {503, grpcUnavailable, true, false, "not_synced", "this instance has just started and has not heard from control yet which services there are"},
 	QueueFull:          {503, grpcResourceExhausted, true, false, "queue_full", "the revision's request queue is full"},
 	QueueFullTotal:     {503, grpcResourceExhausted, false, false, "queue_full_total", "the request queues of all revisions together are full"},
 	QueueDeadline:      {503, grpcUnavailable, false, false, "queue_deadline", "no pod became free within the queue deadline"},

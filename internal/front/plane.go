@@ -59,7 +59,7 @@ func newPlane(o *Options, cfg assign.ClientConfig, registry prometheus.Registere
 	p.activator, err = activator.New(activator.Config{
 		QueueTotal: o.QueueTotal, Tries: o.Tries, Name: o.Name, Zone: o.Zone, Growth: o.Growth,
 		ColdStartHeader: o.ColdStartHeader, ServerTiming: o.ServerTiming,
-	}, activator.Deps{Router: &p.router, NewPoolOf: pools, Stats: p, Observer: p.telemetry, Pods: p.telemetry, Freed: p.client.Freed})
+	}, activator.Deps{Router: &p.router, NewPoolOf: pools, Stats: p, Observer: p.telemetry, Pods: p.telemetry, Freed: p.client.Freed, Synced: p.synced})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -68,6 +68,16 @@ func newPlane(o *Options, cfg assign.ClientConfig, registry prometheus.Registere
 	}
 	p.ports = newPorts(o.PortHost, probed(p.activator.HandlerOf), p.client, o.DrainMinimum)
 	return p, streams, nil
+}
+
+// synced says whether control has told everything once.
+func (p *plane) synced() bool {
+	select {
+	case <-p.client.Synced():
+		return true
+	default:
+		return false
+	}
 }
 
 // pools makes the connections to pods. Only a queue-proxy of ours says that it did not admit a request. Pods that speak
