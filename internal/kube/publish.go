@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -349,25 +350,39 @@ func published(ours []*slice, ports []sliceplan.Port) (all []sliceplan.Endpoint)
 }
 
 // removeForeign removes the slices of other writers from a Service that has no selector, and the Endpoints object from
-// which they may be mirrored. Ours are there: it is called after write.
+// which they may be mirrored. Ours are there: it is called after write. The watches of Services and of slices are not in
+// step: a slice that Kubernetes made because the selector is back may be seen first. So the Service is asked for, and a
+// slice is deleted only as it was seen before that.
 func (p *Publisher) removeForeign(ctx context.Context, t *tracked, foreign []*slice) error {
-	mirrored := false
-	for _, s := range foreign {
-		mirrored = mirrored || s.writer == mirroring
+	if len(foreign) == 0 {
+		return nil
 	}
-	if mirrored {
+	live, err := p.client.core.CoreV1().Services(t.service.Namespace).Get(ctx, t.service.Name, metav1.GetOptions{})
+	if err != nil || len(live.Spec.Selector) > 0 {
+		return unlessGone(err)
+	}
+	if slices.ContainsFunc(foreign, func(s *slice) bool { return s.writer == mirroring }) {
 		err := p.client.core.CoreV1().Endpoints(t.service.Namespace).Delete(ctx, t.service.Name, metav1.DeleteOptions{})
-		if err != nil && !apierrors.IsNotFound(err) {
+		if unlessGone(err) != nil {
 			return err
 		}
 	}
 	for _, s := range foreign {
-		err := p.client.core.DiscoveryV1().EndpointSlices(t.service.Namespace).Delete(ctx, s.name, metav1.DeleteOptions{})
-		if err != nil && !apierrors.IsNotFound(err) {
+		asSeen := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &s.version}}
+		err := p.client.core.DiscoveryV1().EndpointSlices(t.service.Namespace).Delete(ctx, s.name, asSeen)
+		if unlessGone(err) != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unlessGone forgives that something is gone already.
+func unlessGone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 // retire removes our slices from a Service that has its selector back, once Kubernetes' own lead somewhere.
@@ -381,18 +396,41 @@ func (p *Publisher) retire(ctx context.Context, k key) error {
 	}
 	p.cluster.mu.RUnlock()
 	for _, name := range names {
-		s := p.cluster.services.get(key{k.namespace, name})
-		if s == nil || len(s.Selector) == 0 || s.Adopted() {
+		if s := p.cluster.services.get(key{k.namespace, name}); s == nil || !s.selfFilled() {
 			continue
 		}
-		ours, foreign := p.cluster.slicesFor(key{k.namespace, name})
-		if !slices.ContainsFunc(foreign, func(f *slice) bool { return f.ready > 0 }) {
+		if ours, _ := p.cluster.slicesFor(key{k.namespace, name}); len(ours) == 0 {
 			continue
 		}
-		for _, o := range ours {
-			if err := p.client.core.DiscoveryV1().EndpointSlices(k.namespace).Delete(ctx, o.name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-				return err
-			}
+		if err := p.withdraw(ctx, k.namespace, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withdraw deletes our slices of a Service if the server, not our watch, says that others lead to a ready pod.
+func (p *Publisher) withdraw(ctx context.Context, namespace, name string) error {
+	api := p.client.core.DiscoveryV1().EndpointSlices(namespace)
+	list, err := api.List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + name})
+	if err != nil {
+		return err
+	}
+	var ours []string
+	ready := 0
+	for i := range list.Items {
+		if s := sliceOf(&list.Items[i]); s.ours() {
+			ours = append(ours, s.name)
+		} else {
+			ready += s.ready
+		}
+	}
+	if ready == 0 {
+		return nil // another change of the slices asks again
+	}
+	for _, o := range ours {
+		if err := unlessGone(api.Delete(ctx, o, metav1.DeleteOptions{})); err != nil {
+			return err
 		}
 	}
 	return nil
