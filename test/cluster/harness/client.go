@@ -147,6 +147,7 @@ type Load struct {
 	URL       string
 	Method    string        // default GET
 	Body      []byte        // sent with every request
+	Header    http.Header   // sent with every request, besides its ID
 	Rate      int           // requests a second
 	KeepAlive bool          // connections are used again; else each request has a fresh one
 	Timeout   time.Duration // of one request; default 30 s
@@ -230,7 +231,12 @@ func (r *loadRun) one(at time.Time, n int) {
 	ctx, cancel := context.WithTimeout(context.Background(), r.Timeout)
 	defer cancel()
 	conn := r.take()
-	resp, err := conn.Send(ctx, r.Method, r.URL, http.Header{IDHeader: {r.id(n)}}, r.Body)
+	header := r.Header.Clone()
+	if header == nil {
+		header = http.Header{}
+	}
+	header.Set(IDHeader, r.id(n))
+	resp, err := conn.Send(ctx, r.Method, r.URL, header, r.Body)
 	r.give(conn)
 	if err != nil || resp.Status != http.StatusOK {
 		r.fail(Failure{At: at, ID: r.id(n), Status: resp.Status, Err: err})

@@ -11,7 +11,8 @@
 //	-linger D         time between SIGTERM and exit; requests are served meanwhile
 //
 // HTTP: /ready, /live, /started answer 200 or 503, switched by /set?ready=0 and so on; /sleep?for=1s; /env?name=X; /exit?code=3;
-// everything else, hooks for instance, answers 200 with the name. Every request but probes is written down, with its test ID.
+// everything else, hooks for instance, answers 200 with the name. Every request but probes is written down, with its test ID. Answers say in
+// Rouse-Test-In-Flight how many requests there were when theirs came, itself included, and in Rouse-Test-Proto how it came: HTTP/1.1 or h2c.
 package main
 
 import (
@@ -41,6 +42,7 @@ type app struct {
 	health  *health.Server
 
 	ready, live, started atomic.Bool
+	inFlight             atomic.Int64
 }
 
 // options are the flags.
@@ -138,7 +140,10 @@ func (a *app) serve(listen, rpc string) {
 	if listen != "" {
 		l, err := net.Listen("tcp", listen)
 		a.check(err)
-		go func() { a.check(http.Serve(l, a)) }()
+		server := http.Server{Handler: a, Protocols: new(http.Protocols)}
+		server.Protocols.SetHTTP1(true)
+		server.Protocols.SetUnencryptedHTTP2(true)
+		go func() { a.check(server.Serve(l)) }()
 	}
 	a.write("listening")
 }
@@ -156,6 +161,9 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		probe(w, &a.started)
 		return
 	}
+	w.Header().Set("Rouse-Test-In-Flight", strconv.FormatInt(a.inFlight.Add(1), 10))
+	defer a.inFlight.Add(-1)
+	w.Header().Set("Rouse-Test-Proto", r.Proto)
 	a.write(strings.TrimSpace(r.Method + " " + r.URL.RequestURI() + " " + r.Header.Get("Rouse-Test-Id")))
 	if err := a.act(r); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)

@@ -1,0 +1,107 @@
+package knative
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/rousehq/rouse/test/cluster/harness"
+)
+
+var metaGet = metav1.GetOptions{}
+
+// span is how long each disturbance goes on.
+func span() time.Duration {
+	if harness.Full() {
+		return time.Minute
+	}
+	return 15 * time.Second
+}
+
+// podsDeleted: pods go one by one, gracefully, half of the requests through activators and then none.
+func (b *baseline) podsDeleted(in *installation) {
+	for name, burst := range map[string]string{"through activators": "-1", "past activators": "0"} {
+		r := revision{name: "gone" + burst[len(burst)-1:], annotations: map[string]string{
+			"autoscaling.knative.dev/min-scale": "3", "autoscaling.knative.dev/target-burst-capacity": burst,
+		}}
+		in.deploy(r)
+		b.underLoad(in, "pods deleted, "+name, r, func() {
+			for end := time.Now().Add(span()); time.Now().Before(end); {
+				victim := in.pods(r)[0].Name
+				if err := in.Client.CoreV1().Pods(in.Namespace).Delete(in.Context, victim, metav1.DeleteOptions{}); err != nil {
+					in.t.Error(err)
+				}
+				lasting(in.Context, 2*time.Second)
+				in.WaitDeployment(r.String()+"-deployment", 3)
+			}
+		})
+	}
+}
+
+// activatorsRolled: both activators are replaced while they are in the path.
+func (b *baseline) activatorsRolled(in *installation) {
+	r := revision{name: "rolled", annotations: map[string]string{
+		"autoscaling.knative.dev/min-scale": "2", "autoscaling.knative.dev/target-burst-capacity": "-1",
+	}}
+	in.deploy(r)
+	b.underLoad(in, "activators rolled", r, func() {
+		patch := fmt.Appendf(nil, `{"spec":{"template":{"metadata":{"annotations":{"rolled":%q}}}}}`, time.Now().Format(time.RFC3339Nano))
+		if _, err := in.Client.AppsV1().Deployments(system).Patch(in.Context, "activator", types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+			in.t.Error(err)
+		}
+		in.rolledOut("activator")
+		lasting(in.Context, span())
+	})
+}
+
+// underLoad sends 200 requests a second, none of them twice, by clients that keep connections and clients that don't, GET and POST, while
+// disturb runs. Nothing may be lost, or no more than Knative's own pair lost.
+func (b *baseline) underLoad(in *installation, kind string, r revision, disturb func()) {
+	in.t.Helper()
+	ctx, stop := context.WithCancel(in.Context)
+	defer stop()
+	var all sync.WaitGroup
+	var reports [4]*harness.Report
+	url := in.url(r) + "/sleep?for=20ms"
+	for i, l := range []harness.Load{
+		{Method: http.MethodGet, KeepAlive: true}, {Method: http.MethodPost, KeepAlive: true, Body: []byte("body")},
+		{Method: http.MethodGet}, {Method: http.MethodPost, Body: []byte("body")},
+	} {
+		l.URL, l.Rate, l.Header = url, 50, in.header(r)
+		all.Go(func() { reports[i] = l.Run(ctx) })
+	}
+	disturb()
+	stop()
+	all.Wait()
+	b.compareFailures(in, kind, reports[:])
+}
+
+func (b *baseline) compareFailures(in *installation, kind string, reports []*harness.Report) {
+	in.t.Helper()
+	sent, failed := 0, 0
+	for _, r := range reports {
+		sent += r.Sent
+		failed += len(r.Failures)
+		for _, f := range r.Failures[:min(3, len(r.Failures))] {
+			in.t.Logf("%s: %v", kind, f)
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failed == nil {
+		b.failed = make(map[string]int)
+	}
+	if b.filling {
+		b.failed[kind] = failed
+	}
+	allowed := b.failed[kind] // 0 when the first column did not run
+	in.t.Logf("%s: %d of %d failed, of Knative's pair %d", kind, failed, sent, allowed)
+	if failed > allowed || sent == 0 {
+		in.t.Errorf("%s: %d of %d failed, want at most what Knative's own pair loses: %d", kind, failed, sent, allowed)
+	}
+}
