@@ -12,7 +12,7 @@ CLUSTER := $(CACHE)/cluster
 INSIDE   = $(SUDO) $(CLUSTER)/cluster run -bin $$($(CLUSTER)/cluster build -module test/cluster) -images $(CLUSTER)/images --
 E2E      = CGO_ENABLED=0 $(GO) -C test/cluster test -trimpath -count=1 -p 1 -parallel 8 -exec "$(INSIDE)"
 
-.PHONY: help run build check fmt vet lint test test-peers test-kafka demo bench-deps fidelity-full conformance cluster e2e e2e-full
+.PHONY: help run build check fmt vet lint test test-peers test-kafka demo bench-deps fidelity-full conformance cluster e2e e2e-knative e2e-full
 
 help: ## print this help
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,5 +89,11 @@ else
 	$(CITEST) -suite e2e -- env $(E2E) -timeout 10m ./selftest ./e2e
 endif
 
-e2e-full: cluster ## the same in full length: every figure, every fault for two minutes
+# Knative's programs are images beside ours; its manifests come from the same modules.
+e2e-knative: cluster ## our queue-proxy and activator inside Knative Serving 0.42.2, beside its own; RUN=TestKnative/matrix for a part
+	dir=$$($(GO) -C test/knative run .) && cp -f $$dir/images/kn-* $(CLUSTER)/images/ && \
+		ROUSE_KNATIVE_CONFIG=$$dir/config $(E2E) -timeout 60m -v $(if $(RUN),-run '$(RUN)') ./knative
+
+e2e-full: cluster ## the same in full length: every figure, every fault for two minutes; then e2e-knative
 	ROUSE_FULL=1 $(E2E) -timeout 60m -v ./selftest ./e2e
+	ROUSE_FULL=1 $(MAKE) e2e-knative

@@ -16,9 +16,16 @@ import (
 	"github.com/rousehq/rouse/test/cluster/harness"
 )
 
-// TestMatrix takes each column through the same cases. What Knative's own pair does not pass is said, and ours must do no worse.
-func TestMatrix(t *testing.T) {
+// TestKnative installs Knative once: the matrix, then figures of ours beside its own.
+func TestKnative(t *testing.T) {
 	in := install(t)
+	t.Run("matrix", func(t *testing.T) { matrix(t, in) })
+	t.Run("CPU per request", func(t *testing.T) { cpu(t, in.on(t)) })
+	t.Run("cold starts", func(t *testing.T) { coldStarts(t, in.on(t)) })
+}
+
+// matrix takes each column through the same cases. What Knative's own pair does not pass is said, and ours must do no worse.
+func matrix(t *testing.T, in *installation) {
 	base := &baseline{}
 	for i, c := range columns {
 		t.Run(c.name, func(t *testing.T) {
