@@ -1,0 +1,97 @@
+package kube
+
+import (
+	"context"
+	"slices"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// removeForeign removes the slices of other writers from a Service that has no selector, and the Endpoints object from
+// which they may be mirrored. Ours are there: it is called after write. The watches of Services and of slices are not in
+// step: a slice that Kubernetes made because the selector is back may be seen first. So the Service is asked for, and a
+// slice is deleted only as it was seen before that.
+func (p *Publisher) removeForeign(ctx context.Context, t *tracked, foreign []*slice) error {
+	if len(foreign) == 0 {
+		return nil
+	}
+	live, err := p.client.core.CoreV1().Services(t.service.Namespace).Get(ctx, t.service.Name, metav1.GetOptions{})
+	if err != nil || len(live.Spec.Selector) > 0 {
+		return unlessGone(err)
+	}
+	if slices.ContainsFunc(foreign, func(s *slice) bool { return s.writer == mirroring }) {
+		err := p.client.core.CoreV1().Endpoints(t.service.Namespace).Delete(ctx, t.service.Name, metav1.DeleteOptions{})
+		if unlessGone(err) != nil {
+			return err
+		}
+	}
+	for _, s := range foreign {
+		asSeen := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &s.version}}
+		err := p.client.core.DiscoveryV1().EndpointSlices(t.service.Namespace).Delete(ctx, s.name, asSeen)
+		if unlessGone(err) != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unlessGone forgives that something is gone already.
+func unlessGone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// retire removes our slices from a Service that has its selector back, once Kubernetes' own lead somewhere.
+func (p *Publisher) retire(ctx context.Context, k key) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	p.cluster.mu.RLock()
+	var names []string
+	for name := range p.cluster.serving[k] {
+		names = append(names, name)
+	}
+	p.cluster.mu.RUnlock()
+	for _, name := range names {
+		if s := p.cluster.services.get(key{k.namespace, name}); s == nil || !s.selfFilled() {
+			continue
+		}
+		if ours, _ := p.cluster.slicesFor(key{k.namespace, name}); len(ours) == 0 {
+			continue
+		}
+		if err := p.withdraw(ctx, k.namespace, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// withdraw deletes our slices of a Service if the server, not our watch, says that others lead to a ready pod.
+func (p *Publisher) withdraw(ctx context.Context, namespace, name string) error {
+	api := p.client.core.DiscoveryV1().EndpointSlices(namespace)
+	list, err := api.List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + name})
+	if err != nil {
+		return err
+	}
+	var ours []string
+	ready := 0
+	for i := range list.Items {
+		if s := sliceOf(&list.Items[i]); s.ours() {
+			ours = append(ours, s.name)
+		} else {
+			ready += s.ready
+		}
+	}
+	if ready == 0 {
+		return nil // another change of the slices asks again
+	}
+	for _, o := range ours {
+		if err := unlessGone(api.Delete(ctx, o, metav1.DeleteOptions{})); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package kube
+
+import (
+	"time"
+
+	"github.com/rousehq/rouse/internal/portalloc"
+	"github.com/rousehq/rouse/internal/workload"
+)
+
+// How long activators go on for a workload that is not scaled any more: with its ports until routers have heard that its
+// Service leads elsewhere, and with its requests until the ports would be given to another.
+const (
+	listenOn = 15 * time.Second
+	lingerOn = portalloc.Quarantine
+)
+
+// leave takes a workload that can't be scaled any more out of control, if it was in it. Its pods stay behind its Service as
+// long as nobody else puts them there, and activators serve what still comes to them.
+func (m *Mirror) leave(k key, before *tracked, o *opted) {
+	t := m.leaver(k, before, o)
+	m.mu.Lock()
+	if t == nil {
+		delete(m.tracked, k)
+	} else {
+		m.tracked[k] = t
+	}
+	m.mu.Unlock()
+	switch {
+	case t == nil && before.known():
+		m.forget(before)
+	case t != nil && !t.left.IsZero():
+		m.linger(k, t)
+	}
+	m.touched(k)
+}
+
+// leaver returns what is left of a workload, nil when that is nothing.
+func (m *Mirror) leaver(k key, before *tracked, o *opted) *tracked {
+	t := &tracked{object: o, rev: o.Revision(), leaving: true}
+	if before != nil {
+		*t = *before
+		t.object, t.leaving = o, true
+		if !before.leaving {
+			t.left = time.Now()
+			m.scrape(t.rev, nil)
+			m.sink.Leave(t.rev)
+		}
+		t.service = m.cluster.services.get(key{before.service.Namespace, before.service.Name})
+	} else if t.service = m.cluster.published(k); t.service != nil {
+		t.primary = primary(t.service.Ports)
+	}
+	if t.service == nil || len(t.service.Ports) == 0 || t.left.IsZero() && t.service.selfFilled() {
+		return nil
+	}
+	return t
+}
+
+// selfFilled says whether Kubernetes fills the Service's endpoints.
+func (s *service) selfFilled() bool { return len(s.Selector) > 0 && !s.Adopted() }
+
+// linger keeps activators going until nobody can come to them any more.
+func (m *Mirror) linger(k key, t *tracked) {
+	age := time.Since(t.left)
+	if age < lingerOn {
+		if len(t.ports) == len(t.service.Ports) {
+			m.publish(t)
+			m.scrape(t.rev, nil)
+		}
+		if age >= listenOn && !t.mute {
+			t.mute = true
+			m.sink.Unlisten(t.rev)
+		}
+		next := listenOn - age
+		if t.mute {
+			next = lingerOn - age
+		}
+		m.queue.AddAfter(k, next)
+		return
+	}
+	t.left = time.Time{}
+	m.forget(t)
+	m.queue.Add(k)
+}
+
+// forget makes activators forget a workload.
+func (m *Mirror) forget(t *tracked) {
+	m.sink.Remove(t.rev)
+	m.book.Forget(t.rev)
+	for _, x := range t.sent.Extra {
+		m.book.Forget(x.ID)
+	}
+}
+
+// sayLeft tells who opted out why control has not let go completely.
+func (m *Mirror) sayLeft(k key, o *opted) {
+	t := m.get(k)
+	if t == nil || t.service.selfFilled() || !m.owns(o.Revision()) {
+		return
+	}
+	m.reporter.say(subjectOf(o), complaint{string(workload.LeftControl), "is not scaled any more, and Service " + t.service.Name +
+		" has no selector: control goes on publishing its pods until it has one; run `rouse release` if it was adopted"})
+}
+
