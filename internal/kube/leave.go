@@ -100,4 +100,3 @@ func (m *Mirror) sayLeft(k key, o *opted) {
 	m.reporter.say(subjectOf(o), complaint{string(workload.LeftControl), "is not scaled any more, and Service " + t.service.Name +
 		" has no selector: control goes on publishing its pods until it has one; run `rouse release` if it was adopted"})
 }
-
