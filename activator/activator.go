@@ -118,6 +118,8 @@ type Outcome struct {
 	Tries        int
 	// Parked is true when it had to wait for a pod.
 	Parked bool
+	// Cold is set for one request of each cold start, the oldest that waited, when its pod answered; nil for all others.
+	Cold *ColdStart
 }
 
 // Activator is the data plane's front: see the package comment.

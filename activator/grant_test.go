@@ -194,7 +194,7 @@ func (m *dispatchModel) served(t *rapid.T) {
 		if err := w.Wait(); err != nil {
 			t.Fatal(err)
 		}
-		m.took(t, w.Grant.(*pod))
+		m.took(t, podOf(w.Grant))
 	}
 }
 

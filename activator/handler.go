@@ -116,8 +116,10 @@ type turn struct {
 
 // dispatch gives the request to its pod, and to another as long as it is certain that none saw it.
 func (h *handler) dispatch(x forward.Exchange, r *revision, session uint64, t turn) (o Outcome) {
+	var woken *waking
 	for {
 		o.Parked = o.Parked || t.parked
+		woken = t.wokenBy(x, woken)
 		if t.err != nil {
 			o.Result = h.refuse(x, r, t.err)
 			return o
@@ -131,6 +133,7 @@ func (h *handler) dispatch(x forward.Exchange, r *revision, session uint64, t tu
 			h.answered(r, o.Worked)
 		}
 		if !o.Retryable {
+			o.Cold = woken.phases(sent, &o)
 			return o
 		}
 		if o.Tries == h.cfg.Tries {
@@ -177,7 +180,7 @@ func (h *handler) unpark(x forward.Exchange, r *revision, w *breaker.Waiter, col
 	if h.deps.Observer != nil {
 		h.deps.Observer.Dispatched(r.id, cold, parked)
 	}
-	return turn{pod: w.Grant.(*pod), parked: true}
+	return turn{pod: podOf(w.Grant), parked: true}
 }
 
 // refuse answers a request that got no pod.

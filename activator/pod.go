@@ -155,6 +155,7 @@ func (r *revision) update(u endpoint.Update) {
 		}
 	}
 	r.index(u.Snapshot)
+	r.follow(u.Snapshot)
 	if r.ready() > 0 {
 		r.failure = ""
 	}

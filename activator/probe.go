@@ -304,6 +304,7 @@ func (r *revision) prove(p *pod) {
 	p.look()
 	r.rotations[all].add(p)
 	r.reindex()
+	r.progress()
 	r.failure = ""
 	r.pump()
 }

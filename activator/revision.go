@@ -30,6 +30,8 @@ type revision struct {
 	outliers  int            // ready pods that are ejected as outliers
 	asking    int            // probes under way, or about to be
 	unasked   []*probing     // due for a probe, when there are too many of asking
+	waking    *waking        // nil unless requests wait of which the oldest met no pod
+	expected  bool           // the source tells of a pod that is ready or starts
 	failure   string         // why pods cannot start; empty while they can
 	gone      bool           // removed: everything is refused
 }
@@ -77,6 +79,7 @@ func (r *revision) enqueue(w *breaker.Waiter, session uint64, first bool) error 
 		r.owner.parked.Add(-1)
 		return &refusal{fault.QueueFullTotal, limitText("--queue-total", total)}
 	}
+	r.wake()
 	w.Tag = session
 	if first {
 		r.queue.PushFront(w, r)
@@ -94,6 +97,9 @@ func (r *revision) Abandon(w *breaker.Waiter) bool {
 		return false
 	}
 	r.owner.parked.Add(-1)
+	if r.queue.Len() == 0 {
+		r.waking = nil
+	}
 	return true
 }
 
@@ -107,13 +113,14 @@ func (r *revision) pump() {
 		p.take()
 		w := r.queue.Pop()
 		r.owner.parked.Add(-1)
-		w.Grant = p
+		w.Grant = r.grantOf(p)
 		w.Wake(nil)
 	}
 }
 
 // refuseAll empties the queue. The caller holds the lock.
 func (r *revision) refuseAll(err error) {
+	r.waking = nil
 	for w := r.queue.Pop(); w != nil; w = r.queue.Pop() {
 		r.owner.parked.Add(-1)
 		w.Wake(err)

@@ -27,6 +27,7 @@ type Telemetry struct {
 	latencies *prometheus.HistogramVec
 	parked    *prometheus.HistogramVec
 	cold      *prometheus.HistogramVec
+	phases    *prometheus.HistogramVec
 	ejections *prometheus.CounterVec
 	probes    *prometheus.CounterVec
 	found     *prometheus.HistogramVec
@@ -42,6 +43,7 @@ type counted struct {
 	latencies child[prometheus.Observer]
 	parked    child[prometheus.Observer]
 	cold      child[prometheus.Observer]
+	phases    [len(coldPhases)]child[prometheus.Observer]
 	outcomes  [fault.Count]child[prometheus.Counter]
 	mu        sync.Mutex // serialises changes of statuses
 	statuses  atomic.Pointer[map[int]prometheus.Counter]
@@ -79,6 +81,9 @@ func NewTelemetry(reg prometheus.Registerer, queued func() float64) (*Telemetry,
 			Name: "rouse_activator_parked_seconds", Help: "Time that a request was parked before it got its pod.", Buckets: wait}, by),
 		cold: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "rouse_activator_cold_start_seconds", Help: "Time that a request was parked which met no pod.", Buckets: wait}, by),
+		phases: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "rouse_activator_cold_start_phase_seconds", Help: "Time of a cold start by phase, of one request each: the oldest that met no pod.",
+			Buckets: wait}, append(by, "phase")),
 		ejections: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rouse_activator_ejections_total", Help: "How often a pod was left alone for a while, by reason."}, append(by, "reason")),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -89,7 +94,7 @@ func NewTelemetry(reg prometheus.Registerer, queued func() float64) (*Telemetry,
 	t.revisions = newRegistry[identity.Revision, *counted]()
 	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "queue_depth", Help: "Requests parked in the activator, over all revisions."}, queued)
-	for _, c := range []prometheus.Collector{t.requests, t.outcomes, t.retries, t.latencies, t.parked, t.cold, t.ejections, t.probes, t.found, gauge} {
+	for _, c := range []prometheus.Collector{t.requests, t.outcomes, t.retries, t.latencies, t.parked, t.cold, t.phases, t.ejections, t.probes, t.found, gauge} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -116,7 +121,7 @@ func (t *Telemetry) Forget(rev identity.Revision) {
 	match := prometheus.Labels{"namespace_name": l[0], "revision_name": l[3]}
 	for _, vec := range []interface {
 		DeletePartialMatch(prometheus.Labels) int
-	}{t.requests, t.outcomes, t.retries, t.latencies, t.parked, t.cold, t.ejections, t.probes, t.found} {
+	}{t.requests, t.outcomes, t.retries, t.latencies, t.parked, t.cold, t.phases, t.ejections, t.probes, t.found} {
 		vec.DeletePartialMatch(match)
 	}
 }
@@ -149,6 +154,9 @@ func (t *Telemetry) Done(rev identity.Revision, o Outcome) {
 		status = fault.Of(o.Cause).Status
 	}
 	c.status(t, status).Inc()
+	if o.Cold != nil {
+		t.woken(c, o.Cold)
+	}
 }
 
 func (c *counted) status(t *Telemetry, code int) prometheus.Counter {

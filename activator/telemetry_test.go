@@ -81,7 +81,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	tel.Name(hello, Labels{})
-	tel.Done(hello, Outcome{Result: forward.Result{Status: 200}})
+	tel.Done(hello, Outcome{Result: forward.Result{Status: 200}, Cold: &ColdStart{}})
 	tel.Dispatched(hello, true, time.Second)
 	tel.Ejected(hello, "a", Broken)
 	tel.Probed(hello, "a", ProbeOK, time.Second)
