@@ -54,7 +54,7 @@ func build(module string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(part)
+	defer func() { _ = os.RemoveAll(part) }() // renamed away when all went well
 	fmt.Fprintf(os.Stderr, "knative: building Knative Serving into %s: minutes the first time\n", dir)
 	if err := fill(module, part); err != nil {
 		return "", err

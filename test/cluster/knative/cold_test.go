@@ -76,7 +76,7 @@ func (in *installation) coldStart(r revision, c column) phases {
 			p.listening = e.At.Sub(began)
 		}
 	}
-	p.decided = in.decided(r, began).Sub(began)
+	p.decided, p.firstByte = in.decided(r, began).Sub(began), p.answered-p.listening
 	return p
 }
 
@@ -135,11 +135,12 @@ func (in *installation) decided(r revision, began time.Time) (first time.Time) {
 // phases are when each step of a cold start was over, counted from the moment in which the request was sent.
 type phases struct {
 	decided, patched, pod, started, listening, answered time.Duration
+	firstByte                                           time.Duration // counted from listening: what the two hops add
 }
 
 func (p phases) String() string {
 	return fmt.Sprintf("decided %v, patch seen %v, pod object %v, process started %v, listening %v, answered %v (listening to first byte %v)",
-		ms(p.decided), ms(p.patched), ms(p.pod), ms(p.started), ms(p.listening), ms(p.answered), ms(p.answered-p.listening))
+		ms(p.decided), ms(p.patched), ms(p.pod), ms(p.started), ms(p.listening), ms(p.answered), ms(p.firstByte))
 }
 
 func ms(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }

@@ -23,14 +23,17 @@ func span() time.Duration {
 	return 15 * time.Second
 }
 
-// podsDeleted: pods go one by one, gracefully, half of the requests through activators and then none.
+// podsDeleted: pods go one by one, gracefully, with all requests through activators and then with none.
 func (b *baseline) podsDeleted(in *installation) {
-	for name, burst := range map[string]string{"through activators": "-1", "past activators": "0"} {
-		r := revision{name: "gone" + burst[len(burst)-1:], annotations: map[string]string{
-			"autoscaling.knative.dev/min-scale": "3", "autoscaling.knative.dev/target-burst-capacity": burst,
+	for _, by := range []struct{ name, path, burst, mode string }{
+		{"behind", "through activators", "-1", "Proxy"}, {"direct", "past activators", "0", "Serve"},
+	} {
+		r := revision{name: by.name, annotations: map[string]string{
+			"autoscaling.knative.dev/min-scale": "3", "autoscaling.knative.dev/target-burst-capacity": by.burst,
 		}}
 		in.deploy(r)
-		b.underLoad(in, "pods deleted, "+name, r, func() {
+		in.Eventually(soon, "the way is "+by.path, func() error { return in.inMode(r, by.mode) })
+		b.underLoad(in, "pods deleted, "+by.path, r, func() {
 			for end := time.Now().Add(span()); time.Now().Before(end); {
 				victim := in.pods(r)[0].Name
 				if err := in.Client.CoreV1().Pods(in.Namespace).Delete(in.Context, victim, metav1.DeleteOptions{}); err != nil {
@@ -60,11 +63,14 @@ func (b *baseline) activatorsRolled(in *installation) {
 }
 
 // underLoad sends 200 requests a second, none of them twice, by clients that keep connections and clients that don't, GET and POST, while
-// disturb runs. Nothing may be lost, or no more than Knative's own pair lost.
+// disturb runs. Nothing may be lost, or no more than Knative's own pair lost, and no application may see a request twice.
 func (b *baseline) underLoad(in *installation, kind string, r revision, disturb func()) {
 	in.t.Helper()
 	ctx, stop := context.WithCancel(in.Context)
 	defer stop()
+	follow, unfollow := context.WithCancel(in.Context)
+	defer unfollow()
+	applications := in.read(follow, r)
 	var all sync.WaitGroup
 	var reports [4]*harness.Report
 	url := in.url(r) + "/sleep?for=20ms"
@@ -72,16 +78,20 @@ func (b *baseline) underLoad(in *installation, kind string, r revision, disturb 
 		{Method: http.MethodGet, KeepAlive: true}, {Method: http.MethodPost, KeepAlive: true, Body: []byte("body")},
 		{Method: http.MethodGet}, {Method: http.MethodPost, Body: []byte("body")},
 	} {
-		l.URL, l.Rate, l.Header = url, 50, in.header(r)
+		l.URL, l.Rate, l.Header, l.Prefix = url, 50, in.header(r), fmt.Sprintf("%s/%d/%d", r, i, time.Now().UnixNano())
 		all.Go(func() { reports[i] = l.Run(ctx) })
 	}
 	disturb()
 	stop()
 	all.Wait()
-	b.compareFailures(in, kind, reports[:])
+	answered := b.compareFailures(in, kind, reports[:])
+	if seen, again := applications.twice(unfollow); seen < answered || len(again) > 0 {
+		in.t.Errorf("%s: applications saw %d requests of %d that were answered; twice: %v", kind, seen, answered, again)
+	}
 }
 
-func (b *baseline) compareFailures(in *installation, kind string, reports []*harness.Report) {
+// compareFailures returns how many requests were answered.
+func (b *baseline) compareFailures(in *installation, kind string, reports []*harness.Report) (answered int) {
 	in.t.Helper()
 	sent, failed := 0, 0
 	for _, r := range reports {
@@ -104,4 +114,5 @@ func (b *baseline) compareFailures(in *installation, kind string, reports []*har
 	if failed > allowed || sent == 0 {
 		in.t.Errorf("%s: %d of %d failed, want at most what Knative's own pair loses: %d", kind, failed, sent, allowed)
 	}
+	return sent - failed
 }

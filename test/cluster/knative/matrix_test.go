@@ -30,16 +30,18 @@ func matrix(t *testing.T, in *installation) {
 	for i, c := range columns {
 		t.Run(c.name, func(t *testing.T) {
 			base.filling = i == 0
-			col := &installation{Cluster: in.Cluster, t: t}
-			col.use(c)
+			in.on(t).use(c)
 			t.Run("quiet", func(t *testing.T) {
-				for name, run := range map[string]func(*installation){
-					"from zero and back": fromZeroAndBack, "limit 1": limitOne, "h2c": h2c, "time-out": timeOut,
-					"probes": probes, "load is seen": base.loadIsSeen,
+				for _, one := range []struct {
+					name string
+					run  func(*installation)
+				}{
+					{"from zero and back", fromZeroAndBack}, {"limit 1", limitOne}, {"h2c", h2c}, {"time-out", timeOut},
+					{"probes", probes}, {"load is seen", base.loadIsSeen},
 				} {
-					t.Run(name, func(t *testing.T) {
+					t.Run(one.name, func(t *testing.T) {
 						t.Parallel()
-						run(in.on(t))
+						one.run(in.on(t))
 					})
 				}
 			})

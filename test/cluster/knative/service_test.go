@@ -43,6 +43,10 @@ func (in *installation) use(c column) {
 		in.t.Fatal(err)
 	}
 	in.rolledOut("activator")
+	// Whoever makes a Service now gets the new queue-proxy: the controller has heard of it when it changes what it made before.
+	canary := revision{name: "canary"}
+	in.deploy(canary)
+	in.awaitQueue(canary, c)
 }
 
 // revision is a Service of Knative's and its only revision, NAME-00001.
@@ -116,14 +120,20 @@ func (in *installation) atZero(r revision) error {
 	if *d.Spec.Replicas != 0 || d.Status.Replicas != 0 {
 		return fmt.Errorf("%d replicas wanted, %d there", *d.Spec.Replicas, d.Status.Replicas)
 	}
+	return in.inMode(r, "Proxy")
+}
+
+// inMode says whether requests go to activators (Proxy) or to pods (Serve).
+func (in *installation) inMode(r revision, want string) error {
 	s, err := in.Dynamic.Resource(sks).Namespace(in.Namespace).Get(in.Context, r.String(), metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
-	if mode, _, err := unstructured.NestedString(s.Object, "spec", "mode"); mode != "Proxy" {
-		return fmt.Errorf("mode %q (%w)", mode, err)
+	mode, _, err := unstructured.NestedString(s.Object, "spec", "mode")
+	if err == nil && mode != want {
+		err = fmt.Errorf("mode %q, want %s", mode, want)
 	}
-	return nil
+	return err
 }
 
 func (in *installation) awaitZero(r revision) {
