@@ -3,6 +3,7 @@ package knative
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -21,28 +22,41 @@ import (
 // sleepers is how many revisions take turns: each goes back to zero while the others are woken.
 const sleepers = 5
 
+// contestant is one way to run a revision, and how to see what becomes of it.
+type contestant struct {
+	name       string
+	deployment func(revision) string
+	selector   func(revision) string // of its pods
+	deploy     func(revision)
+	url        func(revision) string
+	header     func(revision) http.Header // nil: none
+	sleeps     func(revision)             // blocks until the revision is at zero and a request would wake it
+	decided    func(r revision, began time.Time) time.Time
+}
+
+// with is Knative with the two programs of a column.
+func (in *installation) with(c column) contestant {
+	return contestant{
+		name: c.name, deployment: func(r revision) string { return r.String() + "-deployment" },
+		selector: func(r revision) string { return "serving.knative.dev/revision=" + r.String() },
+		deploy:   in.deploy, url: in.url, header: in.header,
+		sleeps: func(r revision) { in.sleepsWith(r, c) }, decided: in.decided,
+	}
+}
+
 // coldStarts shows each step of a cold start beside Knative's, in turns: autoscaler, controllers and kubelet are the same, so what differs is ours.
 func coldStarts(t *testing.T, in *installation) {
-	var all []revision
-	for i := range sleepers {
-		all = append(all, revision{name: fmt.Sprintf("sleeper%d", i)})
-		in.deploy(all[i])
+	all := sleeping("sleeper", nil)
+	for _, r := range all {
+		in.deploy(r)
 	}
 	pair := []column{columns[0], columns[len(columns)-1]}
-	times := 1
-	if harness.Full() {
-		times = 2
-	}
 	seen := make(map[string][]phases)
 	for range 2 {
 		for _, c := range pair {
 			in.use(c)
-			for range times {
-				for _, r := range all {
-					p := in.coldStart(r, c)
-					t.Logf("%s, %s: %v", c.name, r, p)
-					seen[c.name] = append(seen[c.name], p)
-				}
+			for range long(1, 2) {
+				in.wakeAll(in.with(c), all, seen)
 			}
 		}
 	}
@@ -51,15 +65,76 @@ func coldStarts(t *testing.T, in *installation) {
 	}
 }
 
-// coldStart sends one request to a revision that sleeps.
-func (in *installation) coldStart(r revision, c column) phases {
+// coldStartsBeside is the same for Rouse without Knative, whose Services stand beside Knative's own. Pods of the second pair have no token of their
+// ServiceAccount, and so no volume: kubelet looks for volumes every 300 ms, whoever made the pod.
+func coldStartsBeside(t *testing.T, in *installation) {
+	theirs, ours := in.with(columns[0]), in.plain()
+	for _, token := range []bool{true, false} {
+		bare := func(r *revision) { r.tokenless = !token }
+		knative, plain := sleeping("theirs"+suffix(token), bare), sleeping("ours"+suffix(token), bare)
+		for i := range sleepers {
+			theirs.deploy(knative[i])
+			ours.deploy(plain[i])
+		}
+		seen := make(map[string][]phases)
+		for range long(1, 4) {
+			in.wakeAll(theirs, knative, seen)
+			in.wakeAll(ours, plain, seen)
+		}
+		a, b := median(seen[theirs.name]), median(seen[ours.name])
+		t.Logf("pods with a token: %t; medians of %d cold starts", token, len(seen[ours.name]))
+		t.Logf("%s: %v", theirs.name, a)
+		t.Logf("%s: %v: %.2f×", ours.name, b, float64(b.answered)/float64(a.answered))
+	}
+}
+
+func suffix(token bool) string {
+	if token {
+		return "-token"
+	}
+	return "-bare"
+}
+
+// sleeping makes revisions of a name with a number each.
+func sleeping(name string, change func(*revision)) (all []revision) {
+	for i := range sleepers {
+		r := revision{name: fmt.Sprint(name, i)}
+		if change != nil {
+			change(&r)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// wakeAll sends a request to each, one after the other, when all of them sleep: pods that go would take time from those that come.
+func (in *installation) wakeAll(c contestant, all []revision, seen map[string][]phases) {
 	in.t.Helper()
-	in.sleepsWith(r, c)
-	w := in.follow(r)
+	for _, r := range all {
+		c.sleeps(r)
+	}
+	for _, r := range all {
+		p := in.coldStart(c, r)
+		in.t.Logf("%s, %s: %v", c.name, r.name, p)
+		seen[c.name] = append(seen[c.name], p)
+	}
+}
+
+// coldStart sends one request to a revision that sleeps.
+func (in *installation) coldStart(c contestant, r revision) phases {
+	in.t.Helper()
+	w := in.follow(c, r)
 	defer w.stop()
+	url, header := c.url(r), http.Header{}
+	if c.header != nil {
+		header = c.header(r)
+	}
 	began := time.Now()
-	in.must(r, "/", http.StatusOK)
+	resp, err := harness.Send(in.Context, http.MethodGet, url+"/", header, nil)
 	p := phases{answered: time.Since(began)}
+	if err != nil || resp.Status != http.StatusOK {
+		in.t.Fatalf("%s, %s: status %d %q (%v), want 200", c.name, r.name, resp.Status, resp.Body, err)
+	}
 	in.Eventually(soon, "the watches have shown the cold start", func() error {
 		patched, pod := w.seen()
 		if patched.IsZero() || pod.IsZero() {
@@ -68,7 +143,7 @@ func (in *installation) coldStart(r revision, c column) phases {
 		p.patched, p.pod = patched.Sub(began), pod.Sub(began)
 		return nil
 	})
-	for _, e := range in.Told(in.pods(r)[0].Name, "user-container") {
+	for _, e := range in.Told(alive(in.Pods(c.selector(r)))[0].Name, "user-container") {
 		switch e.What {
 		case "start":
 			p.started = e.At.Sub(began)
@@ -76,7 +151,7 @@ func (in *installation) coldStart(r revision, c column) phases {
 			p.listening = e.At.Sub(began)
 		}
 	}
-	p.decided, p.firstByte = in.decided(r, began).Sub(began), p.answered-p.listening
+	p.decided, p.firstByte = c.decided(r, began).Sub(began), p.answered-p.listening
 	return p
 }
 
@@ -86,10 +161,16 @@ func (in *installation) sleepsWith(r revision, c column) {
 	in.awaitZero(r)
 	in.WaitGone("serving.knative.dev/revision="+r.String(), 2*time.Minute)
 	in.awaitQueue(r, c)
+	in.awaitActivator(in.url(r), in.header(r))
+}
+
+// awaitActivator waits until kube-proxy leads to an activator, with the question that wakes nobody.
+func (in *installation) awaitActivator(url string, header http.Header) {
+	in.t.Helper()
+	question := http.Header{"K-Network-Probe": {"activator"}}
+	maps.Copy(question, header)
 	in.Eventually(soon, "kube-proxy knows the activators", func() error {
-		resp, err := harness.Send(in.Context, http.MethodGet, in.url(r)+"/", http.Header{
-			"K-Network-Probe": {"activator"}, "Knative-Serving-Namespace": {in.Namespace}, "Knative-Serving-Revision": {r.String()},
-		}, nil)
+		resp, err := harness.Send(in.Context, http.MethodGet, url+"/", question, nil)
 		if err == nil && (resp.Status != http.StatusOK || resp.Body != "activator") {
 			err = fmt.Errorf("%d %q", resp.Status, resp.Body)
 		}
@@ -113,23 +194,35 @@ func (in *installation) awaitQueue(r revision, c column) {
 // decided is when Knative's autoscaler wrote down that it scales from zero.
 func (in *installation) decided(r revision, began time.Time) (first time.Time) {
 	in.t.Helper()
-	pods, err := in.Client.CoreV1().Pods(system).List(in.Context, metav1.ListOptions{LabelSelector: "app=autoscaler"})
-	if err != nil || len(pods.Items) == 0 {
-		in.t.Fatalf("autoscaler's pods: %d (%v)", len(pods.Items), err)
-	}
-	b, err := in.Client.CoreV1().Pods(system).GetLogs(pods.Items[0].Name, &corev1.PodLogOptions{SinceTime: &metav1.Time{Time: began}}).DoRaw(in.Context)
-	if err != nil {
-		in.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
+	in.eachLogLine(system, "app=autoscaler", began, func(line string) {
 		var l struct{ Timestamp time.Time }
-		if strings.Contains(line, "Scaling from 0") && strings.Contains(line, in.Namespace+"/"+r.String()) &&
+		if first.IsZero() && strings.Contains(line, "Scaling from 0") && strings.Contains(line, in.Namespace+"/"+r.String()) &&
 			json.Unmarshal([]byte(line), &l) == nil && l.Timestamp.After(began) {
-			return l.Timestamp
+			first = l.Timestamp
+		}
+	})
+	if first.IsZero() {
+		in.t.Fatalf("the autoscaler's log does not say that it woke %s", r)
+	}
+	return first
+}
+
+// eachLogLine reads what pods of a namespace have written since a moment.
+func (in *installation) eachLogLine(namespace, selector string, since time.Time, take func(string)) {
+	in.t.Helper()
+	pods, err := in.Client.CoreV1().Pods(namespace).List(in.Context, metav1.ListOptions{LabelSelector: selector})
+	if err != nil || len(pods.Items) == 0 {
+		in.t.Fatalf("pods %s in %s: %d (%v)", selector, namespace, len(pods.Items), err)
+	}
+	for i := range pods.Items {
+		b, err := in.Client.CoreV1().Pods(namespace).GetLogs(pods.Items[i].Name, &corev1.PodLogOptions{SinceTime: &metav1.Time{Time: since}}).DoRaw(in.Context)
+		if err != nil {
+			in.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(b)) {
+			take(line)
 		}
 	}
-	in.t.Fatalf("the autoscaler's log does not say that it woke %s", r)
-	return first
 }
 
 // phases are when each step of a cold start was over, counted from the moment in which the request was sent.
@@ -151,6 +244,7 @@ func median(all []phases) (m phases) {
 		func(p *phases) *time.Duration { return &p.decided }, func(p *phases) *time.Duration { return &p.patched },
 		func(p *phases) *time.Duration { return &p.pod }, func(p *phases) *time.Duration { return &p.started },
 		func(p *phases) *time.Duration { return &p.listening }, func(p *phases) *time.Duration { return &p.answered },
+		func(p *phases) *time.Duration { return &p.firstByte },
 	} {
 		var d []time.Duration
 		for i := range all {
@@ -171,15 +265,15 @@ type watcher struct {
 	patched, pod time.Time // guarded by mu
 }
 
-func (in *installation) follow(r revision) *watcher {
+func (in *installation) follow(c contestant, r revision) *watcher {
 	in.t.Helper()
 	w := &watcher{}
-	of := metav1.ListOptions{LabelSelector: "serving.knative.dev/revision=" + r.String()}
 	var err error
-	if w.deployments, err = in.Client.AppsV1().Deployments(in.Namespace).Watch(in.Context, of); err != nil {
+	one := metav1.ListOptions{FieldSelector: "metadata.name=" + c.deployment(r)}
+	if w.deployments, err = in.Client.AppsV1().Deployments(in.Namespace).Watch(in.Context, one); err != nil {
 		in.t.Fatal(err)
 	}
-	if w.podList, err = in.Client.CoreV1().Pods(in.Namespace).Watch(in.Context, of); err != nil {
+	if w.podList, err = in.Client.CoreV1().Pods(in.Namespace).Watch(in.Context, metav1.ListOptions{LabelSelector: c.selector(r)}); err != nil {
 		in.t.Fatal(err)
 	}
 	w.notes.Go(func() {

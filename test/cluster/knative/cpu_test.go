@@ -35,10 +35,7 @@ func cpu(t *testing.T, in *installation) {
 		"autoscaling.knative.dev/min-scale": "1", "autoscaling.knative.dev/max-scale": "1", "autoscaling.knative.dev/target-burst-capacity": "-1",
 	}}
 	in.deploy(r)
-	rounds := 3
-	if harness.Full() {
-		rounds = 6
-	}
+	rounds := long(3, 6)
 	pair := []column{columns[0], columns[len(columns)-1]}
 	spent := make(map[string]time.Duration) // by process
 	total := make(map[string]time.Duration) // by column

@@ -15,13 +15,16 @@ import (
 
 var metaGet = metav1.GetOptions{}
 
-// span is how long each disturbance goes on.
-func span() time.Duration {
+// long returns the measure of the tests' full form, or of the one in which they are tried.
+func long[T any](short, full T) T {
 	if harness.Full() {
-		return time.Minute
+		return full
 	}
-	return 15 * time.Second
+	return short
 }
+
+// span is how long each disturbance goes on.
+func span() time.Duration { return long(15*time.Second, time.Minute) }
 
 // podsDeleted: pods go one by one, gracefully, with all requests through activators and then with none.
 func (b *baseline) podsDeleted(in *installation) {

@@ -58,6 +58,7 @@ type revision struct {
 	args        []string
 	port        string // http1 or h2c; "": http1
 	probe       string // YAML in one line; "": Knative's default, TCP
+	tokenless   bool   // its pods have no token of their ServiceAccount
 }
 
 func (r revision) String() string { return r.name + "-00001" }
@@ -76,6 +77,9 @@ func (r revision) manifest() string {
 		r.name, annotations, r.concurrency)
 	if r.timeout > 0 {
 		fmt.Fprintf(&b, "timeoutSeconds: %d, ", r.timeout)
+	}
+	if r.tokenless {
+		b.WriteString("automountServiceAccountToken: false, ")
 	}
 	port, probe := "http1", ""
 	if r.port != "" {

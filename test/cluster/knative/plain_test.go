@@ -1,0 +1,112 @@
+package knative
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/rousehq/rouse/test/cluster/harness"
+)
+
+// rouseSystem is where `rouse install` puts everything.
+const rouseSystem = "rouse-system"
+
+// installRouse brings Rouse up beside Knative, as docs/inject.md says, with the same windows. What is printed has no replicas of activators: their
+// HorizontalPodAutoscaler has, and it raises them without a metrics server too.
+func (in *installation) installRouse() {
+	in.t.Helper()
+	manifests := in.rouse("", "install", "--image-repository", "dev.local", "--image-tag", "test", "--set", "stable-window=6s", "--set", "scale-to-zero-grace-period=6s")
+	in.kubectl(manifests, "apply", "--server-side", "-f", "-")
+	// When control decided is in its log of this level alone.
+	in.kubectl("", "-n", rouseSystem, "set", "env", "statefulset/autoscaler", "ROUSE_LOG_LEVEL=debug")
+	in.kubectl("", "-n", rouseSystem, "rollout", "status", "statefulset/autoscaler", "--timeout=3m")
+	in.Eventually(3*time.Minute, "two activators of Rouse are ready", func() error {
+		d, err := in.Client.AppsV1().Deployments(rouseSystem).Get(in.Context, "activator", metav1.GetOptions{})
+		if err == nil && (d.Status.ReadyReplicas != 2 || d.Status.ObservedGeneration < d.Generation) {
+			err = fmt.Errorf("%d are", d.Status.ReadyReplicas)
+		}
+		return err
+	})
+	in.t.Cleanup(func() { // as the program says that it goes
+		if out := in.rouse("", "uninstall", "--keep-services"); in.tryKubectl(out, "delete", "--ignore-not-found", "--wait=false", "-f", "-") != nil {
+			in.t.Errorf("rouse uninstall printed what cannot be deleted:\n%s", out)
+		}
+	})
+}
+
+// rouse runs the program itself and returns what it printed.
+func (in *installation) rouse(stdin string, args ...string) string {
+	in.t.Helper()
+	cmd := exec.Command(filepath.Join(os.Getenv(harness.EnvImages), "rouse"), args...)
+	var out, faults bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &faults
+	if err := cmd.Run(); err != nil {
+		in.t.Fatalf("rouse %s: %v: %s", strings.Join(args, " "), err, faults.String())
+	}
+	return out.String()
+}
+
+// deployPlain makes of a Knative Service what `rouse render` makes of it: a Deployment and a Service of its name.
+func (in *installation) deployPlain(r revision) {
+	in.t.Helper()
+	manifests := in.rouse(r.manifest(), "render", "-f", "-", "-n", in.Namespace, "--image", "dev.local/queueproxy:test")
+	in.kubectl(manifests, "apply", "--server-side", "-f", "-")
+}
+
+// plain is Rouse without Knative as a contestant: the Service's own ClusterIP, no header, no router.
+func (in *installation) plain() contestant {
+	return contestant{
+		name: "plain Rouse", deployment: revision.plainName, selector: func(r revision) string { return "app=" + r.name },
+		deploy: in.deployPlain, url: func(r revision) string { return in.URL(r.name, 80) },
+		sleeps: in.plainSleeps, decided: in.plainDecided,
+	}
+}
+
+func (r revision) plainName() string { return r.name }
+
+// plainSleeps waits until nothing is asked for, no pod is left, and an activator answers at the Service's address.
+func (in *installation) plainSleeps(r revision) {
+	in.t.Helper()
+	in.Eventually(2*time.Minute, r.name+" sleeps", func() error {
+		if n := *in.Deployment(r.name).Spec.Replicas; n != 0 {
+			return fmt.Errorf("%d replicas", n)
+		}
+		return nil
+	})
+	in.WaitGone("app="+r.name, 2*time.Minute)
+	in.awaitActivator(in.URL(r.name, 80), nil)
+}
+
+// plainDecided is when control wrote down that it wakes a workload: one of its two instances does.
+func (in *installation) plainDecided(r revision, began time.Time) (first time.Time) {
+	in.t.Helper()
+	in.eachLogLine(rouseSystem, "app.kubernetes.io/component=control", began, func(line string) {
+		var l struct {
+			Time time.Time
+			Msg  string
+		}
+		if json.Unmarshal([]byte(line), &l) == nil && l.Msg == "waking" && strings.Contains(line, in.Namespace+"/"+r.name) && l.Time.After(began) {
+			first = l.Time
+		}
+	})
+	if first.IsZero() {
+		in.t.Fatalf("control's log does not say that it woke %s", r.name)
+	}
+	return first
+}
+
+// TestPlain: figures of plain Rouse beside Knative's in the same cluster, from the same manifests.
+func TestPlain(t *testing.T) {
+	in := install(t)
+	in.installRouse()
+	t.Run("cold starts", func(t *testing.T) { coldStartsBeside(t, in.on(t)) })
+	t.Run("burst", func(t *testing.T) { burst(t, in.on(t)) })
+}
