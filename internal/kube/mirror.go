@@ -349,7 +349,8 @@ func (m *Mirror) publish(t *tracked) {
 			}
 			want[p.uid] = e
 			if i == t.primary && p.scraped && e.State == endpoint.Ready {
-				silent = append(silent, e.Pod)
+				// Not where requests go: there the question would be one more of them.
+				silent = append(silent, identity.Pod{UID: p.uid, Addr: netip.AddrPortFrom(p.addrs[0], p.stats)})
 			}
 		}
 		if i == t.primary {

@@ -197,8 +197,8 @@ func TestMirrorFollowsAWorkload(t *testing.T) {
 	r.pod(podObject("a", withSidecar))
 	r.pod(podObject("b", nil))
 	expect("both ready", "uid-a ready", "uid-b ready")
-	if got := r.scraped[h.rev]; len(got) != 1 || got[0].UID != "uid-a" {
-		t.Errorf("scraped %v, want the pod whose sidecar pushes nothing", got)
+	if got := r.scraped[h.rev]; len(got) != 1 || got[0].UID != "uid-a" || got[0].Addr.Port() != statsPort {
+		t.Errorf("scraped %v, want the pod whose sidecar pushes nothing, on port %d", got, statsPort)
 	}
 	r.pod(podObject("a", func(p *corev1.Pod) { withSidecar(p); p.DeletionTimestamp = ptr(metav1.Now()) }))
 	expect("told to stop", "uid-a draining", "uid-b ready")
