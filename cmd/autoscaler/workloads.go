@@ -136,6 +136,7 @@ func dispatch(c *config.Revision) assign.Settings {
 		Timeout:              c.Timeout.V,
 		ResponseStartTimeout: c.ResponseStartTimeout.V,
 		IdleTimeout:          c.IdleTimeout.V,
+		Dispatching:          c.Dispatching(),
 	}
 }
 

@@ -164,8 +164,19 @@ func (m *Mirror) all() {
 	}
 }
 
+// lookPerPod is how long a workload is not looked at again, for each of its pods: a look costs control one or two
+// microseconds per pod, and activators as much, whatever has changed (BenchmarkLook).
+const lookPerPod = 50 * time.Microsecond
+
 // run works until ctx ends.
-func (m *Mirror) run(ctx context.Context) { m.queue.work(ctx, 2, m.sync) }
+func (m *Mirror) run(ctx context.Context) {
+	m.queue.work(ctx, 2, func(k key) {
+		m.sync(k)
+		if t := m.get(k); t != nil {
+			m.queue.Hold(k, min(time.Duration(m.cluster.podCount(t.object))*lookPerPod, longestPause))
+		}
+	})
+}
 
 // sync looks at one workload. Only one goroutine at a time does so.
 func (m *Mirror) sync(k key) {

@@ -31,7 +31,7 @@ type rig struct {
 	scraped    map[identity.Revision][]identity.Pod
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{Cluster: NewCluster(ClusterConfig{Namespace: "rouse-system"}, nil), scraped: map[identity.Revision][]identity.Pod{}}
 	log := slog.New(slog.DiscardHandler)
