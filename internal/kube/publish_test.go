@@ -25,13 +25,14 @@ type rig struct {
 	publisher  *Publisher
 	activators []Activator
 	puts       []Routed
+	lingers    []Routed
 	left       []identity.Revision
 	muted      []identity.Revision
 	removed    []identity.Revision
 	scraped    map[identity.Revision][]identity.Pod
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{Cluster: NewCluster(ClusterConfig{Namespace: "rouse-system"}, nil), scraped: map[identity.Revision][]identity.Pod{}}
 	log := slog.New(slog.DiscardHandler)
@@ -46,6 +47,7 @@ func newRig(t *testing.T) *rig {
 }
 
 func (r *rig) Put(x Routed)                  { r.puts = append(r.puts, x) }
+func (r *rig) Linger(x Routed)               { r.lingers = append(r.lingers, x) }
 func (r *rig) Leave(id identity.Revision)    { r.left = append(r.left, id) }
 func (r *rig) Unlisten(id identity.Revision) { r.muted = append(r.muted, id) }
 func (r *rig) Remove(id identity.Revision)   { r.removed = append(r.removed, id) }
