@@ -25,8 +25,6 @@ func (in *installation) installRouse() {
 	in.t.Helper()
 	manifests := in.rouse("", "install", "--image-repository", "dev.local", "--image-tag", "test", "--set", "stable-window=6s", "--set", "scale-to-zero-grace-period=6s")
 	in.kubectl(manifests, "apply", "--server-side", "-f", "-")
-	// When control decided is in its log of this level alone.
-	in.kubectl("", "-n", rouseSystem, "set", "env", "statefulset/autoscaler", "ROUSE_LOG_LEVEL=debug")
 	in.kubectl("", "-n", rouseSystem, "rollout", "status", "statefulset/autoscaler", "--timeout=3m")
 	in.Eventually(3*time.Minute, "two activators of Rouse are ready", func() error {
 		d, err := in.Client.AppsV1().Deployments(rouseSystem).Get(in.Context, "activator", metav1.GetOptions{})
@@ -36,8 +34,10 @@ func (in *installation) installRouse() {
 		return err
 	})
 	in.t.Cleanup(func() { // as the program says that it goes
-		if out := in.rouse("", "uninstall", "--keep-services"); in.tryKubectl(out, "delete", "--ignore-not-found", "--wait=false", "-f", "-") != nil {
-			in.t.Errorf("rouse uninstall printed what cannot be deleted:\n%s", out)
+		remove := exec.Command("kubectl", "delete", "--ignore-not-found", "--wait=false", "-f", "-")
+		remove.Stdin = strings.NewReader(in.rouse("", "uninstall", "--keep-services"))
+		if out, err := remove.CombinedOutput(); err != nil {
+			in.t.Errorf("what rouse uninstall printed: %v: %s", err, out)
 		}
 	})
 }
@@ -90,10 +90,10 @@ func (in *installation) plainDecided(r revision, began time.Time) (first time.Ti
 	in.t.Helper()
 	in.eachLogLine(rouseSystem, "app.kubernetes.io/component=control", began, func(line string) {
 		var l struct {
-			Time time.Time
-			Msg  string
+			Time                     time.Time
+			Msg, Namespace, Revision string
 		}
-		if json.Unmarshal([]byte(line), &l) == nil && l.Msg == "waking" && strings.Contains(line, in.Namespace+"/"+r.name) && l.Time.After(began) {
+		if json.Unmarshal([]byte(line), &l) == nil && l.Msg == "waking" && l.Namespace == in.Namespace && l.Revision == r.name && l.Time.After(began) {
 			first = l.Time
 		}
 	})
