@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -133,9 +135,7 @@ func checkCluster(ctx context.Context, c apiServer, r *reach) ([]finding, error)
 	default:
 		k.installed(ctx)
 	}
-	if err := k.workloads(ctx); err != nil {
-		return nil, err
-	}
+	k.workloads(ctx)
 	return k.out, nil
 }
 
@@ -166,7 +166,7 @@ func (k *checker) components(ctx context.Context) {
 		got, err := k.c.Component(ctx, k.reach.system, part.kind, part.name)
 		if err != nil {
 			k.blind = true
-			k.add(unasked("installation", err, kube.Right{Verb: "get", Group: "apps", Resource: "statefulsets, deployments and list pods", Namespace: k.reach.system}))
+			k.add(unasked("installation", err, kube.Right{}))
 			return
 		}
 		*part.to = got
@@ -175,27 +175,24 @@ func (k *checker) components(ctx context.Context) {
 
 // workloads judges every annotated workload in scope. Where their endpoints are at fault, all is read a second time: a
 // change that is under way is no fault.
-func (k *checker) workloads(ctx context.Context) error {
+func (k *checker) workloads(ctx context.Context) {
 	found, n, err := k.look(ctx)
-	if err != nil {
-		return err
-	}
-	if verdict(found) == exitFound && k.control != nil {
+	if err == nil && verdict(found) == exitFound && k.control != nil {
 		pause(ctx, settle)
 		k.refresh(ctx)
-		again, _, err := k.look(ctx)
-		if err != nil {
-			return err
+		var second []finding
+		if second, _, err = k.look(ctx); err == nil {
+			found = lasting(found, second)
 		}
-		found = lasting(found, again)
 	}
 	k.add(found...)
-	if n == 0 {
+	if err != nil {
+		k.add(unasked(checkWorkload, err, kube.Right{}))
+	} else if n == 0 {
 		k.add(finding{Level: good, Check: checkWorkload, Text: "none is annotated in " + k.reach.scope()})
 	} else if k.control == nil && !k.blind {
 		k.add(finding{failed, checkWorkload, "", fmt.Sprintf("%d are annotated, and nobody scales them", n), reinstall})
 	}
-	return nil
 }
 
 // settle is how long a change of endpoints may take before it counts as a fault.
@@ -206,8 +203,8 @@ func (k *checker) look(ctx context.Context) (out []finding, n int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	for kind, err := range v.Unread {
-		out = append(out, unasked(kind, err, kube.Right{Verb: "list", Resource: kind, Namespace: k.reach.namespace}))
+	for _, kind := range slices.Sorted(maps.Keys(v.Unread)) {
+		out = append(out, unasked(kind, v.Unread[kind], kube.Right{Verb: "list", Resource: kind, Namespace: k.reach.namespace}))
 	}
 	out = append(out, judgeNodePorts(k.in.within, v.NodePorts)...)
 	k.in.pods = v.Unread[kube.KindPods] == nil

@@ -173,7 +173,10 @@ func (k *checker) portBook(ctx context.Context) {
 		return
 	}
 	k.add(judgePorts(data, within)...)
-	k.in.within, _ = portalloc.ParseRange(within)
+	if k.in.within, err = portalloc.ParseRange(within); err == nil {
+		trial, _ := portalloc.Decode(data)
+		_, k.in.exhausted = trial.Assign("a/new/one", k.in.within)
+	}
 }
 
 func (k *checker) readBook(ctx context.Context) (map[string]string, error) {

@@ -131,7 +131,7 @@ func healthy(t *testing.T) *fake {
 			"autoscaler-0:9090/explain": `[{"namespace":"shop","service":"hello","revision":"hello","owner":false}]`,
 			"autoscaler-1:9190/explain": `[{"namespace":"shop","service":"hello","revision":"hello","owner":true,"reason":"nobody asks","inFlight":12.04,"requestsPerSecond":3,"waiting":2,
 				"pods":{"ready":1,"requested":4},"winner":"rps","observed":[{"metric":"concurrency","target":7},{"metric":"rps","target":70.5,"stable":3,"panic":4}]},
-				{"namespace":"shop","service":"hello","revision":"other","owner":true}]`,
+				{"namespace":"shop","service":"other","revision":"other","owner":true}]`,
 		},
 	}
 }

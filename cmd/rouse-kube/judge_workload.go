@@ -16,6 +16,7 @@ import (
 // about them.
 type surroundings struct {
 	book       *portalloc.Book
+	exhausted  error // why the book has no port for another
 	within     portalloc.Range
 	activators []assign.ActivatorState
 	pods       bool // pods were read
@@ -119,11 +120,10 @@ func (e *endpoints) judge() {
 	}
 }
 
-// unassigned says why a port of the Service has none on the activators: what the book itself says, when it has none left.
+// unassigned says why a port of the Service has none on the activators.
 func (e *endpoints) unassigned(p kube.ServicePort) string {
-	trial, _ := portalloc.Decode(e.in.book.Encode())
-	if _, err := trial.Assign(p.Holder, e.in.within); err != nil {
-		return err.Error()
+	if e.in.exhausted != nil {
+		return e.in.exhausted.Error()
 	}
 	return fmt.Sprintf("port %s of Service %s has none on the activators yet", p.Name, e.Service.Name)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 
@@ -34,8 +35,7 @@ func sound() *kube.Seen {
 
 func TestJudgeWorkload(t *testing.T) {
 	book, _ := portalloc.Decode(map[string]string{"20001": "default/hello/http"})
-	none, _ := portalloc.Decode(map[string]string{"20001": "default/x/http", "20002": "default/y/http"})
-	in := surroundings{book: book, within: portalloc.Range{First: 20001, Last: 20002}, pods: true,
+	in := surroundings{book: book, pods: true,
 		activators: []assign.ActivatorState{activatorState(1, true, map[uint16]string{20001: ""}), activatorState(2, true, nil), activatorState(3, false, nil)}}
 	for _, tc := range []struct {
 		name   string
@@ -64,7 +64,9 @@ func TestJudgeWorkload(t *testing.T) {
 		{"an activator that never was", func(s *kube.Seen, _ *surroundings) { s.Slices[0].Endpoints[0].Addr = at(4) }, "where no activator is", []level{failed, good}},
 		{"activators can't be asked", func(s *kube.Seen, in *surroundings) { s.Slices[0].Endpoints[0].Addr, in.activators = at(4), nil }, "", []level{good, good}},
 		{"no port yet", func(_ *kube.Seen, in *surroundings) { in.book = &portalloc.Book{} }, "has none on the activators yet", []level{failed, good}},
-		{"no port left", func(_ *kube.Seen, in *surroundings) { in.book = none }, "widen ROUSE_ACTIVATOR_PORTS", []level{failed, good}},
+		{"no port left", func(_ *kube.Seen, in *surroundings) {
+			in.book, in.exhausted = &portalloc.Book{}, errors.New("widen ROUSE_ACTIVATOR_PORTS")
+		}, "widen ROUSE_ACTIVATOR_PORTS", []level{failed, good}},
 		{"the book can't be read", func(_ *kube.Seen, in *surroundings) { in.book = nil }, "", []level{good, good}},
 		{"pods", func(s *kube.Seen, _ *surroundings) { s.Slices = []kube.Published{behind(sliceplan.Pods, 8012, 9)} }, "leads to 1 pods", []level{good, good}},
 		{"a pod that is gone", func(s *kube.Seen, _ *surroundings) { s.Slices = []kube.Published{behind(sliceplan.Pods, 8012, 8)} }, "leads to 10.88.0.8, where no pod of it is", []level{failed, good}},

@@ -114,7 +114,7 @@ func explanations(ctx context.Context, c apiServer, system, namespace, name stri
 			return fmt.Errorf("what %s explains: %w", instance, err)
 		}
 		for _, e := range es {
-			if e.Owner && (namespace == "" || e.Namespace == namespace) && (name == "" || e.Revision == name) {
+			if e.Owner && (namespace == "" || e.Namespace == namespace) && (name == "" || name == e.Revision || name == e.Service) {
 				all = append(all, explained{e, instance})
 			}
 		}
@@ -122,7 +122,7 @@ func explanations(ctx context.Context, c apiServer, system, namespace, name stri
 	})
 	if err != nil {
 		if r := remedy(err, pageRight(system)); r != "" {
-			err = fmt.Errorf("%w; %s", err, r)
+			err = fmt.Errorf("%s: %w", r, err)
 		}
 		return nil, err
 	}

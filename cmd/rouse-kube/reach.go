@@ -93,5 +93,8 @@ func remedy(err error, right kube.Right) string {
 	if !kube.Refused(err) {
 		return ""
 	}
+	if right == (kube.Right{}) {
+		return "you need more rights: see docs/kubernetes.md, Commands"
+	}
 	return "you need the right to " + right.String() + ": see docs/kubernetes.md, Commands"
 }

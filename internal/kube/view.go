@@ -56,12 +56,12 @@ func newView() *View {
 		rivals: map[owner][]workload.Rival{}, pods: map[owner][]*pod{}, policies: map[string][]*policy{}}
 }
 
-// Kinds of a View that it can do without.
+// Kinds of a View that it can do without, as RBAC calls them.
 const (
 	KindPods          = "pods"
-	KindPolicies      = "networkpolicies"
-	KindAutoscalers   = "horizontalpodautoscalers"
-	KindScaledObjects = "scaledobjects"
+	KindPolicies      = "networkpolicies.networking.k8s.io"
+	KindAutoscalers   = "horizontalpodautoscalers.autoscaling"
+	KindScaledObjects = "scaledobjects.keda.sh"
 )
 
 // kindRead is one kind of object that a View is made of.
