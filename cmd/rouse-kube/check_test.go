@@ -28,7 +28,7 @@ func TestCheckCluster(t *testing.T) {
 		{"a right is missing", func(f *fake) { f.lacks = "rouse-control patch deployments.apps/scale" }, 1, failed, "may not patch deployments.apps/scale"},
 		{"rights can't be asked", func(f *fake) { f.refuses["granted"] = refused }, 2, unknown, "could not be asked: refused"},
 		{"control is not ready", func(f *fake) { f.components["autoscaler"].Instances[0].Ready = false }, 0, warned, "1 of 2 ready"},
-		{"pages can't be read", func(f *fake) { f.refuses["page"] = refused }, 2, unknown, "refused"},
+		{"pages can't be read", func(f *fake) { f.refuses["page"] = refused }, 2, unknown, "autoscaler-0: refused; autoscaler-1: refused"},
 		{"an activator is lost", func(f *fake) { f.pages["autoscaler-1:9190/activators"] = "[]" }, 1, failed, "it is not connected to autoscaler-1"},
 		{"Leases can't be read", func(f *fake) { f.refuses["shares"] = refused }, 2, unknown, "refused"},
 		{"a member has died", func(f *fake) { delete(f.shares.Members, "autoscaler-1") }, 1, failed, "buckets 1, 3, 5, 7, 9, 11, 13, 15 are held by autoscaler-1"},

@@ -83,7 +83,7 @@ func (f *fake) Resource(_ context.Context, _, kind string) (string, error) {
 
 func (f *fake) Page(_ context.Context, _, pod string, port int, path string, _ url.Values) ([]byte, error) {
 	if err := f.refuses["page"]; err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", pod, err)
 	}
 	body, ok := f.pages[fmt.Sprintf("%s:%d%s", pod, port, path)]
 	if !ok {

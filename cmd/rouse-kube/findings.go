@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/rousehq/rouse/internal/kube"
 )
@@ -33,8 +34,11 @@ type finding struct {
 
 // unasked is a check that could not be carried out. right is what the caller needs for it.
 func unasked(check string, err error, right kube.Right) finding {
-	return finding{Level: unknown, Check: check, Text: "could not be asked: " + err.Error(), Remedy: remedy(err, right)}
+	return finding{Level: unknown, Check: check, Text: "could not be asked: " + oneLine(err), Remedy: remedy(err, right)}
 }
+
+// oneLine says an error in one line, also when it is several.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // Exit codes of check.
 const (

@@ -124,7 +124,7 @@ func explanations(ctx context.Context, c apiServer, system, namespace, name stri
 		if r := remedy(err, pageRight(system)); r != "" {
 			err = fmt.Errorf("%s: %w", r, err)
 		}
-		return nil, err
+		return nil, errors.New(oneLine(err))
 	}
 	slices.SortFunc(all, func(a, b explained) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Revision, b.Revision))

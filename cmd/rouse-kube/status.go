@@ -188,7 +188,7 @@ func (p *statusPage) show(w io.Writer, rows []statusRow, gaps []error, scope str
 	}
 	first := p.shown == nil
 	if err := errors.Join(gaps...); first && err != nil {
-		fmt.Fprintf(p.errs, "rouse: some columns are not known: %v\n", err)
+		fmt.Fprintf(p.errs, "rouse: some columns are not known: %s\n", oneLine(err))
 	}
 	if first && len(rows) == 0 {
 		fmt.Fprintf(p.errs, "no Deployment or StatefulSet is annotated in %s\n", scope)

@@ -124,9 +124,18 @@ func (c *Client) Page(ctx context.Context, namespace, pod string, port int, path
 	}
 	body, err := req.DoRaw(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read %s of pod %s/%s through the API server: %w", path, namespace, pod, err)
+		return nil, fmt.Errorf("read %s of pod %s/%s through the API server: %w%s", path, namespace, pod, err, message(body))
 	}
 	return body, nil
+}
+
+// message is what an answer that is an error says itself, for the end of another text: client-go does not read it.
+func message(body []byte) string {
+	var s metav1.Status
+	if json.Unmarshal(body, &s) != nil || s.Message == "" {
+		return ""
+	}
+	return ": " + s.Message
 }
 
 // Refused says whether the API server refused something because the caller lacks the right.

@@ -30,7 +30,7 @@ func api(t *testing.T, answers map[string]string) *Client {
 		text, ok := answers[r.URL.Path]
 		refuse := func(code int, reason metav1.StatusReason) {
 			w.WriteHeader(code)
-			_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Reason: reason, Code: int32(code)})
+			_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Reason: reason, Message: "no way to " + r.URL.Path, Code: int32(code)})
 		}
 		switch {
 		case !ok:
@@ -220,7 +220,7 @@ func TestAsk(t *testing.T) {
 	if body, err := c.Page(t.Context(), "shop", "autoscaler-0", 9090, "/explain", url.Values{"owned": {"true"}}); err != nil || string(body) != "[]" {
 		t.Errorf("page %s, %v", body, err)
 	}
-	if _, err := c.Page(t.Context(), "shop", "autoscaler-1", 9090, "/explain", nil); !Refused(err) {
+	if _, err := c.Page(t.Context(), "shop", "autoscaler-1", 9090, "/explain", nil); !Refused(err) || !strings.HasSuffix(err.Error(), ": no way to /api/v1/namespaces/shop/pods/autoscaler-1:9090/proxy/explain") {
 		t.Errorf("a page that is forbidden: %v", err)
 	}
 	if _, err := c.Page(t.Context(), "shop", "autoscaler-0", 9090, "/activators", nil); !Absent(err) || Refused(err) {
