@@ -36,6 +36,8 @@ func (f *Files) Add(name string, text []byte) (faults []error) {
 		body, err := yaml.YAMLToJSON(d.text)
 		if err == nil {
 			err = f.document(body, origin)
+		} else { // with the file's lines before it, the parser names lines as the file has them
+			_, err = yaml.YAMLToJSON(append(bytes.Repeat([]byte("\n"), d.line-1), d.text...))
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", origin, err))

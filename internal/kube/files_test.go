@@ -68,6 +68,14 @@ spec: {ports: many}
 	}
 }
 
+// TestFilesNameTheLine: the parser counts lines from the file's first.
+func TestFilesNameTheLine(t *testing.T) {
+	faults := NewFiles("shop").Add("app.yaml", []byte("a: 1\n---\nb: 2\n---\nc: 3\nd: [\n"))
+	if len(faults) != 1 || !strings.HasPrefix(faults[0].Error(), "app.yaml:5: yaml: line 6: ") {
+		t.Errorf("faults %v, want one of line 6", faults)
+	}
+}
+
 // FuzzFiles: whatever a file holds is read or refused.
 func FuzzFiles(f *testing.F) {
 	f.Add([]byte("---\napiVersion: v1\nkind: Service\nspec: {ports: [{port: 80}]}\n--- {}\n"))
