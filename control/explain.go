@@ -52,6 +52,8 @@ type Explanation struct {
 	Activity     string    `json:"activity"`
 	ActiveSince  time.Time `json:"activitySince,omitzero"`
 	InFlight     float64   `json:"inFlight"`
+	Rate         float64   `json:"requestsPerSecond"` // by the last reports
+	Waiting      float64   `json:"waiting"`           // requests without a slot, in activators and queue-proxies
 	Reason       string    `json:"reason"`
 	Settings     []Setting `json:"settings"`
 }
@@ -98,6 +100,7 @@ func (l *Loop) explain(r *revision) Explanation {
 		Mode: d.Mode.String(), Activators: d.Activators, Activity: d.Activity.String(), ActiveSince: r.state.ActivitySince,
 		InFlight: r.inFlight(now, l.cfg.ReportTTL), Reason: reason(*d),
 	}
+	e.Rate, e.Waiting = r.latest(now, l.cfg.ReportTTL)
 	e.Pods.Ready = r.pods.Count(endpoint.Ready)
 	e.Pods.Starting = r.pods.Count(endpoint.Starting)
 	e.Pods.Terminating = r.pods.Count(endpoint.Draining)
@@ -143,7 +146,8 @@ func (r *revision) service() string {
 }
 
 // ExplainHandler answers GET /explain?service=NAME with a JSON array, or with text for people when the client accepts
-// text/plain or asks with format=text. Without a service it explains all revisions.
+// text/plain or asks with format=text. Without a service it explains all revisions; namespace=NAME leaves out those of
+// other namespaces, and owned=true those that another instance decides about.
 func (l *Loop) ExplainHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		q := req.URL.Query()
@@ -158,6 +162,10 @@ func (l *Loop) ExplainHandler() http.Handler {
 			http.Error(w, err.Error(), http.StatusNotFound)
 			return
 		}
+		namespace, owned := q.Get("namespace"), q.Get("owned") == "true"
+		es = slices.DeleteFunc(es, func(e Explanation) bool {
+			return namespace != "" && e.Namespace != namespace || owned && !e.Owner
+		})
 		if q.Get("format") == "text" || strings.HasPrefix(req.Header.Get("Accept"), "text/plain") {
 			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 			for _, e := range es {

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"encoding/json"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/metrics"
 )
 
 func TestExplain(t *testing.T) {
@@ -28,6 +32,36 @@ func TestExplain(t *testing.T) {
 		}
 	})
 }
+
+// TestExplainHandlerFilters: other programs ask for a part; what is happening now comes from the last reports.
+func TestExplainHandlerFilters(t *testing.T) {
+	holds := map[string]bool{}
+	ownership := func(d *Deps) { d.Ownership = owning(func(r identity.Revision) bool { return holds[r.Name] }) }
+	inWorld(t, Config{}, ownership, func(w *world) {
+		holds["hello-1"] = true
+		hello := w.add(revisionOf(t, "hello-1"))
+		w.add(revisionOf(t, "hello-2"))
+		w.loop.Report(metrics.Message{Namespace: "default", Name: "hello-1", Stat: metrics.Stat{PodName: "activator", RequestCount: 12, AverageConcurrency: 3,
+			Extension: metrics.Extension{Version: 1, QueueLength: 2}}})
+		w.loop.Report(metrics.Message{Namespace: "default", Name: "hello-1", Stat: metrics.Stat{PodName: "pod", RequestCount: 15, ProxiedRequestCount: 11,
+			Extension: metrics.Extension{Version: 1, QueueLength: 1}}})
+		for query, want := range map[string]int{"": 2, "?owned=true": 1, "?namespace=default": 2, "?namespace=other": 0, "?service=default/hello-1&owned=true": 1} {
+			rec := httptest.NewRecorder()
+			w.loop.ExplainHandler().ServeHTTP(rec, httptest.NewRequest("GET", "/explain"+query, nil))
+			var es []Explanation
+			if err := json.Unmarshal(rec.Body.Bytes(), &es); err != nil || len(es) != want {
+				t.Errorf("/explain%s: %d explanations (%v), want %d", query, len(es), err, want)
+			}
+		}
+		if e := w.explain(hello); e.Rate != 16 || e.Waiting != 3 {
+			t.Errorf("%g requests per second, %g waiting; want 16 and 3", e.Rate, e.Waiting)
+		}
+	})
+}
+
+type owning func(identity.Revision) bool
+
+func (o owning) Owns(r identity.Revision) bool { return o(r) }
 
 func TestMetrics(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()

@@ -22,6 +22,7 @@ type source struct {
 	lagging  bool    // an event source that tells of lag
 	extended bool    // the producer tells queued and parallel
 	busy     float64 // all that is in it, what came through an activator too
+	rate     float64 // requests per second that nobody else reports
 }
 
 // note remembers who has how much in flight, and what is learnt about the work; the caller holds r.mu.
@@ -36,8 +37,20 @@ func (r *revision) note(s *metrics.Stat, concurrency float64, now time.Time) {
 	r.sources[i] = source{
 		pod: r.sources[i].pod, at: now.UnixNano(), inFlight: max(concurrency, s.Extension.Parked), busy: s.AverageConcurrency,
 		queued: s.Extension.QueueLength, parallel: s.Extension.Parallel,
-		lagging: s.Extension.Lag > 0, extended: s.Extension.Version > 0,
+		lagging: s.Extension.Lag > 0, extended: s.Extension.Version > 0, rate: s.RequestCount - s.ProxiedRequestCount,
 	}
+}
+
+// latest sums what the last reports that are fresh enough tell: requests per second, and requests that wait for a slot. The
+// caller holds r.mu.
+func (r *revision) latest(now time.Time, ttl time.Duration) (rate, waiting float64) {
+	for i := range r.sources {
+		if s := &r.sources[i]; now.UnixNano()-s.at <= int64(ttl) {
+			rate += s.rate
+			waiting += s.queued
+		}
+	}
+	return max(rate, 0), waiting
 }
 
 // inFlight tells how many requests are in the system, by the last reports that are fresh enough; the caller holds r.mu.

@@ -127,6 +127,9 @@ func TestRunWithoutAnAPIServer(t *testing.T) {
 			t.Errorf("/metrics: %d, without %q", status, want)
 		}
 	}
+	if status, body := get(t, "http://"+admin+"/activators"); status != http.StatusOK || body != "[]\n" {
+		t.Errorf("/activators: %d %q, want a list of none", status, body)
+	}
 	close(first)
 	select {
 	case got := <-code:

@@ -161,6 +161,7 @@ func (n *node) activators() []kube.Activator {
 func (n *node) listen(ctx context.Context) error {
 	admin := telemetry.NewAdminHandler(telemetry.AdminConfig{Gatherer: n.registry, Ready: n.kube.Ready, Profiles: n.s.Profiles})
 	admin.Handle("/explain", n.loop.ExplainHandler())
+	admin.HandleFunc("/activators", n.serveActivators)
 	for _, l := range []struct {
 		env, addr string
 		handler   http.Handler

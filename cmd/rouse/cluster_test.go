@@ -14,14 +14,47 @@ func TestCompanion(t *testing.T) {
 	if code != 1 || !strings.Contains(errs, "go install") {
 		t.Errorf("adopt without its program = %d %s, want the remedy", code, errs)
 	}
-	script := "#!/bin/sh\necho \"$0 $*\"; [ \"$1\" = adopt ]\n"
+	script := "#!/bin/sh\necho \"$0 $*\"; [ \"$1\" != release ] || { echo the reason >&2; exit 3; }\n"
 	if err := os.WriteFile(filepath.Join(dir, companion), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if code, out, errs := command(t, "", "adopt", "shop", "-n", "default", "--help"); code != 0 || !strings.HasSuffix(out, "adopt shop -n default --help\n") {
 		t.Errorf("adopt = %d %q %s, want every argument handed on", code, out, errs)
 	}
-	if code, _, errs := command(t, "", "release", "shop"); code != 1 || !strings.Contains(errs, "release did not succeed (exit status 1)") {
-		t.Errorf("release = %d %s, want the program's failure", code, errs)
+	if code, _, errs := command(t, "", "release", "shop"); code != 3 || errs != "the reason\n" {
+		t.Errorf("release = %d %q, want the program's exit code, and no more than it said", code, errs)
+	}
+}
+
+// TestInBoth: status and explain ask the running `rouse up` unless a flag names a cluster.
+func TestInBoth(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	if err := os.WriteFile(filepath.Join(dir, companion), []byte("#!/bin/sh\necho \"$*\"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		args string
+		code int
+		out  string // all of it
+		errs string // part of it
+	}{
+		{"status -n shop", 0, "status --namespace=shop\n", ""},
+		{"status -A -w -o json", 0, "status --all-namespaces=true --output=json --watch=true\n", ""},
+		{"status --system-namespace x", 0, "status --system-namespace=x\n", ""},
+		{"explain hello -n shop --context east", 0, "explain --context=east --namespace=shop hello\n", ""},
+		{"explain --kubeconfig f hello -o json", 0, "explain --kubeconfig=f --output=json hello\n", ""},
+		{"check -A -o json", 0, "check -A -o json\n", ""},
+		{"top -w", 0, "top -w\n", ""},
+		{"status --data " + dir, 1, "", "no `rouse up` answers in " + dir},
+		{"status --data " + dir + " -n shop", 1, "", "--data is for a running `rouse up`, --namespace for a cluster"},
+		{"explain --admin 127.0.0.1:1 --context east", 1, "", "--admin is for a running `rouse up`, --context for a cluster"},
+		{"explain --admin 127.0.0.1:1", 1, "", "is `rouse up` running"},
+		{"explain -o yaml", 1, "", `--output = "yaml"`},
+		{"status -w", 1, "", "--watch is for a cluster"},
+	} {
+		if code, out, errs := command(t, "", strings.Fields(tc.args)...); code != tc.code || out != tc.out || !strings.Contains(errs, tc.errs) {
+			t.Errorf("rouse %s = %d %q %s; want %d %q, %s", tc.args, code, out, errs, tc.code, tc.out, tc.errs)
+		}
 	}
 }

@@ -108,10 +108,18 @@ func showApplied(cmd *cobra.Command, body io.Reader) error {
 
 func newStatus() *cobra.Command {
 	var r remote
-	var asJSON bool
+	var asJSON, watch bool
 	cmd := &cobra.Command{
-		Use: "status", Short: "Services of a running `rouse up`: traffic, processes, requests", Args: cobra.NoArgs,
+		Use: "status", Short: "Services of a running `rouse up`: traffic, processes, requests; or, with -n or -A, workloads in a cluster", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if watch {
+				return errors.New("--watch is for a cluster: choose one, such as with --namespace")
+			}
+			if other, err := asksJSON(cmd); err != nil {
+				return err
+			} else if other {
+				asJSON = true
+			}
 			return r.call(cmd.Context(), http.MethodGet, "/status", nil, func(body io.Reader) error {
 				if asJSON {
 					_, err := io.Copy(cmd.OutOrStdout(), body)
@@ -121,8 +129,10 @@ func newStatus() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return r.flag(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, as -o json does")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "cluster: go on and print what has changed")
+	outputFlag(cmd)
+	return inBoth(r.flag(cmd), "watch", "output")
 }
 
 func showStatus(w io.Writer, body io.Reader) error {

@@ -94,9 +94,16 @@ func newSimulate() *cobra.Command {
 func newExplain() *cobra.Command {
 	var admin string
 	cmd := &cobra.Command{
-		Use: "explain [SERVICE]", Short: "Why a service has as many pods as it has", Args: cobra.MaximumNArgs(1),
+		Use: "explain [SERVICE]", Short: "Why a service of a running `rouse up`, or with -n a workload in a cluster, has as many pods as it has", Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			q := url.Values{"format": {"text"}}
+			asJSON, err := asksJSON(cmd)
+			if err != nil {
+				return err
+			}
+			q := url.Values{}
+			if !asJSON {
+				q.Set("format", "text")
+			}
 			if len(args) == 1 {
 				q.Set("service", args[0])
 			}
@@ -104,7 +111,8 @@ func newExplain() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&admin, "admin", "127.0.0.1:8081", "admin address of the running `rouse up`")
-	return cmd
+	outputFlag(cmd)
+	return inBoth(cmd, "output")
 }
 
 // fetch prints what an admin address answers.

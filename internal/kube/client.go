@@ -1,8 +1,10 @@
 package kube
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/dynamic"
@@ -12,11 +14,49 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Client reaches an API server. Make one with [Connect].
+// Client reaches an API server. Make one with [Connect] or [ConnectTo].
 type Client struct {
-	core    kubernetes.Interface
-	dynamic dynamic.Interface
+	core      kubernetes.Interface
+	dynamic   dynamic.Interface
+	namespace string
 }
+
+// Target says which API server to reach, and as whom, in the way of kubectl.
+type Target struct {
+	// Files are kubeconfig files; of several those that are there are merged. Without one it is the pod's service account.
+	Files []string
+	// Context of the files; empty for the current one.
+	Context string
+	// UserAgent is what the server's audit log calls us.
+	UserAgent string
+}
+
+// ConnectTo makes a client as [Connect] does, with a choice of contexts.
+func ConnectTo(t Target) (*Client, error) {
+	if len(t.Files) == 0 && t.Context == "" {
+		return Connect("", t.UserAgent)
+	}
+	rules := &clientcmd.ClientConfigLoadingRules{Precedence: t.Files}
+	if len(t.Files) == 1 {
+		rules = &clientcmd.ClientConfigLoadingRules{ExplicitPath: t.Files[0]} // which must be there
+	}
+	config := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: t.Context})
+	cfg, err := config.ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", strings.Join(t.Files, ", "), err)
+	}
+	c, err := newClient(cfg, t.UserAgent)
+	if err != nil {
+		return nil, err
+	}
+	if c.namespace, _, err = config.Namespace(); err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", strings.Join(t.Files, ", "), err)
+	}
+	return c, nil
+}
+
+// Namespace is the one that the kubeconfig's context names, "default" when it names none.
+func (c *Client) Namespace() string { return cmp.Or(c.namespace, "default") }
 
 // Connect makes a client from a kubeconfig file, or from the pod's service account when it is empty. It does not talk to
 // the server. Its requests are not limited on this side: the server's priority and fairness does that, and a wake-up must
@@ -26,6 +66,10 @@ func Connect(kubeconfig, userAgent string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newClient(cfg, userAgent)
+}
+
+func newClient(cfg *rest.Config, userAgent string) (*Client, error) {
 	cfg.UserAgent = userAgent
 	cfg.QPS = -1
 	cfg.Timeout = 0 // watches are long; every other call has a context

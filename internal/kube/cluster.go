@@ -307,7 +307,7 @@ func (c *Cluster) workload(k key) *opted {
 // shadowed returns the StatefulSet that can't be scaled because a Deployment that is scaled has its name.
 func (c *Cluster) shadowed(k key) *opted {
 	d, s := c.deployments.get(k), c.sets.get(k)
-	if d == nil || s == nil || !d.OptedIn() || !s.OptedIn() {
+	if d == nil || s == nil || !workload.Shadowed(&d.Object, &s.Object) {
 		return nil
 	}
 	return s

@@ -183,7 +183,8 @@ func (m *Mirror) run(ctx context.Context) {
 // sync looks at one workload. Only one goroutine at a time does so.
 func (m *Mirror) sync(k key) {
 	if s := m.cluster.shadowed(k); s != nil {
-		m.reporter.say(subjectOf(s), complaint{string(workload.NameTaken), "a Deployment of this name is scaled: rename one of them"})
+		taken := workload.Taken()
+		m.reporter.say(subjectOf(s), complaint{string(taken.Reason), taken.Text})
 	}
 	before, o := m.get(k), m.cluster.workload(k)
 	if before != nil && (o == nil || o.UID != before.object.UID) {

@@ -73,6 +73,17 @@ func Remains(o *Object, s *Service, base config.Autoscaler) *config.Revision {
 	return cfg
 }
 
+// Shadowed says whether a StatefulSet can't be scaled because a Deployment that is scaled has its name: a workload is
+// known by its namespace and name. See [Taken].
+func Shadowed(deployment, set *Object) bool {
+	return deployment != nil && set != nil && deployment.OptedIn() && set.OptedIn()
+}
+
+// Taken is what is wrong with a StatefulSet that is [Shadowed].
+func Taken() Problem {
+	return Problem{Reason: NameTaken, Text: "a Deployment of this name is scaled: rename one of them"}
+}
+
 func sentence(faults []config.Fault) string {
 	texts := make([]string, len(faults))
 	for i, f := range faults {

@@ -177,3 +177,22 @@ func TestShed(t *testing.T) {
 		t.Errorf("kept %v and %v, want the settings of the one that names no class", opted.Annotations, foreign.Annotations)
 	}
 }
+
+func TestShadowed(t *testing.T) {
+	plain := &Object{Name: "hello"}
+	for _, tc := range []struct {
+		name            string
+		deployment, set *Object
+		want            bool
+	}{
+		{"both are scaled", hello(), hello(), true}, {"only the Deployment", hello(), plain, false}, {"only the StatefulSet", plain, hello(), false},
+		{"no Deployment", nil, hello(), false}, {"no StatefulSet", hello(), nil, false},
+	} {
+		if got := Shadowed(tc.deployment, tc.set); got != tc.want {
+			t.Errorf("%s: %t, want %t", tc.name, got, tc.want)
+		}
+	}
+	if p := Taken(); p.Reason != NameTaken || p.Minor {
+		t.Errorf("Taken() = %+v", p)
+	}
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/rousehq/rouse/internal/kube"
+	"github.com/rousehq/rouse/internal/workload"
+)
+
+func TestCheckCluster(t *testing.T) {
+	refused := errors.New("refused")
+	for _, tc := range []struct {
+		name   string
+		change func(*fake)
+		code   int
+		level  level
+		text   string // of a finding of that level
+	}{
+		{"healthy", nil, 0, good, "0 of 0 pods ready, Service hello leads to 1 activators"},
+		{"healthy: the note", nil, 0, noted, "not installed: queue-proxies come by `rouse inject` alone"},
+		{"a right is missing", func(f *fake) { f.lacks = "rouse-control patch deployments.apps/scale" }, 1, failed, "may not patch deployments.apps/scale"},
+		{"rights can't be asked", func(f *fake) { f.refuses["granted"] = refused }, 2, unknown, "could not be asked: refused"},
+		{"control is not ready", func(f *fake) { f.components["autoscaler"].Instances[0].Ready = false }, 0, warned, "1 of 2 ready"},
+		{"pages can't be read", func(f *fake) { f.refuses["page"] = refused }, 2, unknown, "autoscaler-0: refused; autoscaler-1: refused"},
+		{"an activator is lost", func(f *fake) { f.pages["autoscaler-1:9190/activators"] = "[]" }, 1, failed, "it is not connected to autoscaler-1"},
+		{"Leases can't be read", func(f *fake) { f.refuses["shares"] = refused }, 2, unknown, "refused"},
+		{"a member has died", func(f *fake) { delete(f.shares.Members, "autoscaler-1") }, 1, failed, "buckets 1, 3, 5, 7, 9, 11, 13, 15 are held by autoscaler-1"},
+		{"buckets differ", func(f *fake) { f.components["autoscaler"].Instances[0].Environ["ROUSE_BUCKETS"] = "8" }, 1, failed, "different ROUSE_BUCKETS"},
+		{"ranges differ", func(f *fake) {
+			f.components["autoscaler"].Instances[0].Environ["ROUSE_ACTIVATOR_PORTS"] = "21000-21999"
+		}, 1, failed, "different ROUSE_ACTIVATOR_PORTS"},
+		{"the book can't be read", func(f *fake) { f.refuses["rouse-ports"] = refused }, 2, unknown, "refused"},
+		{"the book gives the port to another", func(f *fake) { f.configMaps["rouse-ports"] = map[string]string{"20001": "shop/x/http"} }, 1, failed, "has none on the activators yet"},
+		{"settings are bad", func(f *fake) { f.configMaps["config-autoscaler"] = map[string]string{"stable-window": "1"} }, 1, failed, "stable-window"},
+		{"settings can't be read", func(f *fake) { f.refuses["config-autoscaler"] = refused }, 2, unknown, "refused"},
+		{"the webhook is there alone", func(f *fake) {
+			f.components["rouse-webhook"] = part(workload.Deployment, "rouse-webhook", 1, instance("rouse-webhook-1", 3))
+		}, 1, failed, "MutatingWebhookConfiguration rouse-inject is not there"},
+		{"its account lacks a right", func(f *fake) {
+			f.components["rouse-webhook"] = part(workload.Deployment, "rouse-webhook", 1, instance("rouse-webhook-1", 3))
+			f.bundles, f.lacks = [][]byte{nil}, "rouse-webhook get secrets"
+		}, 1, failed, `may not get secrets "rouse-webhook-certs"`},
+		{"its configuration is there alone", func(f *fake) { f.bundles = [][]byte{nil} }, 0, warned, "Deployment rouse-webhook is not in rouse-system"},
+		{"its configuration can't be read", func(f *fake) { f.refuses["trusted"] = refused }, 2, unknown, "refused"},
+		{"endpoints lead astray", func(f *fake) { f.manifests = strings.Replace(helloYAML, "10.88.0.1", "10.88.0.7", 1) }, 1, failed, "leads to 10.88.0.7, where no activator is"},
+		{"pods can't be read", func(f *fake) { f.refuses["pods"] = refused }, 2, unknown, "refused"},
+		{"the installation can't be read", func(f *fake) { f.refuses["component"] = refused }, 2, unknown, "refused"},
+		{"the book is full", func(f *fake) {
+			for i := range f.components["autoscaler"].Instances {
+				f.components["autoscaler"].Instances[i].Environ["ROUSE_ACTIVATOR_PORTS"] = "20001-20001"
+			}
+			f.configMaps["rouse-ports"] = map[string]string{"20001": "shop/x/http"}
+		}, 1, failed, "all 1 ports of 20001-20001 are taken"},
+		{"workloads can't be read", func(f *fake) { f.refuses["view"] = refused }, 2, unknown, "refused"},
+		{"no workload", func(f *fake) { f.manifests = "" }, 0, good, "none is annotated in namespace shop"},
+		{"not installed", func(f *fake) { f.components, f.manifests = nil, "" }, 0, warned, "Rouse is not installed in namespace rouse-system"},
+		{"not installed: it could be", func(f *fake) { f.components, f.manifests = nil, "" }, 0, good, "you may make all"},
+		{"not installed, and somebody counts on it", func(f *fake) { f.components = nil }, 1, failed, "nobody scales them"},
+		{"may not install", func(f *fake) { f.components, f.manifests, f.lacks = nil, "", "clusterroles" }, 1, failed, "you may not create clusterroles.rbac.authorization.k8s.io"},
+		{"too old to install", func(f *fake) { f.components, f.manifests, f.unserved = nil, "", "PodDisruptionBudget" }, 1, failed, "does not serve policy/v1 PodDisruptionBudget"},
+		{"may not ask about installing", func(f *fake) { f.components, f.manifests, f.refuses["permitted"] = nil, "", refused }, 2, unknown, "refused"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := healthy(t)
+			if tc.change != nil {
+				tc.change(f)
+			}
+			got, err := checkCluster(t.Context(), f, &reach{namespace: "shop", system: "rouse-system"})
+			if err != nil {
+				t.Fatalf("%s: %v", tc.name, err)
+			}
+			found := false
+			var all strings.Builder
+			for _, x := range got {
+				found = found || x.Level == tc.level && strings.Contains(x.Text, tc.text)
+			}
+			if err := show(&all, asText, got); err != nil {
+				t.Fatal(err)
+			}
+			if code := verdict(got); code != tc.code || !found {
+				t.Errorf("%s: exit code %d, want %d and %s: %s\n%s", tc.name, code, tc.code, tc.level, tc.text, all.String())
+			}
+		})
+	}
+}
+
+func TestCheckClusterCannotAsk(t *testing.T) {
+	f := healthy(t)
+	f.refuses["version"] = errors.New("refused")
+	if _, err := checkCluster(t.Context(), f, &reach{system: "rouse-system"}); err == nil {
+		t.Error("with an API server that does not answer it goes on")
+	}
+}
+
+// TestLookTwice: endpoints that are put right between two looks are no fault.
+func TestLookTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := healthy(t)
+		good := f.manifests
+		f.manifests = strings.Replace(good, "10.88.0.1", "10.88.0.7", 1)
+		got, err := checkCluster(t.Context(), &mending{f, good}, &reach{namespace: "shop", system: "rouse-system"})
+		if err != nil || verdict(got) != 0 {
+			t.Errorf("%v, %+v", err, got)
+		}
+	})
+}
+
+// mending is a cluster that is as it should be from the second look on.
+type mending struct {
+	*fake
+	then string
+}
+
+func (m *mending) View(ctx context.Context, namespace string, pods bool) (*kube.View, error) {
+	v, err := m.fake.View(ctx, namespace, pods)
+	m.manifests = m.then
+	return v, err
+}
+
+func TestCheckFiles(t *testing.T) {
+	write := func(text string) string {
+		file := filepath.Join(t.TempDir(), "app.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	settings := "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: config-autoscaler}\ndata: {stable-window: %s}\n"
+	for _, tc := range []struct {
+		name, text string
+		code       int
+		line       string
+	}{
+		{"sound", helloYAML, 0, "ok       workload FILE:2 Deployment default/hello: Service hello carries its traffic\n"},
+		{"a selector", strings.Replace(helloYAML, "spec: {ports", "spec: {selector: {app: hello}, ports", 1), 1, "failure  workload FILE:2 Deployment default/hello: ServiceHasSelector: "},
+		{"a bad setting", strings.Replace(helloYAML, "annotations: {", "annotations: {autoscaling.knative.dev/target: many, ", 1), 1, "InvalidSettings: autoscaling.knative.dev/target"},
+		{"a misspelt one", strings.Replace(helloYAML, "annotations: {", "annotations: {autoscaling.knative.dev/tarjet: '1', ", 1), 0, "warning  workload FILE:2 Deployment default/hello: UnknownSettings: "},
+		{"settings of the cluster", helloYAML + strings.Replace(settings, "%s", "1s", 1), 1, "failure  settings config-autoscaler: stable-window"},
+		{"no YAML", "a: {{ b }}\n", 1, "failure  manifest: FILE:1: "},
+		{"nothing annotated", "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n", 0, "warning  workload: no Deployment or StatefulSet in these files is annotated"},
+	} {
+		file := write(tc.text)
+		code, out, errs := command(t, "check", "-f", file)
+		if want := strings.ReplaceAll(tc.line, "FILE", file); code != tc.code || !strings.Contains(out, want) {
+			t.Errorf("%s: exit code %d, want %d and %q\n%s%s", tc.name, code, tc.code, want, out, errs)
+		}
+	}
+	code, out, _ := command(t, "check", "-o", "json", "-n", "shop", "-f", write(helloYAML))
+	var r report
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 || len(r.Findings) != 1 || r.Counts[good] != 1 || !strings.HasSuffix(r.Findings[0].About, "Deployment shop/hello") {
+		t.Errorf("as JSON: %d, %v, %s", code, err, out)
+	}
+}
+
+// TestCheckExit: that nothing could be asked is told apart from what was found.
+func TestCheckExit(t *testing.T) {
+	t.Setenv("KUBECONFIG", "/nonexistent/config")
+	for _, tc := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"check", 2, "/nonexistent/config"}, {"check --no-such-flag", 2, "no-such-flag"}, {"check -o yaml", 2, `--output = "yaml": must be text or json`},
+		{"check -A -n x", 2, "--namespace and --all-namespaces"}, {"check -f /nonexistent.yaml", 2, "/nonexistent.yaml"}, {"check -A -f x.yaml", 2, "--file looks at no cluster"},
+		{"status", 1, "/nonexistent/config"}, {"top", 1, "/nonexistent/config"}, {"explain hello", 1, "/nonexistent/config"},
+		{"status -o yaml", 1, "--output"}, {"top -o yaml", 1, "--output"}, {"explain -o yaml", 1, "--output"},
+	} {
+		if code, out, errs := command(t, strings.Fields(tc.args)...); code != tc.code || out != "" || !strings.Contains(errs, tc.says) {
+			t.Errorf("%s = %d %q %s; want %d and %s", tc.args, code, out, errs, tc.code, tc.says)
+		}
+	}
+}

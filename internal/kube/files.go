@@ -1,0 +1,143 @@
+package kube
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+)
+
+// Files are the objects of manifests, as a [View] of a cluster that has nothing else. Make one with [NewFiles].
+type Files struct {
+	*View
+	// Settings is the data of each ConfigMap, by name: config-autoscaler is one.
+	Settings  map[string]map[string]string
+	namespace string
+}
+
+// NewFiles makes an empty collection; objects that name no namespace are in the given one.
+func NewFiles(namespace string) *Files {
+	return &Files{View: newView(), Settings: map[string]map[string]string{}, namespace: namespace}
+}
+
+// Add takes every document of a file, and tells what can't be read, each with the line where its document begins. Kinds
+// that nobody asks for are left out.
+func (f *Files) Add(name string, text []byte) (faults []error) {
+	for _, d := range documents(text) {
+		origin := fmt.Sprintf("%s:%d", name, d.line)
+		body, err := yaml.YAMLToJSON(d.text)
+		if err == nil {
+			err = f.document(body, origin)
+		} else { // with the file's lines before it, the parser names lines as the file has them
+			_, err = yaml.YAMLToJSON(append(bytes.Repeat([]byte("\n"), d.line-1), d.text...))
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", origin, err))
+		}
+	}
+	return faults
+}
+
+// document is one object or a List of them.
+func (f *Files) document(body []byte, origin string) error {
+	var head struct {
+		metav1.TypeMeta `json:",inline"`
+		Items           []json.RawMessage `json:"items"`
+	}
+	if bytes.Equal(bytes.TrimSpace(body), []byte("null")) {
+		return nil
+	}
+	if err := json.Unmarshal(body, &head); err != nil {
+		return fmt.Errorf("no object of Kubernetes: %w", err)
+	}
+	if head.Kind == "List" {
+		for _, item := range head.Items {
+			if err := f.document(item, origin); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	obj := blank(head.APIVersion, head.Kind)
+	if obj == nil {
+		return nil
+	}
+	if err := json.Unmarshal(body, obj); err != nil {
+		return fmt.Errorf("%s: %w", head.Kind, err)
+	}
+	if m, ok := obj.(metav1.Object); ok && m.GetNamespace() == "" {
+		m.SetNamespace(f.namespace)
+	}
+	if c, ok := obj.(*corev1.ConfigMap); ok {
+		f.Settings[c.Name] = c.Data
+	}
+	f.add(obj, origin)
+	return nil
+}
+
+// blank makes an empty object of a kind, nil for kinds that nobody asks for.
+func blank(apiVersion, kind string) any {
+	switch apiVersion + " " + kind {
+	case "apps/v1 Deployment":
+		return &appsv1.Deployment{}
+	case "apps/v1 StatefulSet":
+		return &appsv1.StatefulSet{}
+	case "v1 Service":
+		return &corev1.Service{}
+	case "v1 ConfigMap":
+		return &corev1.ConfigMap{}
+	case "v1 Pod":
+		return &corev1.Pod{}
+	case "discovery.k8s.io/v1 EndpointSlice":
+		return &discoveryv1.EndpointSlice{}
+	case "autoscaling/v1 HorizontalPodAutoscaler", "autoscaling/v2 HorizontalPodAutoscaler": // their targets are written alike
+		return &autoscalingv2.HorizontalPodAutoscaler{}
+	case "networking.k8s.io/v1 NetworkPolicy":
+		return &networkingv1.NetworkPolicy{}
+	case "keda.sh/v1alpha1 ScaledObject":
+		return &unstructured.Unstructured{}
+	}
+	return nil
+}
+
+// document is a part of a YAML stream.
+type document struct {
+	line int // where its first line with something on it is, from 1
+	text []byte
+}
+
+// documents cuts a stream at the lines that begin with three dashes.
+func documents(text []byte) (all []document) {
+	var now document
+	end := func() {
+		if now.line > 0 {
+			all = append(all, now)
+		}
+		now = document{}
+	}
+	line := 0
+	for one := range bytes.Lines(text) {
+		line++
+		if bytes.HasPrefix(one, []byte("---")) {
+			end()
+			one = one[len("---"):] // an object may follow on the same line
+		}
+		if now.line == 0 {
+			if t := bytes.TrimSpace(one); len(t) == 0 || t[0] == '#' {
+				continue
+			}
+			now.line = line
+		}
+		now.text = append(now.text, one...)
+	}
+	end()
+	return all
+}

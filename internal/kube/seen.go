@@ -1,0 +1,114 @@
+package kube
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/portalloc"
+	"github.com/rousehq/rouse/internal/sliceplan"
+	"github.com/rousehq/rouse/internal/workload"
+)
+
+// Seen is an annotated workload with everything that carries its traffic.
+type Seen struct {
+	workload.Object
+	Origin   string // file and line of its manifest; empty in a cluster
+	Created  time.Time
+	Ready    int
+	Problems []workload.Problem // the same that control tells of in Events
+	// Service is the one that belongs to it, nil when there is none. Bound says that it carries the workload's traffic:
+	// that nothing worse than a minor problem is there.
+	Service *workload.Service
+	Bound   bool
+	Ports   []ServicePort // of the Service
+	Slices  []Published   // of the Service
+	Pods    []SeenPod
+	Guard   Guard
+}
+
+// ServicePort is a port of a Service, as control keeps its port on the activators.
+type ServicePort struct {
+	Name   string
+	Holder portalloc.Holder
+	Scaled bool // requests are counted on it
+}
+
+// Published is an EndpointSlice. Of one that another has written its contents are not known.
+type Published struct {
+	sliceplan.Slice
+	Writer string
+	Ours   bool
+}
+
+// SeenPod is a pod of a workload. Answers is where it answers each port of the Service, nil when it lacks one.
+type SeenPod struct {
+	Name, UID string
+	Addrs     []netip.Addr
+	Takes     bool // it is ready and not about to end
+	Answers   []sliceplan.Port
+}
+
+// Seen puts together what belongs to each workload, in the order of their names; base are the settings of the cluster,
+// as for [workload.Resolve].
+func (v *View) Seen(base config.Autoscaler) []Seen {
+	deployments := make(map[key]*workload.Object)
+	for _, a := range v.workloads {
+		if a.Kind == workload.Deployment {
+			deployments[key{a.Namespace, a.Name}] = &a.Object
+		}
+	}
+	all := make([]Seen, 0, len(v.workloads))
+	for _, a := range v.workloads {
+		s := Seen{Object: a.Object, Origin: a.origin, Created: a.created, Ready: a.ready}
+		if a.Kind == workload.StatefulSet && workload.Shadowed(deployments[key{a.Namespace, a.Name}], &a.Object) {
+			s.Problems = []workload.Problem{workload.Taken()}
+		} else {
+			v.resolve(&s, a, base)
+		}
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b Seen) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
+	})
+	return all
+}
+
+func (v *View) resolve(s *Seen, a *annotated, base config.Autoscaler) {
+	var candidates []*workload.Service
+	for _, svc := range v.services[a.Namespace] {
+		candidates = append(candidates, &svc.Service)
+	}
+	bound, problems := workload.Resolve(&a.Object, candidates, v.rivals[owner{a.Kind, key{a.Namespace, a.Name}}], base)
+	s.Problems, s.Bound = problems, bound != nil
+	for _, svc := range v.services[a.Namespace] {
+		if bound != nil && svc.Name == bound.Service.Name || bound == nil && s.Service == nil && svc.target() == a.Name {
+			v.join(s, a, svc)
+		}
+	}
+}
+
+// join adds what a Service means for a workload.
+func (v *View) join(s *Seen, a *annotated, svc *service) {
+	s.Service = &svc.Service
+	t := &tracked{object: &a.opted, service: svc, primary: primary(svc.Ports)}
+	for i, p := range svc.Ports {
+		s.Ports = append(s.Ports, ServicePort{Name: p.Name, Holder: t.holder(i), Scaled: i == t.primary})
+	}
+	for _, x := range v.slices[key{svc.Namespace, svc.Name}] {
+		s.Slices = append(s.Slices, Published{Slice: x.contents, Writer: x.writer, Ours: x.ours()})
+	}
+	for _, p := range v.pods[owner{a.Kind, key{a.Namespace, a.Name}}] {
+		seen := SeenPod{Name: p.name, UID: p.uid, Addrs: p.addrs, Takes: p.ready && !p.terminating && !p.ended}
+		if ports, ok := portsOf(t, p); ok {
+			seen.Answers = ports
+		}
+		s.Pods = append(s.Pods, seen)
+	}
+	if len(svc.Ports) > 0 {
+		s.Guard = guardOf(v.policies[a.Namespace], a, svc.Ports[t.primary])
+		s.Guard.Known = v.Unread[KindPolicies] == nil
+	}
+}
