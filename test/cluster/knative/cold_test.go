@@ -61,14 +61,17 @@ func (in *installation) coldStart(r revision, c column) phases {
 	in.must(r, "/", http.StatusOK)
 	p := phases{answered: time.Since(began)}
 	in.Eventually(soon, "the watches have shown the cold start", func() error {
-		patched, pod := w.seen()
-		if patched.IsZero() || pod.IsZero() {
-			return fmt.Errorf("patched %v, pod %v", patched, pod)
+		seen := w.seen()
+		if seen.patched.IsZero() || seen.pod.IsZero() || seen.address.IsZero() || seen.endpoints.IsZero() {
+			return fmt.Errorf("seen %+v", seen)
 		}
-		p.patched, p.pod = patched.Sub(began), pod.Sub(began)
+		p.patched, p.pod = seen.patched.Sub(began), seen.pod.Sub(began)
+		p.address, p.endpoints = seen.address.Sub(began), seen.endpoints.Sub(began)
 		return nil
 	})
-	for _, e := range in.Told(in.pods(r)[0].Name, "user-container") {
+	name := in.pods(r)[0].Name
+	p.serving = in.serving(name).Sub(began)
+	for _, e := range in.Told(name, "user-container") {
 		switch e.What {
 		case "start":
 			p.started = e.At.Sub(began)
@@ -110,6 +113,26 @@ func (in *installation) awaitQueue(r revision, c column) {
 	})
 }
 
+// serving is when a pod's queue-proxy wrote that it serves.
+func (in *installation) serving(pod string) (at time.Time) {
+	in.t.Helper()
+	for line := range strings.Lines(in.Logs(pod, "queue-proxy")) {
+		var l struct{ Time, Timestamp time.Time }
+		if json.Unmarshal([]byte(line), &l) == nil && (strings.Contains(line, "QUEUE_SERVING_PORT") || strings.Contains(line, "http server main")) {
+			return maxTime(l.Time, l.Timestamp)
+		}
+	}
+	in.t.Fatalf("the queue-proxy of %s does not say that it serves", pod)
+	return at
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // decided is when Knative's autoscaler wrote down that it scales from zero.
 func (in *installation) decided(r revision, began time.Time) (first time.Time) {
 	in.t.Helper()
@@ -135,12 +158,14 @@ func (in *installation) decided(r revision, began time.Time) (first time.Time) {
 // phases are when each step of a cold start was over, counted from the moment in which the request was sent.
 type phases struct {
 	decided, patched, pod, started, listening, answered time.Duration
+	serving                                             time.Duration // the queue-proxy
+	address, endpoints                                  time.Duration // seen in the pod's status, and in the Endpoints of the private Service
 	firstByte                                           time.Duration // counted from listening: what the two hops add
 }
 
 func (p phases) String() string {
-	return fmt.Sprintf("decided %v, patch seen %v, pod object %v, process started %v, listening %v, answered %v (listening to first byte %v)",
-		ms(p.decided), ms(p.patched), ms(p.pod), ms(p.started), ms(p.listening), ms(p.answered), ms(p.firstByte))
+	return fmt.Sprintf("decided %v, patch seen %v, pod object %v, process started %v, listening %v; queue-proxy serves %v, address %v, Endpoints %v; answered %v (listening to first byte %v)",
+		ms(p.decided), ms(p.patched), ms(p.pod), ms(p.started), ms(p.listening), ms(p.serving), ms(p.address), ms(p.endpoints), ms(p.answered), ms(p.firstByte))
 }
 
 func ms(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
@@ -151,6 +176,8 @@ func median(all []phases) (m phases) {
 		func(p *phases) *time.Duration { return &p.decided }, func(p *phases) *time.Duration { return &p.patched },
 		func(p *phases) *time.Duration { return &p.pod }, func(p *phases) *time.Duration { return &p.started },
 		func(p *phases) *time.Duration { return &p.listening }, func(p *phases) *time.Duration { return &p.answered },
+		func(p *phases) *time.Duration { return &p.serving }, func(p *phases) *time.Duration { return &p.address },
+		func(p *phases) *time.Duration { return &p.endpoints }, func(p *phases) *time.Duration { return &p.firstByte },
 	} {
 		var d []time.Duration
 		for i := range all {
@@ -164,39 +191,57 @@ func median(all []phases) (m phases) {
 
 // watcher notes when a revision's objects first changed, as anybody sees it who watches the API server.
 type watcher struct {
-	deployments, podList watch.Interface
-	notes                sync.WaitGroup
+	watches []watch.Interface
+	notes   sync.WaitGroup
 
-	mu           sync.Mutex
-	patched, pod time.Time // guarded by mu
+	mu sync.Mutex
+	at sightings // guarded by mu
 }
+
+// sightings are when each was first seen.
+type sightings struct{ patched, pod, address, endpoints time.Time }
 
 func (in *installation) follow(r revision) *watcher {
 	in.t.Helper()
 	w := &watcher{}
 	of := metav1.ListOptions{LabelSelector: "serving.knative.dev/revision=" + r.String()}
-	var err error
-	if w.deployments, err = in.Client.AppsV1().Deployments(in.Namespace).Watch(in.Context, of); err != nil {
-		in.t.Fatal(err)
-	}
-	if w.podList, err = in.Client.CoreV1().Pods(in.Namespace).Watch(in.Context, of); err != nil {
-		in.t.Fatal(err)
-	}
-	w.notes.Go(func() {
-		for e := range w.deployments.ResultChan() {
-			if d, ok := e.Object.(*appsv1.Deployment); ok && *d.Spec.Replicas > 0 {
-				w.note(&w.patched)
-			}
+	deployments, err := in.Client.AppsV1().Deployments(in.Namespace).Watch(in.Context, of)
+	w.each(in, deployments, err, func(e watch.Event) {
+		if d, ok := e.Object.(*appsv1.Deployment); ok && *d.Spec.Replicas > 0 {
+			w.note(&w.at.patched)
 		}
 	})
-	w.notes.Go(func() {
-		for e := range w.podList.ResultChan() {
-			if e.Type == watch.Added {
-				w.note(&w.pod)
-			}
+	pods, err := in.Client.CoreV1().Pods(in.Namespace).Watch(in.Context, of)
+	w.each(in, pods, err, func(e watch.Event) {
+		if e.Type == watch.Added {
+			w.note(&w.at.pod)
+		}
+		if p, ok := e.Object.(*corev1.Pod); ok && p.Status.PodIP != "" {
+			w.note(&w.at.address)
+		}
+	})
+	of.LabelSelector += ",networking.internal.knative.dev/serviceType=Private"
+	endpoints, err := in.Client.CoreV1().Endpoints(in.Namespace).Watch(in.Context, of)
+	w.each(in, endpoints, err, func(e watch.Event) {
+		if e, ok := e.Object.(*corev1.Endpoints); ok && len(e.Subsets) > 0 {
+			w.note(&w.at.endpoints)
 		}
 	})
 	return w
+}
+
+// each calls see with what a watch tells, until the watcher stops.
+func (w *watcher) each(in *installation, of watch.Interface, err error, see func(watch.Event)) {
+	in.t.Helper()
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	w.watches = append(w.watches, of)
+	w.notes.Go(func() {
+		for e := range of.ResultChan() {
+			see(e)
+		}
+	})
 }
 
 func (w *watcher) note(at *time.Time) {
@@ -208,14 +253,15 @@ func (w *watcher) note(at *time.Time) {
 	}
 }
 
-func (w *watcher) seen() (patched, pod time.Time) {
+func (w *watcher) seen() sightings {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.patched, w.pod
+	return w.at
 }
 
 func (w *watcher) stop() {
-	w.deployments.Stop()
-	w.podList.Stop()
+	for _, of := range w.watches {
+		of.Stop()
+	}
 	w.notes.Wait()
 }
