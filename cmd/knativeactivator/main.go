@@ -99,13 +99,16 @@ type plane struct {
 }
 
 func (p *plane) build(s *settings, stats activator.StatSink, registry prometheus.Registerer) (err error) {
+	if p.telemetry, err = activator.NewTelemetry(registry, func() float64 { return p.activator.Parked() }); err != nil {
+		return err
+	}
 	p.activator, err = activator.New(activator.Config{Name: s.Pod}, activator.Deps{
-		Router: hosts{}, NewPool: s.newPool, Stats: stats, Observer: p, Synced: p.isSynced,
+		Router: hosts{}, NewPool: s.newPool, Stats: stats, Observer: p, Pods: p.telemetry, Synced: p.isSynced,
 	})
 	if err != nil {
 		return err
 	}
-	if p.telemetry, err = activator.NewTelemetry(registry, p.activator.Parked); err != nil {
+	if err := p.telemetry.RegisterPods(registry, p.activator); err != nil {
 		return err
 	}
 	p.probes = &probes{next: p.activator.Handler(true), ready: p.synced}

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/rousehq/rouse/cmd/queueproxy/early"
 	"github.com/rousehq/rouse/internal/lifecycle"
 	"github.com/rousehq/rouse/internal/statstream"
 	"github.com/rousehq/rouse/internal/usage"
@@ -203,7 +204,7 @@ func (s *settings) listen(ctx context.Context, sidecar *queueproxy.Sidecar, encr
 	}
 	errs := make(chan error, len(ports))
 	for _, p := range ports {
-		ln, err := net.Listen("tcp", s.address(p.port))
+		ln, err := s.open(p.port)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", p.env, err)
 		}
@@ -215,6 +216,17 @@ func (s *settings) listen(ctx context.Context, sidecar *queueproxy.Sidecar, encr
 		log.Info("queue-proxy is serving", "port", p.env, "address", ln.Addr().String(), "limit", s.ContainerConcurrency)
 	}
 	return errs, nil
+}
+
+// open listens at the port, on the socket that is there already if it has been opened before main.
+func (s *settings) open(port uint16) (net.Listener, error) {
+	socket, ok := early.Take(port)
+	if !ok {
+		return net.Listen("tcp", s.address(port))
+	}
+	f := os.NewFile(uintptr(socket), "serving port")
+	defer f.Close() // the listener has a descriptor of its own
+	return net.FileListener(f)
 }
 
 // drain lets requests end, until the grace period or a second signal that insists.

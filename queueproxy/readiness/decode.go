@@ -38,7 +38,8 @@ type Probe struct {
 	Headers      []Header
 	// Service is what a gRPC probe asks about, usually empty.
 	Service string
-	// Patient makes a run try again until the probe succeeds. Otherwise it is tried once, within Timeout.
+	// Patient makes a run try again until the probe succeeds. Otherwise the application is asked once, within Timeout:
+	// connections that it refuses in that time are no answers.
 	Patient bool
 	Timeout time.Duration
 	// SuccessThreshold is how often in a row a patient probe must succeed, at least 1.

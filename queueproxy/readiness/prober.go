@@ -112,7 +112,22 @@ func (p *Prober) probe(ctx context.Context, i int) error {
 	if pr.Patient {
 		return p.patiently(ctx, i)
 	}
-	return p.once(ctx, i, pr.Timeout)
+	return p.answered(ctx, i, pr.Timeout)
+}
+
+// answered tries until something other than a refused connection comes of it, or the time is over. Nothing has asked the
+// application before, so it is asked once. Kubelet asks a pod that starts once or twice out of turn, and after that only
+// when its period is over: a question that waits makes use of that.
+func (p *Prober) answered(ctx context.Context, i int, timeout time.Duration) error {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for {
+		err := p.once(ctx, i, timeout)
+		if !errors.Is(err, syscall.ECONNREFUSED) || !pause(ctx, err, time.Since(began)) {
+			return err
+		}
+	}
 }
 
 // patiently tries until the probe has succeeded often enough, or patience is over.

@@ -75,15 +75,36 @@ func TestPatientProbe(t *testing.T) {
 	}
 }
 
-// TestImpatientProbeTriesOnce: kubelet has its own period.
-func TestImpatientProbeTriesOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := &app{from: time.Now().Add(time.Hour), err: syscall.ECONNREFUSED}
-		p := New(Config{Probes: []Probe{{Kind: TCP, Timeout: time.Second, SuccessThreshold: 3}}, Dial: a.dial})
-		if p.Ready(t.Context()) || a.tries.Load() != 1 {
-			t.Errorf("ready, or %d tries; want not ready after 1", a.tries.Load())
-		}
-	})
+// TestImpatientProbe: an answer of the application is final, for kubelet has its own period. A connection that is refused is
+// no answer: kubelet's first question comes before many an application listens, and the next one a whole period later.
+func TestImpatientProbe(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		up     time.Duration
+		before error
+		ready  bool
+		least  time.Duration
+		most   time.Duration
+		tries  int64
+	}{
+		{"up already", 0, nil, true, 0, 0, 1},
+		{"an answer that says no", time.Hour, syscall.ECONNRESET, false, 0, 0, 1},
+		{"listens within the timeout", 400 * time.Millisecond, syscall.ECONNREFUSED, true, 400 * time.Millisecond, 413 * time.Millisecond, 150},
+		{"does not listen within the timeout", time.Hour, syscall.ECONNREFUSED, false, time.Second, time.Second, 200},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				a := &app{from: began.Add(c.up), err: c.before}
+				p := New(Config{Probes: []Probe{{Kind: TCP, Timeout: time.Second, SuccessThreshold: 3}}, Dial: a.dial})
+				got := p.Ready(t.Context())
+				took := time.Since(began)
+				if got != c.ready || took < c.least || took > c.most || a.tries.Load() > c.tries {
+					t.Errorf("Ready = %t after %s and %d tries, want %t after %s to %s and at most %d tries", got, took, a.tries.Load(), c.ready, c.least, c.most, c.tries)
+				}
+			})
+		})
+	}
 }
 
 func TestImpatientProbeEndsAtItsTimeout(t *testing.T) {

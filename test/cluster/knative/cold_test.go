@@ -5,16 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/rousehq/rouse/test/cluster/harness"
 )
@@ -136,14 +132,16 @@ func (in *installation) coldStart(c contestant, r revision) phases {
 		in.t.Fatalf("%s, %s: status %d %q (%v), want 200", c.name, r.name, resp.Status, resp.Body, err)
 	}
 	in.Eventually(soon, "the watches have shown the cold start", func() error {
-		patched, pod := w.seen()
-		if patched.IsZero() || pod.IsZero() {
-			return fmt.Errorf("patched %v, pod %v", patched, pod)
+		seen := w.seen()
+		if seen.patched.IsZero() || seen.pod.IsZero() || seen.address.IsZero() {
+			return fmt.Errorf("seen %+v", seen)
 		}
-		p.patched, p.pod = patched.Sub(began), pod.Sub(began)
+		p.patched, p.pod, p.address = seen.patched.Sub(began), seen.pod.Sub(began), seen.address.Sub(began)
 		return nil
 	})
-	for _, e := range in.Told(alive(in.Pods(c.selector(r)))[0].Name, "user-container") {
+	name := alive(in.Pods(c.selector(r)))[0].Name
+	p.serving = in.serving(name).Sub(began)
+	for _, e := range in.Told(name, "user-container") {
 		switch e.What {
 		case "start":
 			p.started = e.At.Sub(began)
@@ -223,93 +221,4 @@ func (in *installation) eachLogLine(namespace, selector string, since time.Time,
 			take(line)
 		}
 	}
-}
-
-// phases are when each step of a cold start was over, counted from the moment in which the request was sent.
-type phases struct {
-	decided, patched, pod, started, listening, answered time.Duration
-	firstByte                                           time.Duration // counted from listening: what the two hops add
-}
-
-func (p phases) String() string {
-	return fmt.Sprintf("decided %v, patch seen %v, pod object %v, process started %v, listening %v, answered %v (listening to first byte %v)",
-		ms(p.decided), ms(p.patched), ms(p.pod), ms(p.started), ms(p.listening), ms(p.answered), ms(p.firstByte))
-}
-
-func ms(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
-
-// median takes each phase by itself.
-func median(all []phases) (m phases) {
-	for _, of := range []func(*phases) *time.Duration{
-		func(p *phases) *time.Duration { return &p.decided }, func(p *phases) *time.Duration { return &p.patched },
-		func(p *phases) *time.Duration { return &p.pod }, func(p *phases) *time.Duration { return &p.started },
-		func(p *phases) *time.Duration { return &p.listening }, func(p *phases) *time.Duration { return &p.answered },
-		func(p *phases) *time.Duration { return &p.firstByte },
-	} {
-		var d []time.Duration
-		for i := range all {
-			d = append(d, *of(&all[i]))
-		}
-		slices.Sort(d)
-		*of(&m) = d[len(d)/2]
-	}
-	return m
-}
-
-// watcher notes when a revision's objects first changed, as anybody sees it who watches the API server.
-type watcher struct {
-	deployments, podList watch.Interface
-	notes                sync.WaitGroup
-
-	mu           sync.Mutex
-	patched, pod time.Time // guarded by mu
-}
-
-func (in *installation) follow(c contestant, r revision) *watcher {
-	in.t.Helper()
-	w := &watcher{}
-	var err error
-	one := metav1.ListOptions{FieldSelector: "metadata.name=" + c.deployment(r)}
-	if w.deployments, err = in.Client.AppsV1().Deployments(in.Namespace).Watch(in.Context, one); err != nil {
-		in.t.Fatal(err)
-	}
-	if w.podList, err = in.Client.CoreV1().Pods(in.Namespace).Watch(in.Context, metav1.ListOptions{LabelSelector: c.selector(r)}); err != nil {
-		in.t.Fatal(err)
-	}
-	w.notes.Go(func() {
-		for e := range w.deployments.ResultChan() {
-			if d, ok := e.Object.(*appsv1.Deployment); ok && *d.Spec.Replicas > 0 {
-				w.note(&w.patched)
-			}
-		}
-	})
-	w.notes.Go(func() {
-		for e := range w.podList.ResultChan() {
-			if e.Type == watch.Added {
-				w.note(&w.pod)
-			}
-		}
-	})
-	return w
-}
-
-func (w *watcher) note(at *time.Time) {
-	now := time.Now()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if at.IsZero() {
-		*at = now
-	}
-}
-
-func (w *watcher) seen() (patched, pod time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.patched, w.pod
-}
-
-func (w *watcher) stop() {
-	w.deployments.Stop()
-	w.podList.Stop()
-	w.notes.Wait()
 }

@@ -22,6 +22,7 @@ func TestKnative(t *testing.T) {
 	t.Run("matrix", func(t *testing.T) { matrix(t, in) })
 	t.Run("CPU per request", func(t *testing.T) { cpu(t, in.on(t)) })
 	t.Run("cold starts", func(t *testing.T) { coldStarts(t, in.on(t)) })
+	t.Run("readiness", func(t *testing.T) { readiness(t, in) })
 }
 
 // matrix takes each column through the same cases. What Knative's own pair does not pass is said, and ours must do no worse.
