@@ -88,6 +88,7 @@ cluster: ## build Kubernetes and the images of ./cmd for the end-to-end tests, o
 
 e2e: cluster ## the end-to-end tests on a real Kubernetes, as root, without Docker (needs nftables); RUN=TestName for one
 ifdef RUN
+	$(if $(findstring TestRouseSkew,$(RUN)),$(error it needs the version before this one: make e2e-skew RUN=$(RUN)))
 	$(E2E) -timeout 30m -v -run '$(RUN)' -skip '$(SKEW)' ./selftest ./e2e
 else
 	$(CITEST) -suite cluster -- env CGO_ENABLED=0 $(GO) -C test/cluster test -trimpath -count=1 ./launch ./agent/... ./harness
