@@ -11,9 +11,7 @@ import (
 // spreading connects to any of the addresses behind a name. The order in which a name server lists them is often always
 // the same: then all producers would go to one receiver, and come back to it although it only seems to be alive.
 func spreading() *http.Client {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.DisableKeepAlives = true
-	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		host, port, err := net.SplitHostPort(addr)
 		if err != nil {
 			return nil, err
@@ -26,7 +24,7 @@ func spreading() *http.Client {
 			return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(ip, port))
 		})
 	}
-	return &http.Client{Transport: t}
+	return &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, DialContext: dial}}
 }
 
 // dialAny tries the addresses in a random order; the first that takes the connection will do.
