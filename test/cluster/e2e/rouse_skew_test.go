@@ -159,44 +159,17 @@ var upgrade = []step{
 	{"deployment", "hello", "queue-proxy", "queueproxy"},
 }
 
-// roll gives a step's pods another version, and waits until all have it.
+// roll gives a step's pods another version with the commands of docs/kubernetes.md, and waits until all have it.
 func (s step) roll(t *testing.T, c *harness.Cluster, to version, replicas int32) {
 	t.Helper()
-	list := "containers"
-	if s.container == "queue-proxy" {
-		list = "initContainers"
+	object := s.kind + "/" + s.object
+	for _, args := range [][]string{{"set", "image", object, s.container + "=" + c.Image(string(to)+s.image)}, {"rollout", "status", object, "--timeout=90s"}} {
+		if out, err := c.Kubectl(args...); err != nil {
+			t.Fatalf("kubectl %v: %v: %s", args, err, out)
+		}
 	}
-	patchObject(t, c, s.kind, s.object, fmt.Sprintf(`{"spec":{"template":{"spec":{%q:[{"name":%q,"image":%q}]}}}}`, list, s.container, c.Image(string(to)+s.image)))
 	if s.kind == "deployment" {
 		c.WaitDeployment(s.object, replicas)
-		return
-	}
-	c.Eventually(90*time.Second, s.object+" is rolled", func() error {
-		set, err := c.Client.AppsV1().StatefulSets(c.Namespace).Get(c.Context, s.object, metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		want := replicas
-		if u := set.Spec.UpdateStrategy.RollingUpdate; u != nil && u.Partition != nil {
-			want -= *u.Partition
-		}
-		if now := set.Status; now.ObservedGeneration < set.Generation || now.UpdatedReplicas < want || now.ReadyReplicas != replicas {
-			return fmt.Errorf("%d of %d are of the new template, %d ready", now.UpdatedReplicas, want, now.ReadyReplicas)
-		}
-		return nil
-	})
-}
-
-func patchObject(t *testing.T, c *harness.Cluster, kind, name, body string) {
-	t.Helper()
-	var err error
-	if apps, patch := c.Client.AppsV1(), []byte(body); kind == "statefulset" {
-		_, err = apps.StatefulSets(c.Namespace).Patch(c.Context, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
-	} else {
-		_, err = apps.Deployments(c.Namespace).Patch(c.Context, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
-	}
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -242,7 +215,7 @@ func inPlace(t *testing.T) {
 func sharing(t *testing.T) {
 	p := programs{previous, previous, previous}
 	c := installed(t, p.run(system))
-	s := newSleepers(t, c, 0)
+	s := &sleepers{c: c, urls: map[string]string{}}
 	add := func(prefix string, n int) {
 		for i := range n {
 			s.add(t, fmt.Sprint(prefix, i), p.run(hello(0, "")))
@@ -252,7 +225,10 @@ func sharing(t *testing.T) {
 	book := portBook(t, c)
 	control := upgrade[0]
 	partition := func(n int) {
-		patchObject(t, c, control.kind, control.object, fmt.Sprintf(`{"spec":{"updateStrategy":{"rollingUpdate":{"partition":%d}}}}`, n))
+		patch := fmt.Appendf(nil, `{"spec":{"updateStrategy":{"rollingUpdate":{"partition":%d}}}}`, n)
+		if _, err := c.Client.AppsV1().StatefulSets(c.Namespace).Patch(c.Context, control.object, types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	mixed := func(what string, to version) {
 		partition(1)
