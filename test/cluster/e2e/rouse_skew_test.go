@@ -213,7 +213,7 @@ func inPlace(t *testing.T) {
 // sharing lets two instances of control share the work while the one is of another version than the other, both ways
 // round, and looks at what they keep in the API server.
 func sharing(t *testing.T) {
-	p := programs{previous, previous, previous}
+	p := programs{previous, current, current}
 	c := installed(t, p.run(system))
 	s := &sleepers{c: c, urls: map[string]string{}}
 	add := func(prefix string, n int) {
