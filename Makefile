@@ -15,7 +15,12 @@ E2E      = CGO_ENABLED=0 $(GO) -C test/cluster test -trimpath -count=1 -p 1 -par
 # Images are built as the Dockerfile builds them: how long a queue-proxy takes to start is a part of the figures.
 STATIC := ./cmd/queueproxy ./cmd/activator ./cmd/autoscaler ./cmd/webhook ./cmd/knativeactivator ./cmd/rouse-kube
 
-.PHONY: help run build check fmt vet lint test test-peers test-kafka demo bench-deps fidelity-full conformance cluster e2e e2e-knative e2e-full
+# The last version that landed, which this one's programs must get along with: `make e2e-skew`. Moved with each release.
+PREVIOUS := a3fdf98ee6c76fcf0398b3d81a3acbc5674f5b69
+OLD       = $(CACHE)/previous-$(PREVIOUS)
+SKEW     := ^TestRouseSkew
+
+.PHONY: help run build check fmt vet lint test test-peers test-kafka demo bench-deps fidelity-full conformance cluster e2e e2e-skew e2e-knative e2e-full
 
 help: ## print this help
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,22 +87,38 @@ cluster: ## build Kubernetes and the images of ./cmd for the end-to-end tests, o
 	CGO_ENABLED=0 $(GO) -C test/cluster build -trimpath -o $(CLUSTER)/ ./cmd/cluster
 	$(CLUSTER)/cluster build -module test/cluster
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $(CLUSTER)/images/ $(STATIC)
-	CGO_ENABLED=1 $(GO) build -trimpath -ldflags='-s -w' -o $(CLUSTER)/images/ ./cmd/kafkadispatch ./cmd/rouse
+	CGO_ENABLED=1 $(GO) build -o $(CLUSTER)/images/ ./cmd/kafkadispatch ./cmd/rouse
 	CGO_ENABLED=0 $(GO) -C test/cluster build -trimpath -o $(CLUSTER)/images/ ./internal/testapp
 
 e2e: cluster ## the end-to-end tests on a real Kubernetes, as root, without Docker (needs nftables); RUN=TestName for one
 ifdef RUN
-	$(E2E) -timeout 30m -v -run '$(RUN)' ./selftest ./e2e
+	$(if $(findstring TestRouseSkew,$(RUN)),$(error it needs the version before this one: make e2e-skew RUN=$(RUN)))
+	$(E2E) -timeout 30m -v -run '$(RUN)' -skip '$(SKEW)' ./selftest ./e2e
 else
 	$(CITEST) -suite cluster -- env CGO_ENABLED=0 $(GO) -C test/cluster test -trimpath -count=1 ./launch ./agent/... ./harness
-	$(CITEST) -suite e2e -- env $(E2E) -timeout 10m ./selftest ./e2e
+	$(CITEST) -suite e2e -- env $(E2E) -timeout 10m -skip '$(SKEW)' ./selftest ./e2e
 endif
+
+e2e-skew: cluster $(OLD) ## this version beside the one before, PREVIOUS, in every mixture (needs git's history); RUN=TestRouseSkew/part
+	cp -f $(OLD)/previous-* $(CLUSTER)/images/
+	$(E2E) -timeout 60m -v -run '$(or $(RUN),$(SKEW))' ./e2e
+
+# Its programs, as images of other names. They are built like the others: what both versions need is compiled once.
+$(OLD):
+	@git cat-file -e '$(PREVIOUS)^{commit}' || { echo "$(PREVIOUS), the version before this one (PREVIOUS in Makefile), is not in this clone: run git fetch --unshallow" >&2; exit 1; }
+	rm -rf $@.part && mkdir -p $@.part/source
+	git archive $(PREVIOUS) | tar -x -C $@.part/source
+	for program in autoscaler activator queueproxy; do \
+		CGO_ENABLED=0 $(GO) -C $@.part/source build -trimpath -buildvcs=false -ldflags='-s -w' -o $@.part/previous-$$program ./cmd/$$program || exit 1; done
+	rm -rf $@.part/source
+	mv $@.part $@
 
 # Knative's programs are images beside ours; its manifests come from the same modules.
 e2e-knative: cluster ## our queue-proxy and activator inside Knative Serving 0.42.2, beside its own; RUN=TestKnative/matrix for a part
 	dir=$$($(GO) -C test/knative run .) && cp -f $$dir/images/kn-* $(CLUSTER)/images/ && \
 		ROUSE_KNATIVE_CONFIG=$$dir/config $(E2E) -timeout 60m -v $(if $(RUN),-run '$(RUN)') ./knative
 
-e2e-full: cluster ## the same in full length: every figure, every fault for two minutes; then e2e-knative
-	ROUSE_FULL=1 $(E2E) -timeout 60m -v ./selftest ./e2e
+e2e-full: cluster ## the same in full length: every figure, every fault for two minutes; then e2e-skew and e2e-knative
+	ROUSE_FULL=1 $(E2E) -timeout 60m -v -skip '$(SKEW)' ./selftest ./e2e
+	ROUSE_FULL=1 $(MAKE) e2e-skew
 	ROUSE_FULL=1 $(MAKE) e2e-knative

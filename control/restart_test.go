@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -187,6 +188,43 @@ func TestTwoOwnersForAMomentAskForTheSame(t *testing.T) {
 		for _, i := range []*instance{a, b} {
 			if err := <-i.done; err != nil {
 				t.Error(err)
+			}
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
+// TestNewOwnerLeavesActivatorsInThePath: traffic that belongs through activators does not go past them because it has
+// another owner, who has not been told of any.
+func TestNewOwnerLeavesActivatorsInThePath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{}, nil)
+		l := &lease{}
+		l.give("a")
+		a, b := w.instance(t, l, "a"), w.instance(t, l, "b")
+		rev := revisionOf(t, "hello-1", "target-burst-capacity", "-1", "min-scale", "2")
+		of := map[*instance]*routes{a: {answer: true}, b: {answer: true}}
+		for i, r := range of {
+			if err := i.Add(rev, Target{Scale: w, Mode: r}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for s := range 40 {
+			if s == 20 {
+				l.give("b")
+			}
+			for i := range of {
+				i.Report(message(rev.ID, "activator", 5, 0))
+			}
+			time.Sleep(time.Second)
+		}
+		for i, r := range of {
+			i.kill()
+			if err := <-i.done; err != nil {
+				t.Error(err)
+			}
+			if len(r.modes) == 0 || slices.Contains(r.modes, kpa.Serve) {
+				t.Errorf("an owner asked for %v, want mode proxy alone", r.modes)
 			}
 		}
 		time.Sleep(time.Hour)

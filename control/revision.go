@@ -243,7 +243,9 @@ func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
 	}
 	o.Startup.AtOnce = r.target.AtOnce
 	o.Ceiling = r.ceiling(now, cfg.ReportTTL)
-	if r.target.Mode == nil {
+	// Nothing is known of activators before a target has taken a mode. To believe that there are none would lead traffic
+	// past them, for a moment, whenever a revision gets another owner.
+	if r.path.Activators == 0 {
 		o.Path.Activators = cfg.Activators
 	}
 	// Where nobody but an activator reports, silence means that nothing is in flight.

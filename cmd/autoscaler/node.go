@@ -27,6 +27,10 @@ import (
 // growth meets a burst while it arrives instead of at the next tick.
 const growth = 2
 
+// standstill is what this process takes for standing still rather than for being busy: more than the period of reports,
+// less than the term of a lease.
+const standstill = 2 * time.Second
+
 // node is one instance of control.
 type node struct {
 	s        *settings
@@ -40,6 +44,7 @@ type node struct {
 	scraper  *statstream.Scraper
 	peers    *peers
 	sink     *workloads
+	pulse    *lifecycle.Pulse
 	tokens   *kube.Tokens // nil unless queue-proxies send tokens of their own
 	roster   roster
 	servers  []*server
@@ -47,7 +52,7 @@ type node struct {
 
 // newNode makes every part and opens the listeners; nothing runs yet.
 func newNode(ctx context.Context, s *settings, client *kube.Client, log *slog.Logger) (*node, error) {
-	n := &node{s: s, log: log, registry: telemetry.NewRegistry(), book: &endpoint.Book{}}
+	n := &node{s: s, log: log, registry: telemetry.NewRegistry(), book: &endpoint.Book{}, pulse: lifecycle.NewPulse(standstill)}
 	n.sink = newWorkloads(n)
 	n.peers = newPeers(s, log)
 	if s.Audience != "" {
@@ -104,7 +109,7 @@ func (n *node) buildKube(client *kube.Client) (err error) {
 	n.kube, err = kube.New(kube.Config{
 		Namespace: n.s.Namespace, Settings: n.s.Settings, PortBook: n.s.PortBook, Ports: n.s.ports, PerSlice: n.s.PerSlice,
 		Name: n.s.PodName, Address: n.s.peerAddress(), Buckets: n.s.Buckets, Bucket: n.bucket,
-		Own: n.assign.Own, Disown: n.assign.Disown, Peers: n.peers.set,
+		Own: n.assign.Own, Disown: n.assign.Disown, Peers: n.peers.set, Resumed: n.pulse.Resumed,
 		Sink: n.sink, Book: n.book, Scrape: n.scrape, Activators: n.activators, Log: n.log,
 	}, client)
 	return err
@@ -116,7 +121,7 @@ func (n *node) buildStats() (err error) {
 		return err
 	}
 	n.stats, err = statstream.NewHandler(statstream.HandlerConfig{
-		Sink: statstream.Tee{&renamed{n}, n.peers}, Authorize: n.authorizeReports(), Log: n.log,
+		Sink: statstream.Tee{&renamed{n}, n.peers}, Authorize: n.authorizeReports(), Log: n.log, Resumed: n.pulse.Resumed,
 	})
 	return err
 }
@@ -187,7 +192,7 @@ func (n *node) listen(ctx context.Context) error {
 // stages start in this order and stop in reverse: what decides ends before what it tells, and the leases are given up
 // first, so that another instance takes over while this one still says goodbye.
 func (n *node) stages() []lifecycle.Stage {
-	stages := []lifecycle.Stage{}
+	stages := []lifecycle.Stage{{Name: "pulse", Run: n.pulse.Run}}
 	for _, s := range n.servers {
 		stages = append(stages, s.stage())
 	}

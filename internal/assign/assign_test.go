@@ -451,6 +451,27 @@ func TestPeersOfOtherVersions(t *testing.T) {
 	}
 }
 
+// TestTheFirstFrameMayBeFull: what an activator has to say when it connects arrives, whether or not it is one frame with
+// hello. A port that was lost there would be thought closed for as long as the stream lasts.
+func TestTheFirstFrameMayBeFull(t *testing.T) {
+	s := serve(t, ServerConfig{})
+	raw(t, s.url, `{"v":1,"hello":{"name":"a","instance":"i"},"state":"ready","ports":[{"port":20001,"open":true}]}`)
+	await(t, "the port is open, and the activator ready", func() bool {
+		all := s.Activators()
+		return len(all) == 1 && all[0].Ready && len(all[0].Ports) == 1
+	})
+	l := &link{more: make(chan struct{}, 1)}
+	l.out.hello = &wireHello{Instance: "i"}
+	l.put(func(o *outbox) { o.ports[20001] = wirePortState{Port: 20001, Open: true} })
+	first, second, third := l.take(), l.take(), l.take()
+	if first.Hello == nil || len(first.Ports) > 0 {
+		t.Errorf("first frame %+v, want hello alone: an older control passes over the rest", first)
+	}
+	if second == nil || second.Hello != nil || len(second.Ports) != 1 || third != nil {
+		t.Errorf("then %+v and %+v, want the port, and nothing", second, third)
+	}
+}
+
 func TestWhoMayCome(t *testing.T) {
 	s := serve(t, ServerConfig{MaxActivators: 1, Authorize: func(_ context.Context, token string) bool { return token == "secret" }})
 	dial := func(token string) (int, *websocket.Conn) {

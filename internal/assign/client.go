@@ -54,7 +54,8 @@ type ClientConfig struct {
 	// HTTP makes the connections; nil for one without a proxy of its own. Lookup dials by itself.
 	HTTP *http.Client
 	// Lookup, when not nil, resolves the names of URLs: one with several addresses, such as that of a headless Service, is
-	// as many control instances. It is asked again each LookupPeriod, default 5 s.
+	// as many control instances. It is asked again each LookupPeriod, default 1 s: an instance that was replaced has
+	// another address.
 	Lookup       func(ctx context.Context, host string) ([]string, error)
 	LookupPeriod time.Duration
 	// Log gets a line when a stream is lost or back, and for what could not be taken over; nil for none.
@@ -79,7 +80,7 @@ func (c ClientConfig) Default() ClientConfig {
 		c.HTTP = &http.Client{}
 	}
 	c.Instance = cmp.Or(c.Instance, rand.Text())
-	c.LookupPeriod = cmp.Or(c.LookupPeriod, 5*time.Second)
+	c.LookupPeriod = cmp.Or(c.LookupPeriod, time.Second)
 	c.Handshake = cmp.Or(c.Handshake, 3*time.Second)
 	c.Ping = cmp.Or(c.Ping, 2*time.Second)
 	c.Pong = cmp.Or(c.Pong, 5*time.Second)

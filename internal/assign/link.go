@@ -213,16 +213,22 @@ func (l *link) saidGoodbye() bool {
 	return l.bye
 }
 
-// take empties the outbox into a frame.
+// take empties the outbox into a frame. Hello goes alone: an older control passes over what else its frame says, the ports
+// that are open for instance.
 func (l *link) take() *up {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if hello := l.out.hello; hello != nil {
+		l.out.hello = nil
+		l.wake()
+		return &up{Version: protocolVersion, Hello: hello}
+	}
 	o := l.out
 	l.out = outbox{}
-	if o.hello == nil && o.state == "" && len(o.acks) == 0 && len(o.loads) == 0 && len(o.ports) == 0 && len(o.idle) == 0 {
+	if o.state == "" && len(o.acks) == 0 && len(o.loads) == 0 && len(o.ports) == 0 && len(o.idle) == 0 {
 		return nil
 	}
-	f := &up{Version: protocolVersion, Hello: o.hello, State: o.state}
+	f := &up{Version: protocolVersion, State: o.state}
 	for _, a := range o.acks {
 		f.Acks = append(f.Acks, a)
 	}

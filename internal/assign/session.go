@@ -87,15 +87,14 @@ func (st *session) serve(ctx context.Context, cancel context.CancelCauseFunc, al
 	go func() { err := st.write(life); end(); written <- err }()
 	defer func() { err = errors.Join(err, <-written) }()
 	defer end()
-	for {
-		frame, err := st.read(life)
-		if err != nil {
-			return err
-		}
-		alive()
+	for { // the first frame may say more than hello
 		if st.heard(frame); frame.State == stateGoodbye {
 			return st.conn.Close(websocket.StatusNormalClosure, "")
 		}
+		if frame, err = st.read(life); err != nil {
+			return err
+		}
+		alive()
 	}
 }
 

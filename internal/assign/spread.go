@@ -33,9 +33,11 @@ func (c *Client) spread(ctx context.Context, raw string) {
 	s := &instances{running: map[string]bool{}}
 	tick := time.NewTicker(c.cfg.LookupPeriod)
 	defer tick.Stop()
-	for {
+	for away := false; ; {
 		found, err := c.cfg.Lookup(ctx, u.Hostname())
-		if err != nil && ctx.Err() == nil && c.cfg.Log != nil {
+		news := err != nil && !away
+		away = err != nil
+		if news && ctx.Err() == nil && c.cfg.Log != nil {
 			c.cfg.Log.Warn("control's name cannot be resolved; streams that are up stay", "name", u.Hostname(), "error", err)
 		}
 		if err == nil {

@@ -38,6 +38,8 @@ type Config struct {
 	Own    func(bucket int, epoch uint64)
 	Disown func(bucket int)
 	Peers  func([]string)
+	// Resumed tells when this process last went on after it had stood still, zero for never.
+	Resumed func() time.Time
 	// Sink takes the workloads, Book their pods.
 	Sink Sink
 	Book *endpoint.Book
@@ -54,7 +56,7 @@ func (c Config) Validate() error {
 	for name, ok := range map[string]bool{
 		"Namespace": c.Namespace != "", "Settings": c.Settings != "", "PortBook": c.PortBook != "", "Name": c.Name != "",
 		"Buckets": c.Buckets > 0, "Bucket": c.Bucket != nil, "Own": c.Own != nil, "Disown": c.Disown != nil, "Sink": c.Sink != nil,
-		"Book": c.Book != nil, "Activators": c.Activators != nil, "Scrape": c.Scrape != nil, "Log": c.Log != nil,
+		"Book": c.Book != nil, "Resumed": c.Resumed != nil, "Activators": c.Activators != nil, "Scrape": c.Scrape != nil, "Log": c.Log != nil,
 	} {
 		if !ok {
 			errs = append(errs, fmt.Errorf("kube: Config needs %s", name))
@@ -95,12 +97,13 @@ func New(cfg Config, client *Client) (*Control, error) {
 		reporter: newReporter(client, cfg.Log), ports: newPorts(client, cfg.Namespace, cfg.PortBook, cfg.Ports, cfg.Log)}
 	c.membership = newMembership(MembershipConfig{
 		Namespace: cfg.Namespace, Name: cfg.Name, Address: cfg.Address, Buckets: cfg.Buckets, Log: cfg.Log, Own: c.own, Disown: cfg.Disown, Peers: cfg.Peers,
+		Resumed: cfg.Resumed,
 	}, client, c.cluster)
 	c.mirror = &Mirror{cluster: c.cluster, ports: c.ports, book: cfg.Book, sink: cfg.Sink, reporter: c.reporter, owns: c.Owns, scrape: cfg.Scrape, log: cfg.Log,
 		queue: newQueue(), tracked: make(map[key]*tracked), lonely: make(map[key]time.Time)}
-	c.Publisher = &Publisher{client: client, cluster: c.cluster, mirror: c.mirror, owns: c.Owns, activators: cfg.Activators, reporter: c.reporter,
+	c.Publisher = &Publisher{client: client, cluster: c.cluster, mirror: c.mirror, owns: c.Owns, fence: c.membership.fence, activators: cfg.Activators, reporter: c.reporter,
 		log: cfg.Log, perSlice: cfg.PerSlice, began: time.Now(), queue: newQueue(), modes: make(map[key]*mode)}
-	c.Scaler = &Scaler{client: client, cluster: c.cluster, reporter: c.reporter}
+	c.Scaler = &Scaler{client: client, cluster: c.cluster, fence: c.membership.fence, reporter: c.reporter}
 	c.probe = http.Client{Timeout: probeTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
 	c.cluster.addWatches()
 	c.listen()

@@ -29,6 +29,8 @@ const (
 	// renewal is how often it renews, membershipCheck how often it looks who is there.
 	renewal         = 1500 * time.Millisecond
 	membershipCheck = 250 * time.Millisecond
+	// renewalLimit is how slow a server may be: a renewal that comes through later than that is of no use.
+	renewalLimit = Term - membershipCheck
 )
 
 // MembershipConfig says who this instance is.
@@ -47,11 +49,14 @@ type MembershipConfig struct {
 	Disown func(bucket int)
 	// Peers is called with the addresses of the other members when they change.
 	Peers func([]string)
+	// Resumed tells when this process last went on after it had stood still, zero for never.
+	Resumed func() time.Time
 }
 
 // Membership divides buckets over the instances of control. Each instance renews one Lease of its own. A bucket has a
 // Lease that is written only when it changes hands: its transitions are the epoch that tells an owner from one before,
-// and its holder the proof. While the API server is away nothing changes hands.
+// and its holder the proof. While the API server is away nothing changes hands. An instance whose own lease has run out
+// writes nothing about workloads (fence) until it has renewed it and looked who took what.
 type Membership struct {
 	cfg     MembershipConfig
 	client  *Client
@@ -61,8 +66,12 @@ type Membership struct {
 	view  *member.View      // guarded by mu
 	peers map[string]string // guarded by mu; address by name
 	owned []bool            // guarded by mu
+	// confirmed is when the last renewal began since which nobody can have taken what is ours; guarded by mu.
+	confirmed time.Time
 
-	ours    map[int]uint64 // epochs of the buckets that this process took; of the run goroutine
+	ours    map[int]uint64 // epochs of the buckets that this process took; of the run goroutine, like all below
+	resumed time.Time      // the last standstill that was dealt with
+	back    time.Time      // no member before that
 	told    string
 	version string // of our own lease
 	failing bool
@@ -104,23 +113,26 @@ func (m *Membership) Holds(bucket int) bool {
 	return m.owned[bucket]
 }
 
-// First says whether this instance comes first among the members: it does what only one needs to do.
+// First says whether this instance comes first among the members, for all that it knows now: it does what only one
+// needs to do.
 func (m *Membership) First() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.view.Members(time.Now())[0] == m.cfg.Name
+	return !m.lapsed(time.Now()) && m.view.Members(time.Now())[0] == m.cfg.Name
 }
 
 // run renews and takes its share until ctx ends; then it gives up its lease, so that the others need not wait.
 func (m *Membership) run(ctx context.Context) {
 	var renewed time.Time
-	for ctx.Err() == nil {
+	for ; ctx.Err() == nil; pause(ctx, membershipCheck) {
+		if m.standsDown(time.Now()) {
+			continue
+		}
 		if time.Since(renewed) >= renewal {
 			m.renew(ctx)
 			renewed = time.Now()
 		}
-		m.divide(ctx)
-		pause(ctx, membershipCheck)
+		m.divide(ctx, renewed.Add(renewal))
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
@@ -128,16 +140,24 @@ func (m *Membership) run(ctx context.Context) {
 }
 
 func (m *Membership) renew(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, renewal)
+	ctx, cancel := context.WithTimeout(ctx, renewalLimit)
 	defer cancel()
+	began := time.Now()
 	err := m.write(ctx)
 	if err != nil && ctx.Err() == nil && m.version != "" {
 		m.version = "" // somebody else touched it: look again
 		err = m.write(ctx)
 	}
+	m.mu.Lock()
+	lapsed := m.lapsed(began)
+	m.mu.Unlock()
+	if err == nil && lapsed {
+		err = m.recheck(ctx)
+	}
 	if err == nil {
 		m.mu.Lock()
 		m.view.Renewed(time.Now())
+		m.confirmed = began
 		m.mu.Unlock()
 	}
 	if failing := err != nil; failing != m.failing {
@@ -180,8 +200,9 @@ func (m *Membership) write(ctx context.Context) error {
 	return err
 }
 
-// divide takes the buckets that are our share and gives up those that are not.
-func (m *Membership) divide(ctx context.Context) {
+// divide takes the buckets that are our share and gives up those that are not. When the server is so slow that our own
+// lease has to be renewed in between, the next call goes on.
+func (m *Membership) divide(ctx context.Context, until time.Time) {
 	m.mu.Lock()
 	members := m.view.Members(time.Now())
 	m.mu.Unlock()
@@ -191,19 +212,15 @@ func (m *Membership) divide(ctx context.Context) {
 		epoch, taken := m.ours[b]
 		if taken {
 			if l := m.cluster.leases.get(key{m.cfg.Namespace, bucketName(b)}); l != nil && uint64(l.transitions) > epoch {
-				delete(m.ours, b) // another took it since
-				m.set(b, false)
-				m.cfg.Disown(b)
+				m.giveUp(b) // another took it since
 				taken = false
 			}
 		}
 		switch {
-		case mine && !taken:
+		case mine && !taken && time.Now().Before(until):
 			m.take(ctx, b)
 		case !mine && taken:
-			delete(m.ours, b)
-			m.set(b, false)
-			m.cfg.Disown(b)
+			m.giveUp(b)
 		}
 	}
 }

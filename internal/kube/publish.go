@@ -53,6 +53,7 @@ type Publisher struct {
 	cluster    *Cluster
 	mirror     *Mirror
 	owns       func(identity.Revision) bool
+	fence      func() error
 	activators func() []Activator
 	reporter   *reporter
 	log        *slog.Logger
@@ -168,6 +169,10 @@ func (p *Publisher) one(ctx context.Context, k key) error {
 	if !p.owns(t.rev) {
 		p.settle(k, m.asked, fmt.Errorf("endpoints of %s: another instance of control owns it", t.rev))
 		return nil
+	}
+	if err := p.fence(); err != nil {
+		p.settle(k, m.asked, fmt.Errorf("endpoints of %s: %w", t.rev, err))
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()

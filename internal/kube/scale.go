@@ -23,6 +23,7 @@ var ErrNotThere = errors.New("the workload is not there any more")
 type Scaler struct {
 	client   *Client
 	cluster  *Cluster
+	fence    func() error
 	reporter *reporter
 }
 
@@ -44,6 +45,9 @@ func (s *Scaler) Scale(ctx context.Context, rev identity.Revision, desired int, 
 		if err := s.mark(ctx, o, victims); err != nil && ctx.Err() != nil {
 			return err
 		}
+	}
+	if err := s.fence(); err != nil {
+		return fmt.Errorf("scale %s %s to %d: %w", o.Kind, rev, desired, err)
 	}
 	body := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, desired)
 	resource := "deployments"

@@ -28,7 +28,7 @@ type ClientConfig struct {
 	Relay bool
 	// Token returns the bearer token; it is asked before each connection, since tokens expire. Nil sends none.
 	Token func() (string, error)
-	// HTTP makes the connection; nil for http.DefaultTransport without proxies' caching of anything.
+	// HTTP makes the connection; nil for one to any of the addresses behind the URL's name.
 	HTTP *http.Client
 	// Log gets a line when the connection is lost and when it is back; nil for none.
 	Log *slog.Logger
@@ -39,7 +39,7 @@ type ClientConfig struct {
 	MaxAge time.Duration
 	// Handshake bounds the making of a connection. Default 3 s.
 	Handshake time.Duration
-	// Ping is how often the connection is tested, and Pong how long the answer may take. Defaults 3.333 s and 10 s.
+	// Ping is how often the connection is tested, and Pong how long the answer may take. Defaults 3.333 s and 5 s.
 	Ping, Pong time.Duration
 	// MinBackoff is the first pause before another try; each further one is 1.3 times longer up to MaxBackoff, and
 	// half of it is random. Defaults 100 ms and 5 s.
@@ -49,7 +49,7 @@ type ClientConfig struct {
 // Default returns the configuration with every zero field replaced by its default.
 func (c ClientConfig) Default() ClientConfig {
 	if c.HTTP == nil {
-		c.HTTP = &http.Client{}
+		c.HTTP = spreading()
 	}
 	if c.Buffer == 0 {
 		c.Buffer = 4096
@@ -62,7 +62,7 @@ func (c ClientConfig) Default() ClientConfig {
 	def(&c.MaxAge, 2*time.Second)
 	def(&c.Handshake, 3*time.Second)
 	def(&c.Ping, 10*time.Second/3)
-	def(&c.Pong, 10*time.Second)
+	def(&c.Pong, 5*time.Second)
 	def(&c.MinBackoff, 100*time.Millisecond)
 	def(&c.MaxBackoff, 5*time.Second)
 	return c

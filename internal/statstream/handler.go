@@ -34,6 +34,9 @@ type HandlerConfig struct {
 	MaxMessage int64
 	// Idle is how long a stream may be without a report and without a ping. Default 30 s.
 	Idle time.Duration
+	// Resumed tells when this process last went on after it had stood still, zero for never; nil is never. What has piled
+	// up meanwhile is dropped: a window would take it for the load of one moment.
+	Resumed func() time.Time
 }
 
 // Default returns the configuration with every zero field replaced by its default.
@@ -46,6 +49,9 @@ func (c HandlerConfig) Default() HandlerConfig {
 	}
 	if c.Idle == 0 {
 		c.Idle = 30 * time.Second
+	}
+	if c.Resumed == nil {
+		c.Resumed = func() time.Time { return time.Time{} }
 	}
 	return c
 }
@@ -82,6 +88,7 @@ type Handler struct {
 
 	reports   atomic.Uint64
 	malformed atomic.Uint64
+	late      atomic.Uint64
 
 	mu      sync.Mutex
 	streams map[*websocket.Conn]struct{} // guarded by mu
@@ -106,6 +113,7 @@ type HandlerCounts struct {
 	Missing    uint64 // reports that were numbered and never came
 	Duplicates uint64
 	Stale      uint64 // of a process that had a successor already
+	Late       uint64 // piled up while this process stood still
 }
 
 // Counts returns what the handler has seen so far.
@@ -113,7 +121,7 @@ func (h *Handler) Counts() HandlerCounts {
 	h.mu.Lock()
 	n := len(h.streams)
 	h.mu.Unlock()
-	c := HandlerCounts{Streams: n, Reports: h.reports.Load(), Malformed: h.malformed.Load()}
+	c := HandlerCounts{Streams: n, Reports: h.reports.Load(), Malformed: h.malformed.Load(), Late: h.late.Load()}
 	c.Missing, c.Duplicates, c.Stale = h.ledger.counts()
 	return c
 }
@@ -223,8 +231,16 @@ func (h *Handler) read(ctx context.Context, conn *websocket.Conn, alive func()) 
 	}
 }
 
+// catchUp is how long after a standstill reports are taken for old: until all that the kernel has kept is read, which
+// takes a moment, and not longer than producers wait before their next one.
+const catchUp = time.Second
+
 func (h *Handler) deliver(batch []metrics.Message) {
 	now := time.Now()
+	if now.Sub(h.cfg.Resumed()) < catchUp {
+		h.late.Add(uint64(len(batch)))
+		return
+	}
 	for i := range batch {
 		m := &batch[i]
 		if !sane(&m.Stat) {

@@ -410,3 +410,41 @@ func TestRelayedReportsCountOnce(t *testing.T) {
 		t.Error("a relay with a producer of its own was accepted")
 	}
 }
+
+// TestBacklogOfAStandstill: what piled up while this process stood still is no load of now.
+func TestBacklogOfAStandstill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var resumed time.Time
+		in := &counted{}
+		h, err := NewHandler(HandlerConfig{Sink: in, Resumed: func() time.Time { return resumed }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		report := make([]metrics.Message, 3)
+		for _, step := range []struct {
+			after   time.Duration
+			resumes bool
+			reports int
+			late    uint64
+		}{
+			{0, false, 3, 0},
+			{time.Minute, true, 3, 3},
+			{catchUp - time.Millisecond, false, 3, 6},
+			{time.Millisecond, false, 6, 6},
+		} {
+			<-time.After(step.after)
+			if step.resumes {
+				resumed = time.Now()
+			}
+			h.deliver(report)
+			if got := h.Counts().Late; in.reports != step.reports || got != step.late {
+				t.Errorf("%v later: %d reports went on, %d were late; want %d and %d", step.after, in.reports, got, step.reports, step.late)
+			}
+		}
+	})
+}
+
+// counted is a Sink that counts.
+type counted struct{ reports int }
+
+func (c *counted) Report(metrics.Message) { c.reports++ }

@@ -146,13 +146,19 @@ func hello(replicas int, selector string, annotations ...string) string {
 // install brings Rouse up in a namespace of its own, with exactly the rights that an installation gets.
 func install(t *testing.T) *harness.Cluster {
 	t.Helper()
+	return installed(t, system)
+}
+
+// installed is install with another manifest than system.
+func installed(t *testing.T, manifest string) *harness.Cluster {
+	t.Helper()
 	c := harness.New(t)
 	access, err := os.ReadFile("../../../deploy/base/10-access.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.Apply(strings.ReplaceAll(string(access), "rouse-system", c.Namespace))
-	c.Apply(system)
+	c.Apply(manifest)
 	c.WaitDeployment("activator", 2)
 	return c
 }
