@@ -80,7 +80,10 @@ func (p *Ports) port(h portalloc.Holder, workload string) (port uint16, ok bool,
 		p.wanted[h] = workload
 		p.signal()
 	}
-	return port, ok, nil
+	if !ok {
+		return 0, false, nil
+	}
+	return port, true, nil
 }
 
 // past is a Service that has or had ports.
