@@ -34,7 +34,7 @@ func readiness(t *testing.T, in *installation) {
 		}
 		slices.Sort(took)
 		missed[c.name] = on.refused()
-		t.Logf("%s: %d pods, created to ready: least %v, median %v, most %v; asked before they listened: %d",
+		t.Logf("%s: %d pods, created to ready: least %v, median %v, most %v; of these and the first one, %d were asked before they listened",
 			c.name, n, ms(took[0]), ms(took[n/2]), ms(took[n-1]), missed[c.name])
 	}
 	if theirs, ours := missed[pair[0].name], missed[pair[1].name]; ours > theirs {
