@@ -29,6 +29,10 @@ const (
 	probeShare = 32
 )
 
+// probeEach bounds how often a revision's pods are asked together, so that very many whose addresses nobody answers at
+// cost no more than one does: each waits so long for every pod that is being asked.
+const probeEach = time.Millisecond
+
 // The time for an answer doubles with each one that is missed. A queue-proxy may hold its answer while it asks the
 // application; the connection itself is bounded by the round trip, see [forward.Pool].
 const (
@@ -134,6 +138,7 @@ func (p *pod) look() {
 	switch {
 	case wanted && p.probing == nil:
 		p.probing = &probing{p: p, began: time.Now()}
+		p.rev.starting++
 		p.rev.owner.probes.add(p.probing, p.probing.began)
 	case !wanted && p.probing != nil:
 		p.probing.over = true
@@ -141,6 +146,7 @@ func (p *pod) look() {
 			p.probing.cancel()
 		}
 		p.probing = nil
+		p.rev.starting--
 	}
 }
 
@@ -293,9 +299,10 @@ func (r *revision) endProbe(g *probing, err error, late bool, began time.Time) {
 	}
 }
 
-// pause is the time from one question to the next.
+// pause is the time from one question to the next. The caller holds the revision's lock.
 func (g *probing) pause(now time.Time) time.Duration {
-	return min(max(now.Sub(g.began)/probeShare, probeLeast), probeMost)
+	alone := min(max(now.Sub(g.began)/probeShare, probeLeast), probeMost)
+	return max(alone, time.Duration(g.p.rev.starting)*probeEach)
 }
 
 // prove gives the pod requests although its source does not call it ready yet. The caller holds the lock.

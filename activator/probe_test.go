@@ -208,6 +208,32 @@ func TestSilentPodsHoldUpNoOther(t *testing.T) {
 	})
 }
 
+// TestRefusingPodsShareOneRate: pods that refuse at once, however many, are asked about once a millisecond together, and
+// each has its turn.
+func TestRefusingPodsShareOneRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLink(50 * time.Microsecond)
+		l.up = time.Now().Add(time.Hour)
+		w, stop := probed(t, l, nil)
+		var dead []endpoint.Endpoint
+		for i := range 1500 {
+			dead = append(dead, starting(fmt.Sprint("dead-", i), uint16(1000+i)))
+		}
+		w.book.Publish(hello, dead)
+		const span = 30 * time.Second
+		time.Sleep(span)
+		stop()
+		asked, fewest := 0, 1<<30
+		for _, ep := range dead {
+			n := len(l.asked[ep.Pod.Addr])
+			asked, fewest = asked+n, min(fewest, n)
+		}
+		if most := int(span/probeEach) + len(dead); asked > most || fewest < 15 {
+			t.Errorf("asked %d times, one pod %d times; want at most %d, and each 15 times at least", asked, fewest, most)
+		}
+	})
+}
+
 // podNews keeps what a PodObserver is told.
 type podNews struct {
 	mu  sync.Mutex

@@ -28,6 +28,7 @@ type revision struct {
 	rotations [rotations]rotation
 	grants    map[string]int // by pod UID; nil for no leases
 	outliers  int            // ready pods that are ejected as outliers
+	starting  int            // pods that are asked from time to time
 	asking    int            // probes under way, or about to be
 	unasked   []*probing     // due for a probe, when there are too many of asking
 	waking    *waking        // nil unless requests wait of which the oldest met no pod

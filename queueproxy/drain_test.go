@@ -3,6 +3,7 @@ package queueproxy
 import (
 	"context"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -40,6 +41,22 @@ func probe(p *Proxy) int {
 	x.Headers["user-agent"] = "kube-probe/1"
 	p.ServeExchange(x)
 	return x.Status
+}
+
+// TestProbesAreNoClients: who asks for the sidecar's own state does not keep it from ending.
+func TestProbesAreNoClients(t *testing.T) {
+	s := newSidecar(t, Deps{})
+	defer stop(t, s)
+	for header, want := range map[string]bool{
+		"user-agent: kube-probe/1": true, "user-agent: Knative-Activator-Probe": true, "k-network-probe: probe": true, "user-agent: curl": false,
+	} {
+		x := forwardtest.New("hello")
+		name, value, _ := strings.Cut(header, ": ")
+		x.Headers[name] = value
+		if s.Proxy().ServeExchange(x); x.Probe != want {
+			t.Errorf("%s: marked as a probe %t, want %t", header, x.Probe, want)
+		}
+	}
 }
 
 // TestApplicationRestartDoesNotDrain: the application's preStop hook comes, and nothing says that the pod ends.

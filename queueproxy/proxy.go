@@ -169,10 +169,12 @@ func (p *Proxy) Depth() (inFlight, pending int) {
 // the 2 KB stack that it started with: waiting and forwarding are calls beside each other, not inside.
 func (p *Proxy) ServeExchange(x forward.Exchange) {
 	if isProbe(x) {
+		x.MarkProbe()
 		p.serveProbe(x, p.health)
 		return
 	}
 	if string(x.Header(probeHeader)) == probeNetwork {
+		x.MarkProbe()
 		p.serveProbe(x, p.network)
 		return
 	}

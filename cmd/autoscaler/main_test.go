@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/kube"
 	"github.com/rousehq/rouse/internal/lifecycle"
 )
 
@@ -190,5 +192,19 @@ func TestDocumented(t *testing.T) {
 		if !strings.Contains(string(metrics), "`"+g.name+"`") {
 			t.Errorf("docs/metrics.md does not name %s", g.name)
 		}
+	}
+}
+
+// TestActivatorsAreToldHowToChoose: the annotations about choosing among pods mean the same as on one machine.
+func TestActivatorsAreToldHowToChoose(t *testing.T) {
+	c, faults := config.Resolve(config.Input{Autoscaler: config.DefaultAutoscaler(), Annotations: map[string]string{
+		"rouse.dev/pod-probe": "queue", "rouse.dev/session-affinity": "header=Session",
+	}})
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	got := assigned(kube.Routed{Config: c}, 0).Settings.Dispatching
+	if got != c.Dispatching() || got == (config.Dispatching{}) {
+		t.Errorf("activators are told %+v, want %+v", got, c.Dispatching())
 	}
 }

@@ -46,6 +46,12 @@ func (w *workloads) Put(r kube.Routed) {
 	_ = w.n.loop.SetFloor(id, floor)
 }
 
+// Linger implements kube.Sink.
+func (w *workloads) Linger(r kube.Routed) {
+	w.tell(assigned(r, w.n.bucket(r.Config.ID)))
+	w.putExtra(r)
+}
+
 // tell makes activators know a revision and its endpoints, and says whether they did not before.
 func (w *workloads) tell(r assign.Revision) (first bool) {
 	w.n.assign.PutRevision(r)
@@ -136,6 +142,7 @@ func dispatch(c *config.Revision) assign.Settings {
 		Timeout:              c.Timeout.V,
 		ResponseStartTimeout: c.ResponseStartTimeout.V,
 		IdleTimeout:          c.IdleTimeout.V,
+		Dispatching:          c.Dispatching(),
 	}
 }
 

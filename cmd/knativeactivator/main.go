@@ -32,7 +32,7 @@ func main() {
 	os.Exit(run(os.Environ(), signals, os.Stderr))
 }
 
-// run is the whole life of the activator: the first signal drains, the second ends it at once.
+// run is the whole life of the activator: the first signal drains, a second one that insists ends it at once.
 func run(environ []string, signals <-chan os.Signal, stderr io.Writer) int {
 	log := slog.New(slog.NewJSONHandler(stderr, nil))
 	s, err := load(environ)

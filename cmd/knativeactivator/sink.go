@@ -56,7 +56,7 @@ func (p *plane) Dispatched(rev identity.Revision, cold bool, parked time.Duratio
 // Done implements activator.Observer.
 func (p *plane) Done(rev identity.Revision, o activator.Outcome) { p.telemetry.Done(rev, o) }
 
-// drain takes what comes until routers have heard of it and everything is answered. A second signal ends it.
+// drain takes what comes until routers have heard of it and everything is answered. A second signal that insists ends it.
 func (p *plane) drain(s *settings, signals <-chan os.Signal) error {
 	d := lifecycle.NewDrain(s.draining())
 	d.Begin(time.Now())
@@ -73,8 +73,10 @@ func (p *plane) drain(s *settings, signals <-chan os.Signal) error {
 		}
 		select {
 		case <-tick.C:
-		case <-signals:
-			return errors.Join(lifecycle.ErrForced, p.cut())
+		case sig := <-signals:
+			if lifecycle.Insists(sig) {
+				return errors.Join(lifecycle.ErrForced, p.cut())
+			}
 		}
 	}
 }

@@ -297,7 +297,7 @@ func TestSecondSignal(t *testing.T) {
 	}()
 	<-began
 	r.signals <- syscall.SIGTERM
-	r.signals <- syscall.SIGTERM
+	r.signals <- syscall.SIGINT
 	r.ended(1)
 	if err := <-cut; err == nil {
 		t.Error("the request in flight was answered, want it cut")
@@ -305,6 +305,29 @@ func TestSecondSignal(t *testing.T) {
 	if !strings.Contains(r.stderr.String(), "requests were cut") {
 		t.Errorf("the log does not say that requests were cut:\n%s", r.stderr.String())
 	}
+}
+
+// TestSecondSIGTERM: a pod is deleted after its processes were told to end by somebody else.
+func TestSecondSIGTERM(t *testing.T) {
+	app, began, finish := slow(t)
+	r := start(t, environ(app))
+	answered := make(chan error, 1)
+	go func() {
+		resp, err := r.client.Get("http://" + r.addr("QUEUE_SERVING_PORT") + "/slow")
+		if err == nil {
+			resp.Body.Close()
+		}
+		answered <- err
+	}()
+	<-began
+	for range 4 { // the channel holds two: when the fourth is in, the second was taken
+		r.signals <- syscall.SIGTERM
+	}
+	close(finish)
+	if err := <-answered; err != nil {
+		t.Errorf("the request in flight: %v", err)
+	}
+	r.ended(0)
 }
 
 // TestOwnHookDrains: /drain is for the sidecar's own preStop hook; the process stays until it is told to end.

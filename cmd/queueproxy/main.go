@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/rousehq/rouse/internal/lifecycle"
 	"github.com/rousehq/rouse/internal/statstream"
 	"github.com/rousehq/rouse/internal/usage"
 	"github.com/rousehq/rouse/queueproxy"
@@ -37,8 +38,8 @@ func main() {
 	os.Exit(run(os.Environ(), signals, os.Stdout, os.Stderr))
 }
 
-// run is the whole life of the sidecar: the first signal drains, the second ends it at once. The request log goes to
-// stdout.
+// run is the whole life of the sidecar: the first signal drains, a second one that insists ends it at once. The request
+// log goes to stdout.
 func run(environ []string, signals <-chan os.Signal, stdout, stderr io.Writer) int {
 	level := new(slog.LevelVar)
 	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
@@ -216,24 +217,35 @@ func (s *settings) listen(ctx context.Context, sidecar *queueproxy.Sidecar, encr
 	return errs, nil
 }
 
-// drain lets requests end, until the grace period or a second signal.
+// drain lets requests end, until the grace period or a second signal that insists.
 func drain(s *settings, sidecar *queueproxy.Sidecar, signals <-chan os.Signal, log *slog.Logger) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), s.grace())
 	defer cancel()
 	stopped := make(chan error, 1)
 	go func() { stopped <- sidecar.Stop(ctx) }()
-	var err error
-	select {
-	case <-signals:
+	err := outlast(stopped, signals, func() {
 		log.Warn("second signal: ending at once")
 		cancel()
-		err = <-stopped
-	case err = <-stopped:
-	}
+	})
 	log.Info("drained", "took", time.Since(began).String())
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return fmt.Errorf("requests were cut after %s: %w", time.Since(began).Round(time.Millisecond), err)
 	}
 	return err
+}
+
+// outlast waits for the end of the drain, and cuts it short when a signal insists.
+func outlast(stopped <-chan error, signals <-chan os.Signal, cut func()) error {
+	for {
+		select {
+		case err := <-stopped:
+			return err
+		case sig := <-signals:
+			if lifecycle.Insists(sig) {
+				cut()
+				return <-stopped
+			}
+		}
+	}
 }

@@ -63,5 +63,5 @@ type ServerStats struct {
 	Open       int       // connections
 	Active     int       // requests between head and end of response
 	Tunnels    int       // upgraded connections
-	LastAccept time.Time // newest connection
+	LastAccept time.Time // newest connection but those of probes: see Exchange.MarkProbe
 }

@@ -32,6 +32,9 @@ type conn struct {
 	phase  atomic.Int32
 	gone   atomic.Bool
 
+	accepted time.Time
+	probe    atomic.Bool // nothing but a probe: see MarkProbe
+
 	in   *buffer // head and what followed it; nil while idle
 	have int     // bytes in it
 	req  head
@@ -73,7 +76,7 @@ type request struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{srv: s}
+	c := &conn{srv: s, accepted: time.Now()}
 	if s.cfg.TLS != nil {
 		nc = tls.Server(nc, s.cfg.TLS)
 		c.tls = true

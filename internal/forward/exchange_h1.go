@@ -143,6 +143,9 @@ func (c *conn) TLS() bool { return c.tls }
 // RemoteAddr implements [Exchange].
 func (c *conn) RemoteAddr() netip.AddrPort { return c.remote }
 
+// MarkProbe implements [Exchange].
+func (c *conn) MarkProbe() { c.probe.Store(true) }
+
 // Received implements [Exchange].
 func (c *conn) Received() time.Time { return c.received }
 

@@ -100,6 +100,7 @@ func (x *h2Exchange) Upgrade() bool              { return false }
 func (x *h2Exchange) GRPC() bool                 { return grpcContent(x.r.Header.Get("Content-Type")) }
 func (x *h2Exchange) TLS() bool                  { return x.r.TLS != nil }
 func (x *h2Exchange) RemoteAddr() netip.AddrPort { return x.remote }
+func (x *h2Exchange) MarkProbe()                 {} // other streams share the connection
 func (x *h2Exchange) Received() time.Time        { return x.received }
 func (x *h2Exchange) Gone() bool                 { return x.r.Context().Err() != nil }
 

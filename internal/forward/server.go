@@ -34,7 +34,7 @@ type Server struct {
 	conns      map[*conn]struct{}        // guarded by mu
 	listeners  map[net.Listener]struct{} // guarded by mu
 	stopping   bool                      // guarded by mu
-	lastAccept time.Time                 // guarded by mu
+	lastAccept time.Time                 // guarded by mu; of those that have ended
 	wg         sync.WaitGroup            // one per connection goroutine
 }
 
@@ -151,7 +151,6 @@ func (s *Server) start(nc net.Conn) {
 		return
 	}
 	s.conns[c] = struct{}{}
-	s.lastAccept = time.Now()
 	s.wg.Add(1)
 	s.mu.Unlock()
 	go c.run()
@@ -219,6 +218,7 @@ func (s *Server) Stats() ServerStats {
 	s.mu.Lock()
 	st := ServerStats{Open: len(s.conns), LastAccept: s.lastAccept}
 	for c := range s.conns {
+		st.LastAccept = c.latest(st.LastAccept)
 		switch phase(c.phase.Load()) {
 		case phaseActive:
 			st.Active++
@@ -234,8 +234,17 @@ func (s *Server) Stats() ServerStats {
 func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
+	s.lastAccept = c.latest(s.lastAccept)
 	s.mu.Unlock()
 	s.wg.Done()
+}
+
+// latest is t, or when the connection was accepted if that was later and it is no probe's.
+func (c *conn) latest(t time.Time) time.Time {
+	if c.probe.Load() || t.After(c.accepted) {
+		return t
+	}
+	return c.accepted
 }
 
 // handshake completes TLS within the head timeout and reports the protocol that was chosen.

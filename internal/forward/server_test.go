@@ -107,6 +107,43 @@ func readUntil(t *testing.T, c net.Conn, text string) string {
 	return string(got)
 }
 
+// TestLastAcceptLeavesProbesOut: kubelet asks a draining pod once a second on a connection of its own.
+func TestLastAcceptLeavesProbesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, _ := memServer(t, Config{}, HandlerFunc(func(x Exchange) {
+			if string(x.Path()) == "/probe" {
+				x.MarkProbe()
+			}
+			x.Reply(200, "text/plain", "done")
+		}))
+		last := func(what string, want time.Time) {
+			t.Helper()
+			synctest.Wait()
+			if got := s.Stats().LastAccept; !got.Equal(want) {
+				t.Errorf("%s: the newest connection is of %v, want %v", what, got, want)
+			}
+		}
+		last("before any", time.Time{})
+		came := time.Now()
+		client := l.dial()
+		last("a client that has sent nothing", came)
+		time.Sleep(time.Second)
+		probe := l.dial()
+		send(t, probe, "GET /probe HTTP/1.1\r\nHost: a\r\n\r\n")
+		readUntil(t, probe, "done")
+		last("a probe after it", came)
+		probe.Close()
+		last("the probe has ended", came)
+		client.Close()
+		last("the client has ended, too", came)
+		time.Sleep(time.Second)
+		again := l.dial()
+		defer again.Close()
+		send(t, again, plainGet)
+		last("a client again", time.Now())
+	})
+}
+
 func TestShutdownWaitsForActive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

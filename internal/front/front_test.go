@@ -34,7 +34,7 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "activator" {
 		signals := make(chan os.Signal, 2)
-		signal.Notify(signals, syscall.SIGTERM)
+		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 		os.Exit(Main(os.Args[2:], os.Environ(), signals, os.Stdin, os.Stderr))
 	}
 	code := m.Run()

@@ -29,8 +29,8 @@ const (
 	goodbyeTimeout = 2 * time.Second // for control to hear that the leases are back
 )
 
-// Main is the whole life of an activator process: the first signal drains, the second ends it at once. It returns the
-// exit code.
+// Main is the whole life of an activator process: the first signal drains, a second one that insists ends it at once. It
+// returns the exit code.
 func Main(args, environ []string, signals <-chan os.Signal, stdin io.Reader, stderr io.Writer) int {
 	o, err := Parse(args, environ, stderr)
 	switch {
@@ -60,8 +60,12 @@ func Main(args, environ []string, signals <-chan os.Signal, stdin io.Reader, std
 func merge(signals <-chan os.Signal, stdin io.Reader, withStdin bool) <-chan struct{} {
 	out := make(chan struct{})
 	go func() {
-		for range signals {
-			out <- struct{}{}
+		told := false
+		for sig := range signals {
+			if !told || lifecycle.Insists(sig) {
+				out <- struct{}{}
+			}
+			told = true
 		}
 	}()
 	if withStdin {

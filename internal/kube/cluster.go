@@ -378,6 +378,13 @@ func (c *Cluster) podsFor(o *opted) []*pod {
 	return all
 }
 
+// podCount returns how many pods a workload has.
+func (c *Cluster) podCount(o *opted) int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.podsOf[owner{o.Kind, key{o.Namespace, o.Name}}])
+}
+
 // zoneOf returns the zone of a node, empty when unknown.
 func (c *Cluster) zoneOf(node string) string {
 	if z := c.nodes.get(key{"", node}); z != nil {

@@ -220,6 +220,7 @@ func (c *Control) Run(ctx context.Context) error {
 			c.mirror.sync(k)
 		}
 	}
+	c.mirror.resume(began)
 	c.cfg.Log.Info("the cluster is read", "workloads", c.Workloads(), "pods", c.cluster.pods.len(), "took", time.Since(began).Round(time.Millisecond).String())
 	wg.Go(func() { c.mirror.run(ctx) })
 	wg.Go(func() { c.Publisher.run(ctx) })

@@ -82,6 +82,36 @@ func (m *Mirror) linger(k key, t *tracked) {
 	m.queue.Add(k)
 }
 
+// resume goes on with the workloads that an instance before this one had let go lately: activators would drop what this
+// one does not name. When that was is in the book of ports, to the half-minute; of a port that was not released yet it is
+// now. It must come after the first look at every workload, and before a bucket is taken.
+func (m *Mirror) resume(now time.Time) {
+	for _, p := range m.ports.past(now) {
+		o, s := m.cluster.workload(p.workload), m.cluster.services.get(p.service)
+		if t := m.get(p.workload); o == nil || s == nil || len(s.Ports) == 0 || t != nil && !t.leaving {
+			continue
+		}
+		t := m.remains(o, s, p.left)
+		m.mu.Lock()
+		m.tracked[p.workload] = t
+		m.mu.Unlock()
+		m.sink.Linger(t.sent)
+		m.linger(p.workload, t)
+	}
+}
+
+// remains returns a workload as it was when it left, as far as that can still be known.
+func (m *Mirror) remains(o *opted, s *service, left time.Time) *tracked {
+	t := &tracked{object: o, service: s, rev: o.Revision(), primary: primary(s.Ports), ports: make([]uint16, len(s.Ports)), leaving: true, left: left}
+	t.sent = Routed{Config: workload.Remains(&o.Object, &s.Service, m.settings()), Replicas: o.Replicas}
+	for i := range s.Ports {
+		if port := m.ports.lease(t.holder(i), left); port != 0 {
+			t.listen(i, port)
+		}
+	}
+	return t
+}
+
 // forget makes activators forget a workload.
 func (m *Mirror) forget(t *tracked) {
 	m.sink.Remove(t.rev)

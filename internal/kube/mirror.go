@@ -62,6 +62,8 @@ func Whole(name, uid string) (wholeName, wholeUID, port string, ok bool) {
 // endpoints are published, and is removed after its last.
 type Sink interface {
 	Put(r Routed)
+	// Linger makes activators know a workload whose scaling ended under an instance of control before this one.
+	Linger(r Routed)
 	// Leave ends the scaling of a workload. Activators go on as before: clients hold connections to them.
 	Leave(id identity.Revision)
 	// Unlisten lets activators close the workload's ports once their connections are gone.
@@ -164,8 +166,19 @@ func (m *Mirror) all() {
 	}
 }
 
+// lookPerPod is how long a workload is not looked at again, for each of its pods: a look costs control one or two
+// microseconds per pod, and activators as much, whatever has changed (BenchmarkLook).
+const lookPerPod = 50 * time.Microsecond
+
 // run works until ctx ends.
-func (m *Mirror) run(ctx context.Context) { m.queue.work(ctx, 2, m.sync) }
+func (m *Mirror) run(ctx context.Context) {
+	m.queue.work(ctx, 2, func(k key) {
+		m.sync(k)
+		if t := m.get(k); t != nil {
+			m.queue.Hold(k, min(time.Duration(m.cluster.podCount(t.object))*lookPerPod, longestPause))
+		}
+	})
+}
 
 // sync looks at one workload. Only one goroutine at a time does so.
 func (m *Mirror) sync(k key) {
@@ -219,7 +232,7 @@ func (m *Mirror) complain(o *opted, problems []workload.Problem) {
 	}
 	var complaints []complaint
 	for _, p := range problems {
-		if p.Reason == workload.NoService && !m.patient(key{o.Namespace, o.Name}) {
+		if (p.Reason == workload.NoService || p.Reason == workload.ServiceHeadless) && !m.patient(key{o.Namespace, o.Name}) {
 			continue
 		}
 		complaints = append(complaints, complaint{string(p.Reason), p.Text})
@@ -227,7 +240,8 @@ func (m *Mirror) complain(o *opted, problems []workload.Problem) {
 	m.reporter.say(subjectOf(o), complaints...)
 }
 
-// patience is how long a workload may be without a Service before that is said: one is made a moment after the other.
+// patience is how long a workload may be without a fitting Service before that is said: one is made a moment after the
+// other, and of a StatefulSet's two the headless one comes first.
 const patience = 3 * time.Second
 
 // patient says whether a workload has been without a Service for long enough, and looks again when it has not.
@@ -289,23 +303,30 @@ func portName(p workload.Port) string {
 func (m *Mirror) assign(t *tracked) {
 	t.ports = make([]uint16, len(t.service.Ports))
 	t.sent.Ports, t.sent.Extra = nil, nil
-	ask := m.owns(t.rev)
+	ask := ""
+	if m.owns(t.rev) {
+		ask = t.object.Name
+	}
 	for i := range t.ports {
-		port, ok, _ := m.ports.port(t.holder(i), ask)
-		switch {
-		case !ok:
-		case i == t.primary:
-			t.sent.Ports = []uint16{port}
-		default:
-			t.sent.Extra = append(t.sent.Extra, Extra{part(t.rev, portName(t.service.Ports[i])), port})
+		if port, ok, _ := m.ports.port(t.holder(i), ask); ok {
+			t.listen(i, port)
 		}
-		t.ports[i] = port
+	}
+}
+
+// listen notes where activators listen for a port of the Service.
+func (t *tracked) listen(i int, port uint16) {
+	t.ports[i] = port
+	if i == t.primary {
+		t.sent.Ports = []uint16{port}
+	} else {
+		t.sent.Extra = append(t.sent.Extra, Extra{part(t.rev, portName(t.service.Ports[i])), port})
 	}
 }
 
 func (m *Mirror) portProblems(t *tracked) (problems []workload.Problem) {
 	for i := range t.ports {
-		if _, _, err := m.ports.port(t.holder(i), false); err != nil {
+		if _, _, err := m.ports.port(t.holder(i), ""); err != nil {
 			return []workload.Problem{{Reason: workload.PortsExhausted, Text: err.Error()}}
 		}
 	}
@@ -349,7 +370,8 @@ func (m *Mirror) publish(t *tracked) {
 			}
 			want[p.uid] = e
 			if i == t.primary && p.scraped && e.State == endpoint.Ready {
-				silent = append(silent, e.Pod)
+				// Not where requests go: there the question would be one more of them.
+				silent = append(silent, identity.Pod{UID: p.uid, Addr: netip.AddrPortFrom(p.addrs[0], p.stats)})
 			}
 		}
 		if i == t.primary {

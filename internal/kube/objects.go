@@ -42,7 +42,7 @@ func own(annotations map[string]string) map[string]string {
 	return kept
 }
 
-// opted is a workload. Of one that is not opted in only its name is kept.
+// opted is a workload. Of one that is not opted in little more than its name is kept.
 type opted struct{ workload.Object }
 
 func deploymentOf(obj any) *opted {
@@ -74,7 +74,7 @@ func optedOf(kind workload.Kind, m *metav1.ObjectMeta, template *corev1.PodTempl
 		o.Replicas = int(*replicas)
 	}
 	if !o.OptedIn() {
-		o.Labels, o.Annotations, o.PodLabels = nil, nil, nil
+		o.Shed()
 	}
 	return o
 }

@@ -116,7 +116,7 @@ func TestOptedOf(t *testing.T) {
 	if o == nil || o.Replicas != 1 || o.Annotations["autoscaling.knative.dev/target"] != "5" || o.Annotations["autoscaling.knative.dev/max-scale"] != "9" || o.Annotations["team"] != "" {
 		t.Errorf("deploymentOf = %+v, want one replica and the object's annotations over the template's", o)
 	}
-	delete(d.Annotations, class)
+	d.Annotations[class] = "keda.sh"
 	if o := deploymentOf(d); o.OptedIn() || o.UID != "u" || o.Annotations != nil || o.PodLabels != nil {
 		t.Errorf("of a Deployment that is not opted in more than its name is kept: %+v", o)
 	}

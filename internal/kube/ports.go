@@ -29,7 +29,7 @@ type Ports struct {
 	mu      sync.Mutex
 	book    *portalloc.Book               // guarded by mu; as last read or written
 	version string                        // guarded by mu
-	wanted  map[portalloc.Holder]struct{} // guarded by mu
+	wanted  map[portalloc.Holder]string   // guarded by mu; the workload that the port is to lead to
 	unused  map[portalloc.Holder]struct{} // guarded by mu
 	refused map[portalloc.Holder]error    // guarded by mu
 	wake    chan struct{}
@@ -40,7 +40,7 @@ type Ports struct {
 func newPorts(client *Client, namespace, name string, within portalloc.Range, log *slog.Logger) *Ports {
 	return &Ports{
 		client: client, namespace: namespace, name: name, within: within, log: log, book: &portalloc.Book{},
-		wanted: map[portalloc.Holder]struct{}{}, unused: map[portalloc.Holder]struct{}{}, refused: map[portalloc.Holder]error{},
+		wanted: map[portalloc.Holder]string{}, unused: map[portalloc.Holder]struct{}{}, refused: map[portalloc.Holder]error{},
 		wake: make(chan struct{}, 1), changed: func() {},
 	}
 }
@@ -65,22 +65,60 @@ func (p *Ports) read(c *configMap) {
 	}
 }
 
-// port returns the port of a holder. Without one, and with ask, it sees to it that there will be one.
-func (p *Ports) port(h portalloc.Holder, ask bool) (port uint16, ok bool, refused error) {
+// port returns the port of a holder. With the name of a workload it sees to it that there will be one, which the book says
+// leads there.
+func (p *Ports) port(h portalloc.Holder, workload string) (port uint16, ok bool, refused error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.unused, h)
-	if port, ok = p.book.Port(h); ok {
-		return port, true, nil
-	}
-	if err := p.refused[h]; err != nil {
+	port, l, ok := p.book.Lease(h)
+	ok = ok && l.Released.IsZero()
+	if err := p.refused[h]; !ok && err != nil {
 		return 0, false, err
 	}
-	if ask {
-		p.wanted[h] = struct{}{}
+	if workload != "" && (!ok || l.Workload != workload) {
+		p.wanted[h] = workload
 		p.signal()
 	}
-	return 0, false, nil
+	return port, ok, nil
+}
+
+// past is a Service that has or had ports.
+type past struct {
+	service, workload key
+	left              time.Time // when it gave them back, as far as the book says; now when it did not
+}
+
+// past returns the Services that have ports now, or that gave theirs back so lately that nobody else got them, the
+// latest last.
+func (p *Ports) past(now time.Time) []past {
+	p.mu.Lock()
+	leases := p.book.Leases()
+	p.mu.Unlock()
+	latest := make(map[key]past)
+	for _, l := range leases {
+		left := l.Released
+		if left.IsZero() {
+			left = now
+		}
+		ns, service := l.Holder.Service()
+		k := key{ns, service}
+		if now.Sub(left) < portalloc.Quarantine && !left.Before(latest[k].left) {
+			latest[k] = past{k, key{ns, l.Workload}, left}
+		}
+	}
+	return slices.SortedFunc(maps.Values(latest), func(a, b past) int { return a.left.Compare(b.left) })
+}
+
+// lease returns the port that a holder has or had; 0 when it is free again.
+func (p *Ports) lease(h portalloc.Holder, now time.Time) uint16 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	port, l, ok := p.book.Lease(h)
+	if !ok || !l.Released.IsZero() && now.Sub(l.Released) >= portalloc.Quarantine {
+		return 0
+	}
+	return port
 }
 
 // release puts the ports of everything that is not in use into quarantine.
@@ -128,7 +166,7 @@ func (p *Ports) run(ctx context.Context) {
 // write brings the ConfigMap up to what is asked for.
 func (p *Ports) write(ctx context.Context) error {
 	p.mu.Lock()
-	wanted, unused := slices.Sorted(maps.Keys(p.wanted)), slices.Sorted(maps.Keys(p.unused))
+	wanted, unused := maps.Clone(p.wanted), slices.Sorted(maps.Keys(p.unused))
 	p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -145,8 +183,8 @@ func (p *Ports) write(ctx context.Context) error {
 	now := time.Now()
 	book.Expire(now)
 	refused := make(map[portalloc.Holder]error)
-	for _, h := range wanted {
-		if _, err := book.Assign(h, p.within); err != nil {
+	for _, h := range slices.Sorted(maps.Keys(wanted)) {
+		if _, err := book.Assign(h, wanted[h], p.within); err != nil {
 			refused[h] = err
 		}
 	}
@@ -168,13 +206,15 @@ func (p *Ports) write(ctx context.Context) error {
 	return nil
 }
 
-func (p *Ports) wrote(book *portalloc.Book, version string, wanted, unused []portalloc.Holder, refused map[portalloc.Holder]error) {
+func (p *Ports) wrote(book *portalloc.Book, version string, wanted map[portalloc.Holder]string, unused []portalloc.Holder, refused map[portalloc.Holder]error) {
 	p.mu.Lock()
 	if p.version == "" || !newer(p.version, version) {
 		p.book, p.version = book, version
 	}
-	for _, h := range wanted {
-		delete(p.wanted, h)
+	for h, workload := range wanted {
+		if p.wanted[h] == workload {
+			delete(p.wanted, h)
+		}
 		if err := refused[h]; err != nil {
 			p.refused[h] = fmt.Errorf("no port on the activators: %w", err)
 		}

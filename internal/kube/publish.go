@@ -31,6 +31,14 @@ type Activator struct {
 	Open func(port uint16) bool
 }
 
+// writePerPod is how long a Service's slices are not written again, for each of its workload's pods: a slice goes to every
+// node of the cluster, so that a thousand pods that become ready must not be a thousand writes. One of ten pods waits
+// for 2 ms, one of a thousand for 200.
+const writePerPod = 200 * time.Microsecond
+
+// longestPause bounds that pause.
+const longestPause = time.Second
+
 // publishers is how many Services are written at the same time.
 const publishers = 16
 
@@ -84,6 +92,7 @@ func (p *Publisher) SetMode(ctx context.Context, rev identity.Revision, serve bo
 	turn := m.asked
 	p.mu.Unlock()
 	p.queue.Forget(k)
+	p.queue.Release(k)
 	p.queue.Add(k)
 	for {
 		p.mu.Lock()
@@ -139,6 +148,9 @@ func (p *Publisher) run(ctx context.Context) {
 			return
 		}
 		p.queue.Forget(k)
+		if t := p.mirror.get(k); t != nil {
+			p.queue.Hold(k, min(time.Duration(p.cluster.podCount(t.object))*writePerPod, longestPause))
+		}
 	})
 }
 

@@ -25,13 +25,14 @@ type rig struct {
 	publisher  *Publisher
 	activators []Activator
 	puts       []Routed
+	lingers    []Routed
 	left       []identity.Revision
 	muted      []identity.Revision
 	removed    []identity.Revision
 	scraped    map[identity.Revision][]identity.Pod
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{Cluster: NewCluster(ClusterConfig{Namespace: "rouse-system"}, nil), scraped: map[identity.Revision][]identity.Pod{}}
 	log := slog.New(slog.DiscardHandler)
@@ -46,6 +47,7 @@ func newRig(t *testing.T) *rig {
 }
 
 func (r *rig) Put(x Routed)                  { r.puts = append(r.puts, x) }
+func (r *rig) Linger(x Routed)               { r.lingers = append(r.lingers, x) }
 func (r *rig) Leave(id identity.Revision)    { r.left = append(r.left, id) }
 func (r *rig) Unlisten(id identity.Revision) { r.muted = append(r.muted, id) }
 func (r *rig) Remove(id identity.Revision)   { r.removed = append(r.removed, id) }
@@ -197,8 +199,8 @@ func TestMirrorFollowsAWorkload(t *testing.T) {
 	r.pod(podObject("a", withSidecar))
 	r.pod(podObject("b", nil))
 	expect("both ready", "uid-a ready", "uid-b ready")
-	if got := r.scraped[h.rev]; len(got) != 1 || got[0].UID != "uid-a" {
-		t.Errorf("scraped %v, want the pod whose sidecar pushes nothing", got)
+	if got := r.scraped[h.rev]; len(got) != 1 || got[0].UID != "uid-a" || got[0].Addr.Port() != statsPort {
+		t.Errorf("scraped %v, want the pod whose sidecar pushes nothing, on port %d", got, statsPort)
 	}
 	r.pod(podObject("a", func(p *corev1.Pod) { withSidecar(p); p.DeletionTimestamp = ptr(metav1.Now()) }))
 	expect("told to stop", "uid-a draining", "uid-b ready")

@@ -12,6 +12,9 @@ const (
 	mostRetry  = 5 * time.Second
 )
 
+// shortestHold: what is less is not worth a timer.
+const shortestHold = time.Millisecond
+
 // queue holds the keys that somebody should look at, each once, in the order in which they came. A key that comes while
 // it is looked at is looked at again afterwards, never twice at the same time. It starts no goroutine, unlike
 // client-go's: what comes later comes by a timer. The zero value is ready.
@@ -23,14 +26,21 @@ type queue struct {
 	again   map[key]bool          // came while busy; guarded by mu
 	retry   map[key]time.Duration // last pause; guarded by mu
 	timers  map[key]*time.Timer   // guarded by mu
+	held    map[key]*hold         // guarded by mu
 	closed  bool                  // guarded by mu
 	some    chan struct{}         // has a token when there may be something
+}
+
+// hold keeps a key back for a while.
+type hold struct {
+	timer  *time.Timer
+	wanted bool // somebody asked for a look meanwhile
 }
 
 func newQueue() *queue {
 	return &queue{
 		waiting: map[key]bool{}, busy: map[key]bool{}, again: map[key]bool{}, retry: map[key]time.Duration{},
-		timers: map[key]*time.Timer{}, some: make(chan struct{}, 1),
+		timers: map[key]*time.Timer{}, held: map[key]*hold{}, some: make(chan struct{}, 1),
 	}
 }
 
@@ -47,6 +57,9 @@ func (q *queue) add(k key) {
 		return
 	case q.busy[k]:
 		q.again[k] = true
+		return
+	case q.held[k] != nil:
+		q.held[k].wanted = true
 		return
 	}
 	q.waiting[k] = true
@@ -67,6 +80,47 @@ func (q *queue) AddAfter(k key, after time.Duration) {
 		delete(q.timers, k)
 		q.add(k)
 	})
+}
+
+// Hold keeps a key back: who asks for it meanwhile gets one look afterwards. It is for looks that cost much, so that what
+// changes very often does not cost as many of them.
+func (q *queue) Hold(k key, pause time.Duration) {
+	if pause < shortestHold {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed || q.held[k] != nil {
+		return
+	}
+	h := &hold{}
+	h.timer = time.AfterFunc(pause, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if q.held[k] == h {
+			q.release(k)
+		}
+	})
+	q.held[k] = h
+}
+
+// Release ends a Hold.
+func (q *queue) Release(k key) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.release(k)
+}
+
+func (q *queue) release(k key) {
+	h := q.held[k]
+	if h == nil {
+		return
+	}
+	h.timer.Stop()
+	delete(q.held, k)
+	if h.wanted {
+		q.add(k)
+	}
 }
 
 // Retry asks for a look after a pause that doubles with each failure, until Forget.
@@ -161,5 +215,9 @@ func (q *queue) close() {
 	for k, t := range q.timers {
 		t.Stop()
 		delete(q.timers, k)
+	}
+	for k, h := range q.held {
+		h.timer.Stop()
+		delete(q.held, k)
 	}
 }

@@ -2,11 +2,14 @@ package kube
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 func TestQueue(t *testing.T) {
@@ -64,5 +67,89 @@ func TestQueue(t *testing.T) {
 		q.Add(a) // after the end
 		time.Sleep(2 * time.Hour)
 		expect("a 0s", "b 0s", "a 0s", "b 20ms", "b 100ms")
+	})
+}
+
+// TestManyPodsCostFewLooks: a thousand pods that appear one by one within a second are not a thousand looks at all of them.
+func TestManyPodsCostFewLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.deployment(1000)
+		r.service(helloService(nil))
+		looks := 0
+		r.mirror.touched = func(key) { looks++ }
+		r.Cluster.onWorkload = r.mirror.queue.Add
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			r.mirror.run(ctx)
+		}()
+		for i := range 1000 {
+			r.pod(podObject(fmt.Sprint("p", i), func(p *corev1.Pod) { p.Status.PodIPs[0].IP = fmt.Sprintf("10.77.%d.%d", i/250, 1+i%250) }))
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(longestPause)
+		cancel()
+		<-ended
+		n := len(r.mirror.book.Snapshot(r.mirror.get(key{"default", "hello"}).rev).Endpoints)
+		if n != 1000 || looks > 150 {
+			t.Errorf("%d pods are known after %d looks, want all after at most 150", n, looks)
+		}
+	})
+}
+
+// TestQueueHolds: what is asked for while a key is held back is one look at the end, or at once when it is released.
+func TestQueueHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		q := newQueue()
+		a := key{"n", "a"}
+		began := time.Now()
+		var mu sync.Mutex
+		var seen []time.Duration
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			q.work(ctx, 2, func(k key) {
+				mu.Lock()
+				seen = append(seen, time.Since(began))
+				mu.Unlock()
+				q.Hold(k, 50*time.Millisecond)
+				q.Hold(key{"n", "b"}, shortestHold-1)
+			})
+		}()
+		expect := func(want ...time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(seen, want) {
+				t.Errorf("seen at %v, want %v", seen, want)
+			}
+		}
+		const ms = time.Millisecond
+		for range 99 {
+			q.Add(a)
+			time.Sleep(ms)
+		}
+		expect(0, 50*ms)
+		time.Sleep(ms) // asked for until 98 ms
+		expect(0, 50*ms, 100*ms)
+		time.Sleep(time.Minute)
+		expect(0, 50*ms, 100*ms)
+		q.Add(a)
+		q.Add(a)
+		late := time.Since(began)
+		expect(0, 50*ms, 100*ms, late)
+		q.Add(a)
+		q.Release(a)
+		q.Release(a)
+		expect(0, 50*ms, 100*ms, late, late)
+		q.Add(key{"n", "b"}) // too short to be held
+		expect(0, 50*ms, 100*ms, late, late, late)
+		cancel()
+		<-ended
+		q.Hold(a, time.Hour)
 	})
 }

@@ -71,6 +71,10 @@ func Notify() (s Signals, stop func()) {
 	}
 }
 
+// Insists says whether a second signal asks a container's process to end at once. SIGTERM doesn't: whoever deletes a pod
+// repeats it to a process that somebody else has told to end before, and what is in flight is to finish all the same.
+func Insists(sig os.Signal) bool { return sig != syscall.SIGTERM }
+
 // Run starts the stages in order and blocks until all have stopped. ctx ending is the first signal. The result is nil
 // after a stop that was asked for and went in time; otherwise it joins what each stage said.
 func Run(ctx context.Context, grace time.Duration, stages ...Stage) error {

@@ -68,8 +68,8 @@ func (s *queueProxy) listening(pr *prober) bool {
 	return pr.listener(s.proc, s.ports.Serving) == listenerOwn
 }
 
-// drain is called when nobody sends anything new: it spares the wait for callers that hear late. A second SIGTERM would
-// cut what is in flight, so one that was told to stop by somebody else gets none.
+// drain is called when nobody sends anything new: it spares the wait for callers that hear late. Another queue-proxy than
+// ours may take a second SIGTERM for an order to end at once, so one that was told to stop by somebody else gets none.
 func (s *queueProxy) drain(ctx context.Context) error {
 	select {
 	case <-s.notice.stopping:

@@ -64,9 +64,21 @@ func HolderOf(namespace, service, port string) Holder {
 	return Holder(namespace + "/" + service + "/" + port)
 }
 
-// Lease is one given port. Released is zero while the holder has it.
+// Service returns the namespace and the name of the holder's Service.
+func (h Holder) Service() (namespace, name string) {
+	parts := strings.SplitN(string(h), "/", 3)
+	if len(parts) < 3 {
+		return "", ""
+	}
+	return parts[0], parts[1]
+}
+
+// Lease is one given port.
 type Lease struct {
-	Holder   Holder
+	Holder Holder
+	// Workload is the name of what the port leads to: after the Service has changed hands nothing else says it.
+	Workload string
+	// Released is zero while the holder has the port.
 	Released time.Time
 }
 
@@ -82,8 +94,12 @@ func Decode(data map[string]string) (*Book, []error) {
 	var errs []error
 	for _, k := range slices.Sorted(maps.Keys(data)) {
 		port, err := strconv.ParseUint(k, 10, 16)
-		holder, released, _ := strings.Cut(data[k], " released ")
-		l := Lease{Holder: Holder(holder)}
+		given, released, _ := strings.Cut(data[k], " released ")
+		holder, workload, _ := strings.Cut(given, " for ")
+		l := Lease{Holder: Holder(holder), Workload: workload}
+		if workload == "" {
+			_, l.Workload = l.Holder.Service()
+		}
 		if err == nil && released != "" {
 			l.Released, err = time.Parse(time.RFC3339, released)
 		}
@@ -107,6 +123,9 @@ func (b *Book) Encode() map[string]string {
 	data := make(map[string]string, len(b.ports))
 	for port, l := range b.ports {
 		v := string(l.Holder)
+		if _, service := l.Holder.Service(); l.Workload != service {
+			v += " for " + l.Workload
+		}
 		if !l.Released.IsZero() {
 			v += " released " + l.Released.UTC().Format(time.RFC3339)
 		}
@@ -117,18 +136,24 @@ func (b *Book) Encode() map[string]string {
 
 // Port returns the holder's port; ok is false when it has none or has released it.
 func (b *Book) Port(h Holder) (port uint16, ok bool) {
+	port, l, ok := b.Lease(h)
+	return port, ok && l.Released.IsZero()
+}
+
+// Lease returns the holder's port and what it is given for, also when it is in quarantine.
+func (b *Book) Lease(h Holder) (port uint16, l Lease, ok bool) {
 	port, ok = b.holders[h]
-	return port, ok && b.ports[port].Released.IsZero()
+	return port, b.ports[port], ok
 }
 
 // Leases returns every port that is given or in quarantine.
 func (b *Book) Leases() map[uint16]Lease { return maps.Clone(b.ports) }
 
-// Assign gives the holder a port, the one it has or had if possible. It fails when the range has no free port. The
-// search starts at a place of the holder's own, so that the order of requests matters little.
-func (b *Book) Assign(h Holder, r Range) (uint16, error) {
+// Assign gives the holder a port that leads to a workload, the one it has or had if possible. It fails when the range
+// has no free port. The search starts at a place of the holder's own, so that the order of requests matters little.
+func (b *Book) Assign(h Holder, workload string, r Range) (uint16, error) {
 	if port, ok := b.holders[h]; ok {
-		b.ports[port] = Lease{Holder: h}
+		b.ports[port] = Lease{Holder: h, Workload: workload}
 		return port, nil
 	}
 	hash := fnv.New32a()
@@ -137,24 +162,25 @@ func (b *Book) Assign(h Holder, r Range) (uint16, error) {
 	for i := range r.size() {
 		port := r.First + uint16((start+i)%r.size())
 		if _, taken := b.ports[port]; !taken {
-			b.set(port, h)
+			b.set(port, Lease{Holder: h, Workload: workload})
 			return port, nil
 		}
 	}
 	return 0, fmt.Errorf("all %d ports of %s are taken or in quarantine for %s: widen ROUSE_ACTIVATOR_PORTS", r.size(), r, Quarantine)
 }
 
-func (b *Book) set(port uint16, h Holder) {
+func (b *Book) set(port uint16, l Lease) {
 	if b.ports == nil {
 		b.ports, b.holders = make(map[uint16]Lease), make(map[Holder]uint16)
 	}
-	b.ports[port], b.holders[h] = Lease{Holder: h}, port
+	b.ports[port], b.holders[l.Holder] = l, port
 }
 
 // Release puts the holder's port into quarantine. What has none is no fault.
 func (b *Book) Release(h Holder, now time.Time) {
-	if port, ok := b.Port(h); ok {
-		b.ports[port] = Lease{Holder: h, Released: now.Truncate(time.Second)}
+	if port, l, ok := b.Lease(h); ok && l.Released.IsZero() {
+		l.Released = now.Truncate(time.Second)
+		b.ports[port] = l
 	}
 }
 

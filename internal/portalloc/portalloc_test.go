@@ -2,6 +2,8 @@ package portalloc
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,17 +31,17 @@ func TestPortLife(t *testing.T) {
 	var b Book
 	r := Range{20000, 20001}
 	a, c := HolderOf("d", "a", "http"), HolderOf("d", "c", "http")
-	pa, err := b.Assign(a, r)
+	pa, err := b.Assign(a, "x", r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, _ := b.Assign(a, r); again != pa {
+	if again, _ := b.Assign(a, "x", r); again != pa {
 		t.Errorf("asked again: %d, want %d", again, pa)
 	}
-	if pc, err := b.Assign(c, r); err != nil || pc == pa {
+	if pc, err := b.Assign(c, "x", r); err != nil || pc == pa {
 		t.Errorf("second holder: %d, %v", pc, err)
 	}
-	if _, err := b.Assign(HolderOf("d", "e", "http"), r); err == nil || !strings.Contains(err.Error(), "ROUSE_ACTIVATOR_PORTS") {
+	if _, err := b.Assign(HolderOf("d", "e", "http"), "e", r); err == nil || !strings.Contains(err.Error(), "ROUSE_ACTIVATOR_PORTS") {
 		t.Errorf("of a full range: %v, want the remedy", err)
 	}
 	b.Release(a, t0)
@@ -49,15 +51,15 @@ func TestPortLife(t *testing.T) {
 	if next := b.Expire(t0.Add(Quarantine - time.Second)); !next.Equal(t0.Add(Quarantine)) {
 		t.Errorf("next end of quarantine %v, want %v", next, t0.Add(Quarantine))
 	}
-	if _, err := b.Assign(HolderOf("d", "e", "http"), r); err == nil {
+	if _, err := b.Assign(HolderOf("d", "e", "http"), "e", r); err == nil {
 		t.Error("a port in quarantine was given away")
 	}
-	if back, _ := b.Assign(a, r); back != pa {
+	if back, _ := b.Assign(a, "x", r); back != pa {
 		t.Errorf("returned: %d, want its old port %d", back, pa)
 	}
 	b.Release(a, t0)
 	b.Expire(t0.Add(Quarantine))
-	if p, err := b.Assign(HolderOf("d", "e", "http"), r); err != nil || p != pa {
+	if p, err := b.Assign(HolderOf("d", "e", "http"), "e", r); err != nil || p != pa {
 		t.Errorf("after the quarantine: %d, %v, want %d", p, err, pa)
 	}
 }
@@ -78,6 +80,27 @@ func TestDecodeReportsEveryFault(t *testing.T) {
 	}
 }
 
+// TestLeaseSaysWhatItLeadsTo: the Service's own name is not written twice, and books of before say none.
+func TestLeaseSaysWhatItLeadsTo(t *testing.T) {
+	var b Book
+	for service, workload := range map[string]string{"hello": "hello", "front": "shop"} {
+		if _, err := b.Assign(HolderOf("d", service, "http"), workload, DefaultRange); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.Release("d/front/http", t0)
+	written := slices.Sorted(maps.Values(b.Encode()))
+	if want := []string{"d/front/http for shop released 2026-01-02T03:04:05Z", "d/hello/http"}; !slices.Equal(written, want) {
+		t.Errorf("written: %q, want %q", written, want)
+	}
+	read, errs := Decode(b.Encode())
+	for holder, want := range map[Holder]Lease{"d/hello/http": {"d/hello/http", "hello", time.Time{}}, "d/front/http": {"d/front/http", "shop", t0}} {
+		if _, got, ok := read.Lease(holder); !ok || got != want || len(errs) > 0 {
+			t.Errorf("read: %+v, want %+v (%v)", got, want, errs)
+		}
+	}
+}
+
 func TestBookProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := &Book{}
@@ -89,7 +112,7 @@ func TestBookProperties(t *testing.T) {
 			switch rapid.IntRange(0, 3).Draw(t, "op") {
 			case 0, 1:
 				had, was := b.holders[h]
-				p, err := b.Assign(h, r)
+				p, err := b.Assign(h, rapid.SampledFrom([]string{"x", "y"}).Draw(t, "workload"), r)
 				if err != nil {
 					if len(b.ports) < r.size() {
 						t.Fatal("refused with ports free")

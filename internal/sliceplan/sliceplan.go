@@ -103,9 +103,10 @@ func Make(service string, want []Group, have []Slice, limit int) Plan {
 func split(want []Group) []Slice {
 	groups := make(map[string]*Slice)
 	for _, g := range want {
+		keys := map[bool]string{false: keyOf(g.Backend, false, g.Ports), true: keyOf(g.Backend, true, g.Ports)}
 		for _, e := range g.Endpoints {
 			v6 := e.Addr.Is6()
-			k := keyOf(g.Backend, v6, g.Ports)
+			k := keys[v6]
 			s := groups[k]
 			if s == nil {
 				s = &Slice{Name: k, Backend: g.Backend, IPv6: v6, Ports: g.Ports}

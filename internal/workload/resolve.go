@@ -60,6 +60,19 @@ func settings(o *Object, base config.Autoscaler) (*config.Revision, []Problem) {
 	return cfg, problems
 }
 
+// Remains returns the settings that activators go by for a workload that is not scaled any more: what its annotations
+// still say, or the defaults.
+func Remains(o *Object, s *Service, base config.Autoscaler) *config.Revision {
+	cfg, _ := settings(o, base)
+	if cfg == nil {
+		bare := *o
+		bare.Annotations = nil
+		cfg, _ = settings(&bare, base)
+	}
+	cfg.Service = s.Name
+	return cfg
+}
+
 func sentence(faults []config.Fault) string {
 	texts := make([]string, len(faults))
 	for i, f := range faults {
@@ -75,7 +88,8 @@ func unknownOf(annotations map[string]string) []string {
 	})
 }
 
-// bind finds the Service of a workload: the one that names it, or that has its name.
+// bind finds the Service of a workload: the one that names it, or that has its name. A headless Service that doesn't say
+// that it is for the workload is what a StatefulSet's pods are named by: it is left alone when there is another.
 func bind(o *Object, services []*Service) (*Service, []Problem) {
 	var named, selecting []*Service
 	for _, s := range services {
@@ -83,9 +97,12 @@ func bind(o *Object, services []*Service) (*Service, []Problem) {
 		switch {
 		case says && target == o.Name, !says && s.Name == o.Name:
 			named = append(named, s)
-		case s.selects(o.PodLabels) && !says:
+		case s.selects(o.PodLabels) && !says && !s.Headless:
 			selecting = append(selecting, s)
 		}
+	}
+	if front := slices.DeleteFunc(slices.Clone(named), governing); len(front) > 0 {
+		named = front
 	}
 	slices.SortFunc(named, func(a, b *Service) int { return strings.Compare(a.Name, b.Name) })
 	switch {
@@ -101,6 +118,11 @@ func bind(o *Object, services []*Service) (*Service, []Problem) {
 	return nil, []Problem{{Reason: NoService, Text: fmt.Sprintf(
 		"no Service carries the traffic of this %s: make one without a selector named %s, or annotate one with %s: %s",
 		o.Kind, o.Name, ServiceFor, o.Name)}}
+}
+
+func governing(s *Service) bool {
+	_, says := s.Annotations[ServiceFor]
+	return s.Headless && !says
 }
 
 func names(services []*Service) string {
@@ -123,7 +145,8 @@ func unfit(s *Service) []Problem {
 		return []Problem{{Reason: ServiceExternal, Text: fmt.Sprintf("Service %s is of type ExternalName, which has no endpoints: make it a ClusterIP", s.Name)}}
 	case s.Headless:
 		return []Problem{{Reason: ServiceHeadless, Text: fmt.Sprintf(
-			"Service %s is headless: its clients know pods by their addresses and can't be moved to activators; remove clusterIP: None", s.Name)}}
+			"Service %s is headless: its clients know pods by their addresses and can't be moved to activators; remove clusterIP: None, or give "+
+				"clients another Service that has the annotation %s with the workload's name", s.Name, ServiceFor)}}
 	case len(s.Selector) > 0 && !s.Adopted():
 		return []Problem{needsAdoption(s)}
 	}

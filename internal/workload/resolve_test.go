@@ -79,6 +79,10 @@ func TestResolve(t *testing.T) {
 			s.Annotations = map[string]string{AdoptedSelector: `{"app":"hello"}`, ServiceFor: "hello"}
 		})}, nil, "hello", nil, ""},
 		{"headless", hello(), []*Service{service("hello", func(s *Service) { s.Headless = true })}, nil, "", []Reason{ServiceHeadless}, "clusterIP"},
+		{"headless beside the one that names it", hello(), []*Service{service("hello", func(s *Service) { s.Headless = true; selecting(s) }), service("front", naming)}, nil, "front", nil, ""},
+		{"headless of another name", hello(), []*Service{service("hello", nil), service("peers", func(s *Service) { s.Headless = true; selecting(s) })}, nil, "hello", nil, ""},
+		{"headless of another name alone", hello(), []*Service{service("peers", func(s *Service) { s.Headless = true; selecting(s) })}, nil, "", []Reason{NoService}, "make one without a selector"},
+		{"headless by its own words", hello(), []*Service{service("front", func(s *Service) { s.Headless = true; naming(s) })}, nil, "", []Reason{ServiceHeadless}, "rouse.dev/workload"},
 		{"external", hello(), []*Service{service("hello", func(s *Service) { s.External = true })}, nil, "", []Reason{ServiceExternal}, "ExternalName"},
 		{"no port", hello(), []*Service{service("hello", func(s *Service) { s.Ports = nil })}, nil, "", []Reason{ServicePorts}, "no port"},
 		{"UDP", hello(), []*Service{service("hello", func(s *Service) { s.Ports[0].Protocol = "UDP" })}, nil, "", []Reason{ServicePorts}, "UDP"},
@@ -138,5 +142,38 @@ func TestH2C(t *testing.T) {
 		if got := p.H2C(); got != want {
 			t.Errorf("%+v.H2C() = %t, want %t", p, got, want)
 		}
+	}
+}
+
+func TestRemains(t *testing.T) {
+	s := service("front", nil)
+	for _, tc := range []struct {
+		name        string
+		annotations map[string]string
+		limit       int
+	}{
+		{"opted out with its settings", map[string]string{"rouse.dev/container-concurrency": "7"}, 7},
+		{"without", nil, 0},
+		{"settings that can't be", map[string]string{"rouse.dev/container-concurrency": "-7"}, 0},
+		{"opted in", map[string]string{classKey: config.ClassKPA, "rouse.dev/container-concurrency": "7"}, 7},
+	} {
+		o := hello()
+		o.Annotations = tc.annotations
+		if cfg := Remains(o, s, config.Autoscaler{}); cfg.ContainerConcurrency.V != tc.limit || cfg.Service != "front" || cfg.ID != o.Revision() {
+			t.Errorf("%s: limit %d of %s for Service %s, want %d", tc.name, cfg.ContainerConcurrency.V, cfg.ID, cfg.Service, tc.limit)
+		}
+	}
+}
+
+func TestShed(t *testing.T) {
+	opted, foreign := hello("rouse.dev/container-concurrency", "7"), hello(classKey, "keda.sh")
+	delete(opted.Annotations, classKey)
+	for _, o := range []*Object{opted, foreign} {
+		if o.Shed(); o.OptedIn() || o.PodLabels != nil {
+			t.Errorf("what is left is opted in, or has labels: %+v", o)
+		}
+	}
+	if len(opted.Annotations) != 1 || foreign.Annotations != nil {
+		t.Errorf("kept %v and %v, want the settings of the one that names no class", opted.Annotations, foreign.Annotations)
 	}
 }

@@ -69,6 +69,15 @@ func (o *Object) OptedIn() bool {
 	return !foreignClass(class)
 }
 
+// Shed drops what nobody looks at in a workload that is not opted in. One that names no class keeps its settings: if it
+// has just opted out, activators still go by them.
+func (o *Object) Shed() {
+	if _, named := o.Annotations[classKey]; named || len(o.Annotations) == 0 {
+		o.Annotations = nil
+	}
+	o.Labels, o.PodLabels = nil, nil
+}
+
 // foreignClass: a class is a domain name. What has no dot is a misspelling of ours.
 func foreignClass(class string) bool {
 	return strings.Contains(class, ".") && !strings.HasSuffix(class, ".knative.dev")

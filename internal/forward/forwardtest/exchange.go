@@ -27,6 +27,7 @@ type Exchange struct {
 
 	// What the handler did.
 	Forwards        int
+	Probe           bool
 	Status          int
 	Body            string
 	Cause           fault.Cause
@@ -104,6 +105,9 @@ func (x *Exchange) GRPC() bool { return x.GRPCV }
 
 // TLS implements forward.Exchange.
 func (x *Exchange) TLS() bool { return x.TLSV }
+
+// MarkProbe implements forward.Exchange.
+func (x *Exchange) MarkProbe() { x.Probe = true }
 
 // RemoteAddr implements forward.Exchange.
 func (x *Exchange) RemoteAddr() netip.AddrPort { return netip.MustParseAddrPort("192.0.2.1:1234") }

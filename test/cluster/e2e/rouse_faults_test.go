@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -19,7 +20,8 @@ func TestRouseLosesNothing(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	c := install(t)
-	c.Apply(hello(3, "", `min-scale: "3"`, `target-burst-capacity: "0"`))
+	// The application goes on after SIGTERM for as long as its queue-proxy may send it something: see docs/queue-proxy.md.
+	c.Apply(strings.Replace(hello(3, "", `min-scale: "3"`, `target-burst-capacity: "0"`), "[-journal,", "[-linger, 20s, -journal,", 1))
 	c.WaitDeployment("hello", 3)
 	waitBehind(t, c, "pods")
 	url := waitReachable(c)
@@ -58,6 +60,27 @@ func TestRouseLosesNothing(t *testing.T) {
 			}
 		})
 	})
+	for _, tc := range []struct {
+		name  string
+		whole bool // the application is told, too, as by a signal to the pod's control group
+	}{{"a queue-proxy told to end, its pod deleted later", false}, {"a pod's processes told to end, deleted later", true}} {
+		t.Run(tc.name, func(t *testing.T) {
+			c.DelaySlices(3 * time.Second)
+			underLoad(t, c, url, func() {
+				for end := time.Now().Add(span); time.Now().Before(end); {
+					name := victim("app=hello")
+					c.Signal(name, "queue-proxy", syscall.SIGTERM)
+					if tc.whole {
+						c.Signal(name, "user", syscall.SIGTERM)
+					}
+					lasting(c, time.Second+time.Duration(rng.Int64N(int64(2*time.Second))))
+					remove(name)
+					some()
+					c.WaitDeployment("hello", 3)
+				}
+			})
+		})
+	}
 	t.Run("ten switches between pods and activators", func(t *testing.T) {
 		underLoad(t, c, url, func() {
 			for range 5 {

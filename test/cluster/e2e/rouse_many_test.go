@@ -115,8 +115,18 @@ func sleeper(c *harness.Cluster, name string) error {
 
 // figures reads the metrics without labels of a pod's admin page.
 func figures(c *harness.Cluster, pod string) map[string]float64 {
+	return parsed(c.Get("http://" + c.Pod(pod).Status.PodIP + ":9090/metrics").Body)
+}
+
+// look is figures of a pod that may not be there yet.
+func look(c *harness.Cluster, pod string) (map[string]float64, error) {
+	r, err := harness.Send(c.Context, "GET", "http://"+c.Pod(pod).Status.PodIP+":9090/metrics", nil, nil)
+	return parsed(r.Body), err
+}
+
+func parsed(text string) map[string]float64 {
 	out := map[string]float64{}
-	for line := range strings.Lines(c.Get("http://" + c.Pod(pod).Status.PodIP + ":9090/metrics").Body) {
+	for line := range strings.Lines(text) {
 		var name string
 		var value float64
 		if _, err := fmt.Sscanf(line, "%s %g", &name, &value); err == nil {

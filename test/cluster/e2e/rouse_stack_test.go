@@ -202,6 +202,12 @@ func waitReachable(c *harness.Cluster) string {
 // work, and for a moment after. No request may fail, and no application may see one twice.
 func underLoad(t *testing.T, c *harness.Cluster, url string, fault func()) {
 	t.Helper()
+	underLoadOf(t, c, url+"/sleep?for=5ms", fault)
+}
+
+// underLoadOf is underLoad with requests to any address.
+func underLoadOf(t *testing.T, c *harness.Cluster, url string, fault func()) {
+	t.Helper()
 	ctx, stop := context.WithCancel(c.Context)
 	var clients sync.WaitGroup
 	var mu sync.Mutex
@@ -210,7 +216,7 @@ func underLoad(t *testing.T, c *harness.Cluster, url string, fault func()) {
 	for _, l := range []harness.Load{
 		{KeepAlive: true}, {KeepAlive: false}, {KeepAlive: true, Method: "POST", Body: []byte(strings.Repeat("x", 3000))}, {Method: "POST", Body: []byte("x")},
 	} {
-		l.URL, l.Rate, l.Prefix = url+"/sleep?for=5ms", 50, fmt.Sprintf("%s-%v-%s-%d", l.Method, l.KeepAlive, t.Name(), time.Now().UnixNano())
+		l.URL, l.Rate, l.Prefix = url, 50, fmt.Sprintf("%s-%v-%s-%d", l.Method, l.KeepAlive, t.Name(), time.Now().UnixNano())
 		clients.Go(func() {
 			r := l.Run(ctx)
 			mu.Lock()

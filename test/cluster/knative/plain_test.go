@@ -107,6 +107,7 @@ func (in *installation) plainDecided(r revision, began time.Time) (first time.Ti
 func TestPlain(t *testing.T) {
 	in := install(t)
 	in.installRouse()
+	t.Run("CPU per request", func(t *testing.T) { cpuBeside(t, in.on(t)) })
 	t.Run("cold starts", func(t *testing.T) { coldStartsBeside(t, in.on(t)) })
 	t.Run("burst", func(t *testing.T) { burst(t, in.on(t)) })
 }
