@@ -205,15 +205,11 @@ func (p *Publisher) write(ctx context.Context, t *tracked, m mode, ours []*slice
 	if len(groups) == 0 && !t.leaving {
 		return errNobody // what is there stays: nothing better is known
 	}
-	have := make([]sliceplan.Slice, 0, len(ours))
 	versions := make(map[string]string, len(ours))
 	for _, s := range ours {
-		if t.leaving || !t.service.hasFamily(s.contents.IPv6) || reach(groups, s.contents.IPv6) {
-			have = append(have, s.contents)
-		} // else it stays as it is, for the same reason
 		versions[s.name] = s.version
 	}
-	plan := sliceplan.Make(t.service.Name, groups, have, p.perSlice)
+	plan := sliceplan.Make(t.service.Name, groups, replaceable(t, groups, ours), p.perSlice)
 	api := p.client.core.DiscoveryV1().EndpointSlices(t.service.Namespace)
 	for _, s := range plan.Create {
 		made, err := api.Create(ctx, objectOf(t.service, s, t.service.Namespace), metav1.CreateOptions{})
@@ -238,6 +234,18 @@ func (p *Publisher) write(ctx context.Context, t *tracked, m mode, ours []*slice
 		p.cluster.slices.put(key{t.service.Namespace, name}, nil)
 	}
 	return nil
+}
+
+// replaceable returns those of our slices that a plan may change: not those of a family of the Service for which nobody
+// is known, which stay as they are.
+func replaceable(t *tracked, groups []sliceplan.Group, ours []*slice) []sliceplan.Slice {
+	have := make([]sliceplan.Slice, 0, len(ours))
+	for _, s := range ours {
+		if t.leaving || !t.service.hasFamily(s.contents.IPv6) || reach(groups, s.contents.IPv6) {
+			have = append(have, s.contents)
+		}
+	}
+	return have
 }
 
 // want returns what should be behind the Service: pods in mode serve, as long as one is ready, else activators; and
@@ -276,7 +284,11 @@ func ofFamily(all []sliceplan.Group, six bool) (some []sliceplan.Group) {
 }
 
 // reach says whether groups have an endpoint of a family.
-func reach(groups []sliceplan.Group, six bool) bool { return len(ofFamily(groups, six)) > 0 }
+func reach(groups []sliceplan.Group, six bool) bool {
+	return slices.ContainsFunc(groups, func(g sliceplan.Group) bool {
+		return slices.ContainsFunc(g.Endpoints, func(e sliceplan.Endpoint) bool { return e.Addr.Is6() == six })
+	})
+}
 
 // pods groups the ready pods by the ports on which they answer.
 func (p *Publisher) pods(t *tracked) (groups []sliceplan.Group) {

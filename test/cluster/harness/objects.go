@@ -3,7 +3,6 @@ package harness
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os/exec"
