@@ -71,7 +71,8 @@ func TestRouseBecomesDualStack(t *testing.T) {
 	waitAddresses(c, "activators", "activator", discoveryv1.AddressTypeIPv4)
 	awaitProxy(c, c.URL("hello", 80))
 	underLoad(t, c, c.URL("hello", 80), func() {
-		c.Apply(hello(0, "ipFamilyPolicy: PreferDualStack, "))
+		_, service, _ := strings.Cut(hello(0, "ipFamilyPolicy: PreferDualStack, "), "\n---\n")
+		c.Apply(service)
 		waitAddresses(c, "activators", "activator", discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6)
 		urls := c.URLs("hello", 80)
 		if len(urls) != 2 {
@@ -79,6 +80,30 @@ func TestRouseBecomesDualStack(t *testing.T) {
 		}
 		awaitProxy(c, urls[1])
 		wakes(t, c, urls[1])
+	})
+}
+
+// TestRouseAdoptsBothFamilies: a dual-stack Service with a selector comes and goes while it is asked by both addresses.
+func TestRouseAdoptsBothFamilies(t *testing.T) {
+	c := install(t)
+	both := []discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6}
+	c.Apply(hello(2, "ipFamilyPolicy: RequireDualStack, selector: {app: hello},", `min-scale: "2"`, `target-burst-capacity: "-1"`))
+	c.WaitDeployment("hello", 2)
+	urls := c.URLs("hello", 80)
+	for _, url := range urls {
+		c.Eventually(30*time.Second, url+" answers", func() error { return c.Reach(url) })
+	}
+	underLoad(t, c, urls[0], func() {
+		underLoad(t, c, urls[1], func() {
+			for range long(2, 5) {
+				rouseDo(t, c, "adopt", "hello")
+				waitAddresses(c, "activators", "activator", both...)
+				lasting(c, time.Second)
+				rouseDo(t, c, "release", "hello")
+				waitAddresses(c, "", "hello", both...)
+				lasting(c, time.Second)
+			}
+		})
 	})
 }
 
