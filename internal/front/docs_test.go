@@ -87,3 +87,15 @@ func TestOptions(t *testing.T) {
 		}
 	}
 }
+
+// TestAddressWithoutBrackets: "$(POD_IP):8080" is what a manifest can say, in either family.
+func TestAddressWithoutBrackets(t *testing.T) {
+	for in, want := range map[string]string{
+		"10.88.0.2:8080": "10.88.0.2:8080", "fd00::a58:2:8080": "[fd00::a58:2]:8080", "[fd00::a58:2]:8080": "[fd00::a58:2]:8080", "::1:80": "[::1]:80",
+		"localhost:8080": "localhost:8080", ":8080": ":8080", "": "",
+	} {
+		if got := bracketed(in); got != want {
+			t.Errorf("bracketed(%q) = %q, want %q", in, got, want)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -44,7 +45,8 @@ type Options struct {
 	TokenFile string `env:"ROUSE_TOKEN_FILE"`
 	Token     string `env:"ROUSE_TOKEN"`
 	// Name is what people call this activator, Addr where others reach its first listener; empty takes the host's name
-	// and the listener's own address. Zone is its failure domain.
+	// and the listener's own address. An IPv6 address may stand there without brackets: Kubernetes can't write them around
+	// $(POD_IP). Zone is its failure domain.
 	Name string `env:"ROUSE_NAME"`
 	Addr string `env:"ROUSE_ADDRESS"`
 	Zone string `env:"ROUSE_ZONE"`
@@ -90,7 +92,18 @@ func Parse(args, environ []string, out io.Writer) (Options, error) {
 		}
 		o.Name = name
 	}
+	o.Addr = bracketed(o.Addr)
 	return o, errors.Join(config.Join(faults), o.validate())
+}
+
+// bracketed puts brackets around the IPv6 address of ADDRESS:PORT. Everything after the last colon is the port.
+func bracketed(addr string) string {
+	if i := strings.LastIndexByte(addr, ':'); i > 0 {
+		if a, err := netip.ParseAddr(addr[:i]); err == nil && a.Is6() {
+			return net.JoinHostPort(addr[:i], addr[i+1:])
+		}
+	}
+	return addr
 }
 
 func (o *Options) flags(fs *flag.FlagSet) {

@@ -56,6 +56,7 @@ type Cluster struct {
 	slicesOf map[key]map[string]*slice   // guarded by mu; by Service and name
 
 	onWorkload, onService func(key)                    // set before Run
+	onHome                func(old, now *pod)          // set before Run; of our own namespace
 	onConfig              func(name string)            // set before Run
 	onLease               func(old, now *lease)        // set before Run
 	onWatch               func(what string, err error) // set before Run; err is nil when it works again
@@ -75,7 +76,7 @@ func NewCluster(cfg ClusterConfig, client *Client) *Cluster {
 	c := &Cluster{
 		cfg: cfg, client: client, podsOf: map[owner]map[string]*pod{}, podAt: map[netip.Addr]*pod{}, serving: map[key]map[string]struct{}{},
 		selectAt: map[string]map[string]bool{}, slicesOf: map[key]map[string]*slice{},
-		onWorkload: func(key) {}, onService: func(key) {}, onConfig: func(string) {}, onLease: func(_, _ *lease) {},
+		onWorkload: func(key) {}, onService: func(key) {}, onHome: func(_, _ *pod) {}, onConfig: func(string) {}, onLease: func(_, _ *lease) {},
 		onWatch: func(string, error) {},
 	}
 	object := func(k key, _, _ *opted) { c.onWorkload(k) }
@@ -262,6 +263,9 @@ func (c *Cluster) podChanged(_ key, old, now *pod) {
 	}
 	if now != nil {
 		c.onWorkload(now.owner.key)
+	}
+	if now != nil && now.namespace == c.cfg.Namespace || old != nil && old.namespace == c.cfg.Namespace {
+		c.onHome(old, now)
 	}
 }
 

@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
-	"strconv"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,6 +122,11 @@ func (c *Control) listen() {
 		}
 		if s := c.cluster.services.get(k); s != nil {
 			c.mirror.queue.Add(key{k.namespace, s.target()})
+		}
+	}
+	c.cluster.onHome = func(old, now *pod) {
+		if c.read.Load() && c.Publisher.concerned(old, now) {
+			c.Publisher.all()
 		}
 	}
 	c.cluster.onConfig = c.configChanged
@@ -263,18 +267,40 @@ func (c *Control) sweep(ctx context.Context) {
 // probeTimeout bounds one look for an activator behind a Service.
 const probeTimeout = time.Second
 
-// Answers asks a workload's Service, by its cluster address, whether an activator is behind it. It is asked with the
-// header that Knative's activators answer too.
+// Answers asks a workload's Service, by each of its cluster addresses, whether an activator is behind it. An address behind which nothing is
+// published has nobody to lose; with an activator behind one address and a pod behind the other the answer is no.
 func (c *Control) Answers(ctx context.Context, rev identity.Revision) (bool, error) {
 	t := c.mirror.get(key{rev.Namespace, rev.Name})
 	if t == nil || t.rev != rev || t.leaving {
 		return false, fmt.Errorf("%w: %s", ErrNotThere, rev)
 	}
-	if !t.service.clusterIP.IsValid() {
-		return false, fmt.Errorf("service %s has no cluster address", t.service.Name)
+	asked := 0
+	for _, a := range c.inUse(t.service) {
+		if ok, err := c.ask(ctx, netip.AddrPortFrom(a, t.service.Ports[t.primary].Number)); !ok || err != nil {
+			return false, err
+		}
+		asked++
 	}
-	addr := net.JoinHostPort(t.service.clusterIP.String(), strconv.Itoa(int(t.service.Ports[t.primary].Number)))
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/", http.NoBody)
+	if asked == 0 {
+		return false, fmt.Errorf("service %s has no cluster address with anything behind it", t.service.Name)
+	}
+	return true, nil
+}
+
+// inUse returns the cluster addresses of a Service that our slices lead somewhere from.
+func (c *Control) inUse(s *service) (addrs []netip.Addr) {
+	ours, _ := c.cluster.slicesFor(key{s.Namespace, s.Name})
+	for _, a := range s.clusterIPs {
+		if slices.ContainsFunc(ours, func(o *slice) bool { return a.Is6() == o.contents.IPv6 && len(o.contents.Endpoints) > 0 }) {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
+}
+
+// ask sends the header that Knative's activators answer too.
+func (c *Control) ask(ctx context.Context, addr netip.AddrPort) (bool, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr.String()+"/", http.NoBody)
 	if err != nil {
 		return false, err
 	}
@@ -287,15 +313,6 @@ func (c *Control) Answers(ctx context.Context, rev identity.Revision) (bool, err
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64))
 	return resp.StatusCode == http.StatusOK && string(body) == "activator", err
-}
-
-// ClusterAddress returns where a workload's Service is reached.
-func (c *Control) ClusterAddress(rev identity.Revision) (netip.AddrPort, bool) {
-	t := c.mirror.get(key{rev.Namespace, rev.Name})
-	if t == nil || t.rev != rev {
-		return netip.AddrPort{}, false
-	}
-	return netip.AddrPortFrom(t.service.clusterIP, t.service.Ports[t.primary].Number), true
 }
 
 // PodUID returns the UID of a pod of a workload by its name: queue-proxies report under the name.

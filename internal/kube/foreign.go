@@ -56,36 +56,54 @@ func (p *Publisher) retire(ctx context.Context, k key) error {
 	}
 	p.cluster.mu.RUnlock()
 	for _, name := range names {
-		if s := p.cluster.services.get(key{k.namespace, name}); s == nil || !s.selfFilled() {
+		s := p.cluster.services.get(key{k.namespace, name})
+		if s == nil || !s.selfFilled() {
 			continue
 		}
 		if ours, _ := p.cluster.slicesFor(key{k.namespace, name}); len(ours) == 0 {
 			continue
 		}
-		if err := p.withdraw(ctx, k.namespace, name); err != nil {
+		if err := p.withdraw(ctx, s, p.readyIn(k, s)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// withdraw deletes our slices of a Service if the server, not our watch, says that others lead to a ready pod.
-func (p *Publisher) withdraw(ctx context.Context, namespace, name string) error {
-	api := p.client.core.DiscoveryV1().EndpointSlices(namespace)
-	list, err := api.List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + name})
+// readyIn returns the families of a Service in which its workload has a ready pod.
+func (p *Publisher) readyIn(k key, s *service) (families []discoveryv1.AddressType) {
+	o := p.cluster.workload(k)
+	if o == nil {
+		return nil
+	}
+	for _, pod := range p.cluster.podsFor(o) {
+		for _, a := range pod.addrs {
+			if f := addressType(a.Is6()); pod.ready && !pod.terminating && s.takes(a) && !slices.Contains(families, f) {
+				families = append(families, f)
+			}
+		}
+	}
+	return families
+}
+
+// withdraw deletes our slices of a Service if the server, not our watch, says that others lead to a ready pod, in each of
+// these families: Kubernetes writes one after the other.
+func (p *Publisher) withdraw(ctx context.Context, svc *service, families []discoveryv1.AddressType) error {
+	api := p.client.core.DiscoveryV1().EndpointSlices(svc.Namespace)
+	list, err := api.List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + svc.Name})
 	if err != nil {
 		return err
 	}
 	var ours []string
-	ready := 0
+	ready := make(map[discoveryv1.AddressType]bool)
 	for i := range list.Items {
 		if s := sliceOf(&list.Items[i]); s.ours() {
 			ours = append(ours, s.name)
-		} else {
-			ready += s.ready
+		} else if s.ready > 0 {
+			ready[list.Items[i].AddressType] = true
 		}
 	}
-	if ready == 0 {
+	if len(ready) == 0 || slices.ContainsFunc(families, func(f discoveryv1.AddressType) bool { return !ready[f] }) {
 		return nil // another change of the slices asks again
 	}
 	for _, o := range ours {

@@ -238,7 +238,11 @@ func serviceOf(obj any) *service {
 	for _, f := range s.Spec.IPFamilies {
 		out.IPv4, out.IPv6 = out.IPv4 || f == corev1.IPv4Protocol, out.IPv6 || f == corev1.IPv6Protocol
 	}
-	out.clusterIP, _ = netip.ParseAddr(s.Spec.ClusterIP)
+	for _, text := range s.Spec.ClusterIPs {
+		if a, err := netip.ParseAddr(text); err == nil {
+			out.clusterIPs = append(out.clusterIPs, a)
+		}
+	}
 	for _, p := range s.Spec.Ports {
 		port := workload.Port{Name: p.Name, Protocol: string(p.Protocol), Number: uint16(p.Port), Target: uint16(p.TargetPort.IntVal), TargetName: p.TargetPort.StrVal}
 		if p.AppProtocol != nil {
@@ -249,10 +253,10 @@ func serviceOf(obj any) *service {
 	return out
 }
 
-// service is a Service and where it is reached.
+// service is a Service and where it is reached: at an address of each of its families, the first one first.
 type service struct {
 	workload.Service
-	clusterIP netip.Addr
+	clusterIPs []netip.Addr
 }
 
 // target is the name of the workload that the Service belongs to.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -209,13 +210,11 @@ func (p *Publisher) write(ctx context.Context, t *tracked, m mode, ours []*slice
 	if len(groups) == 0 && !t.leaving {
 		return errNobody // what is there stays: nothing better is known
 	}
-	have := make([]sliceplan.Slice, len(ours))
 	versions := make(map[string]string, len(ours))
-	for i, s := range ours {
-		have[i] = s.contents
+	for _, s := range ours {
 		versions[s.name] = s.version
 	}
-	plan := sliceplan.Make(t.service.Name, groups, have, p.perSlice)
+	plan := sliceplan.Make(t.service.Name, groups, replaceable(t, groups, ours), p.perSlice)
 	api := p.client.core.DiscoveryV1().EndpointSlices(t.service.Namespace)
 	for _, s := range plan.Create {
 		made, err := api.Create(ctx, objectOf(t.service, s, t.service.Namespace), metav1.CreateOptions{})
@@ -242,17 +241,58 @@ func (p *Publisher) write(ctx context.Context, t *tracked, m mode, ours []*slice
 	return nil
 }
 
+// replaceable returns those of our slices that a plan may change: not those of a family of the Service for which nobody
+// is known, which stay as they are.
+func replaceable(t *tracked, groups []sliceplan.Group, ours []*slice) []sliceplan.Slice {
+	have := make([]sliceplan.Slice, 0, len(ours))
+	for _, s := range ours {
+		if t.leaving || !t.service.hasFamily(s.contents.IPv6) || reach(groups, s.contents.IPv6) {
+			have = append(have, s.contents)
+		}
+	}
+	return have
+}
+
 // want returns what should be behind the Service: pods in mode serve, as long as one is ready, else activators; and
-// pods when there is no activator at all.
-func (p *Publisher) want(t *tracked, m mode, ours []*slice) []sliceplan.Group {
+// pods when there is no activator at all. Each family of the Service is decided by itself: pods and activators that were
+// there before the cluster became dual-stack have addresses of one alone, and an activator reaches a pod by either.
+func (p *Publisher) want(t *tracked, m mode, ours []*slice) (groups []sliceplan.Group) {
 	pods := p.pods(t)
-	if t.leaving || m.serve && len(pods) > 0 {
+	if t.leaving {
 		return pods
 	}
-	if g := p.listeners(t, max(m.activators, fewest), ours); len(g.Endpoints) > 0 {
-		return []sliceplan.Group{g}
+	for _, six := range []bool{false, true} {
+		if !t.service.hasFamily(six) {
+			continue
+		}
+		own := ofFamily(pods, six)
+		if m.serve && len(own) > 0 {
+			groups = append(groups, own...)
+		} else if g := p.listeners(t, six, max(m.activators, fewest), ours); len(g.Endpoints) > 0 {
+			groups = append(groups, g)
+		} else {
+			groups = append(groups, own...)
+		}
 	}
-	return pods
+	return groups
+}
+
+// ofFamily returns the groups with the endpoints of one family.
+func ofFamily(all []sliceplan.Group, six bool) (some []sliceplan.Group) {
+	for _, g := range all {
+		g.Endpoints = slices.DeleteFunc(slices.Clone(g.Endpoints), func(e sliceplan.Endpoint) bool { return e.Addr.Is6() != six })
+		if len(g.Endpoints) > 0 {
+			some = append(some, g)
+		}
+	}
+	return some
+}
+
+// reach says whether groups have an endpoint of a family.
+func reach(groups []sliceplan.Group, six bool) bool {
+	return slices.ContainsFunc(groups, func(g sliceplan.Group) bool {
+		return slices.ContainsFunc(g.Endpoints, func(e sliceplan.Endpoint) bool { return e.Addr.Is6() == six })
+	})
 }
 
 // pods groups the ready pods by the ports on which they answer.
@@ -285,7 +325,14 @@ func (p *Publisher) pods(t *tracked) (groups []sliceplan.Group) {
 }
 
 // takes says whether an address is of a family of the Service.
-func (s *service) takes(a netip.Addr) bool { return a.Is4() && s.IPv4 || a.Is6() && s.IPv6 }
+func (s *service) takes(a netip.Addr) bool { return a.IsValid() && s.hasFamily(a.Is6()) }
+
+func (s *service) hasFamily(six bool) bool {
+	if six {
+		return s.IPv6
+	}
+	return s.IPv4
+}
 
 // portsOf returns where a pod answers each port of the Service, false when it lacks one.
 func portsOf(t *tracked, p *pod) (ports []sliceplan.Port, ok bool) {
@@ -299,9 +346,10 @@ func portsOf(t *tracked, p *pod) (ports []sliceplan.Port, ok bool) {
 	return ports, true
 }
 
-// listeners are the activators that should carry the Service: of those that listen for it always the same, so that they
-// share its revision's slots with few.
-func (p *Publisher) listeners(t *tracked, n int, ours []*slice) sliceplan.Group {
+// listeners are the activators that should carry the Service in one family: of those that listen for it always the same,
+// so that they share its revision's slots with few. They are chosen by the address that they name themselves, so that
+// they are the same in both families.
+func (p *Publisher) listeners(t *tracked, six bool, n int, ours []*slice) sliceplan.Group {
 	g := sliceplan.Group{Backend: sliceplan.Activators}
 	if !t.listening() {
 		return g
@@ -310,28 +358,51 @@ func (p *Publisher) listeners(t *tracked, n int, ours []*slice) sliceplan.Group 
 		g.Ports = append(g.Ports, sliceplan.Port{Name: port.Name, AppProtocol: port.AppProtocol, Number: t.ports[i]})
 	}
 	known := make(map[netip.Addr]bool)
-	byAddr := make(map[string]sliceplan.Endpoint)
+	byName := make(map[string]sliceplan.Endpoint)
 	for _, a := range p.activators() {
-		known[a.Addr] = true
-		if a.Connected && !slices.ContainsFunc(t.ports, func(p uint16) bool { return !a.Open(p) }) && t.service.takes(a.Addr) && p.sound(a.Addr, false) {
-			byAddr[a.Addr.String()] = p.listener(a.Addr, a.Zone)
+		addrs := p.cluster.addressesAt(a.Addr)
+		for _, addr := range addrs {
+			known[addr] = true
+		}
+		i := slices.IndexFunc(addrs, func(addr netip.Addr) bool { return addr.Is6() == six })
+		if i >= 0 && a.Connected && !slices.ContainsFunc(t.ports, func(p uint16) bool { return !a.Open(p) }) && p.sound(a.Addr, false) {
+			byName[a.Addr.String()] = p.listener(addrs[i], a.Zone)
 		}
 	}
 	if time.Since(p.began) < settling {
 		for _, e := range published(ours, g.Ports) {
-			if !known[e.Addr] && p.sound(e.Addr, true) {
-				byAddr[e.Addr.String()] = e
+			if e.Addr.Is6() == six && !known[e.Addr] && p.sound(e.Addr, true) {
+				byName[p.cluster.addressesAt(e.Addr)[0].String()] = e
 			}
 		}
 	}
-	addrs := make([]string, 0, len(byAddr))
-	for a := range byAddr {
-		addrs = append(addrs, a)
-	}
-	for _, a := range member.Closest(t.service.Namespace+"/"+t.service.Name, addrs, n) {
-		g.Endpoints = append(g.Endpoints, byAddr[a])
+	names := slices.Collect(maps.Keys(byName))
+	for _, name := range member.Closest(t.service.Namespace+"/"+t.service.Name, names, n) {
+		g.Endpoints = append(g.Endpoints, byName[name])
 	}
 	return g
+}
+
+// addressesAt returns all addresses of the pod of our namespace that has one, in the pod's order; without such a pod that
+// one alone. An activator names one address of itself, its pod's status has those of both families.
+func (c *Cluster) addressesAt(a netip.Addr) []netip.Addr {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if pod := c.podAt[a]; pod != nil {
+		return pod.addrs
+	}
+	return []netip.Addr{a}
+}
+
+// concerned says whether a change of a pod of our namespace may change what activators can carry: control may hear of an
+// activator by its stream before the pod's status has its addresses, or says that it is ready.
+func (p *Publisher) concerned(old, now *pod) bool {
+	if old != nil && now != nil && old.ready == now.ready && old.terminating == now.terminating && slices.Equal(old.addrs, now.addrs) {
+		return false
+	}
+	return slices.ContainsFunc(p.activators(), func(a Activator) bool {
+		return old != nil && slices.Contains(old.addrs, a.Addr) || now != nil && slices.Contains(now.addrs, a.Addr)
+	})
 }
 
 func (p *Publisher) listener(a netip.Addr, zone string) sliceplan.Endpoint {

@@ -102,10 +102,6 @@ func contentsOf(s *discoveryv1.EndpointSlice) sliceplan.Slice {
 
 // objectOf makes the object of a planned slice. It goes with its Service.
 func objectOf(svc *service, s sliceplan.Slice, podNamespace string) *discoveryv1.EndpointSlice {
-	family := discoveryv1.AddressTypeIPv4
-	if s.IPv6 {
-		family = discoveryv1.AddressTypeIPv6
-	}
 	out := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: s.Name, Namespace: svc.Namespace,
@@ -114,7 +110,7 @@ func objectOf(svc *service, s sliceplan.Slice, podNamespace string) *discoveryv1
 			},
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Service", Name: svc.Name, UID: typesUID(svc.UID)}},
 		},
-		AddressType: family,
+		AddressType: addressType(s.IPv6),
 	}
 	tcp := corev1.ProtocolTCP
 	for _, p := range s.Ports {
@@ -128,6 +124,13 @@ func objectOf(svc *service, s sliceplan.Slice, podNamespace string) *discoveryv1
 		out.Endpoints = append(out.Endpoints, endpointOf(e, podNamespace))
 	}
 	return out
+}
+
+func addressType(six bool) discoveryv1.AddressType {
+	if six {
+		return discoveryv1.AddressTypeIPv6
+	}
+	return discoveryv1.AddressTypeIPv4
 }
 
 func endpointOf(e sliceplan.Endpoint, podNamespace string) discoveryv1.Endpoint {

@@ -21,6 +21,7 @@ type Config struct {
 	Kubeconfig string
 	NodeName   string
 	Gateway    string // the node's address with the length of the pods' network: 10.88.0.1/16
+	Gateway6   string // the same in IPv6: fd00:10:88::1/64
 	Bridge     string
 	DNS        string // address that pods ask for names
 	Images     string
@@ -45,8 +46,11 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("node-agent: --%s is missing", f.name))
 		}
 	}
-	if _, err := netip.ParsePrefix(c.Gateway); err != nil {
-		errs = append(errs, fmt.Errorf("node-agent: --gateway: %w", err))
+	if p, err := netip.ParsePrefix(c.Gateway); err != nil || !p.Addr().Is4() {
+		errs = append(errs, fmt.Errorf("node-agent: --gateway=%s: want an IPv4 address with a length, such as 10.88.0.1/16", c.Gateway))
+	}
+	if p, err := netip.ParsePrefix(c.Gateway6); err != nil || !p.Addr().Is6() || p.Bits() > 96 {
+		errs = append(errs, fmt.Errorf("node-agent: --gateway6=%s: want an IPv6 address with a length of 96 at most, such as fd00:10:88::1/64", c.Gateway6))
 	}
 	return errors.Join(errs...)
 }
@@ -66,6 +70,7 @@ func NewCommand() *cobra.Command {
 	f.StringVar(&cfg.Kubeconfig, "kubeconfig", "", "how to reach the API server")
 	f.StringVar(&cfg.NodeName, "node-name", "node1", "name of the node")
 	f.StringVar(&cfg.Gateway, "gateway", "10.88.0.1/16", "the node's address, with the length of the pods' network")
+	f.StringVar(&cfg.Gateway6, "gateway6", "fd00:10:88::1/64", "the node's IPv6 address, with the length of the pods' network")
 	f.StringVar(&cfg.Bridge, "bridge", "pods0", "the bridge that pods are connected to")
 	f.StringVar(&cfg.DNS, "dns", "10.88.0.1", "address where pods ask for names, and where the agent answers")
 	f.StringVar(&cfg.Images, "images", "", "image registry/NAME:tag is the binary NAME in this directory")

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,10 +32,10 @@ import (
 )
 
 func run(ctx context.Context, cfg Config) error {
-	gateway := netip.MustParsePrefix(cfg.Gateway) // validated
+	gateway, gateway6 := netip.MustParsePrefix(cfg.Gateway), netip.MustParsePrefix(cfg.Gateway6) // validated
 	runtime, err := cri.New(cri.Config{
-		Images: cfg.Images, Shim: cfg.Shim, State: filepath.Join(cfg.State, "containers"), Bridge: cfg.Bridge, Gateway: gateway, Cgroup: cfg.Cgroup,
-		Log: slog.Default(),
+		Images: cfg.Images, Shim: cfg.Shim, State: filepath.Join(cfg.State, "containers"), Bridge: cfg.Bridge, Gateway: gateway, Gateway6: gateway6,
+		Cgroup: cfg.Cgroup, Log: slog.Default(),
 	})
 	if err != nil {
 		return err
@@ -48,7 +49,7 @@ func run(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() { served <- names.Run(ctx) }()
-	if err := startKubelet(ctx, cfg, gateway.Addr(), rest, runtime); err != nil {
+	if err := startKubelet(ctx, cfg, []netip.Addr{gateway.Addr(), gateway6.Addr()}, rest, runtime); err != nil {
 		cancel()
 		return errors.Join(err, <-served, runtime.Close(ctx))
 	}
@@ -59,8 +60,8 @@ func run(ctx context.Context, cfg Config) error {
 // startKubelet does what kubelet's own main does, in its order, with the dependencies that don't fit a sandbox replaced: container runtime,
 // cadvisor and cgroup manager. Kubernetes' own hollow node (pkg/kubemark) is put together in the same way. kubelet cannot be stopped: its
 // goroutines end with the process.
-func startKubelet(ctx context.Context, cfg Config, address netip.Addr, rest *rest.Config, runtime *cri.Runtime) error {
-	server, err := configure(cfg, address)
+func startKubelet(ctx context.Context, cfg Config, addresses []netip.Addr, rest *rest.Config, runtime *cri.Runtime) error {
+	server, err := configure(cfg, addresses)
 	if err != nil {
 		return err
 	}
@@ -107,8 +108,9 @@ func clients(deps *kubelet.Dependencies, base *rest.Config, kc *kubeletconfig.Ku
 	return err
 }
 
-// configure returns kubelet's defaults with what the sandbox needs changed. Periods, delays and back-off stay as they are.
-func configure(cfg Config, address netip.Addr) (*options.KubeletServer, error) {
+// configure returns kubelet's defaults with what the sandbox needs changed. Periods, delays and back-off stay as they are. The node's first address
+// is of the family that comes first in pods' statuses, and the one where kubelet listens.
+func configure(cfg Config, addresses []netip.Addr) (*options.KubeletServer, error) {
 	// Tolerates a machine without /dev/kmsg; containers of CI have none.
 	if err := utilfeature.DefaultMutableFeatureGate.SetFromMap(map[string]bool{"KubeletInUserNamespace": true}); err != nil {
 		return nil, err
@@ -116,12 +118,12 @@ func configure(cfg Config, address netip.Addr) (*options.KubeletServer, error) {
 	flags := options.NewKubeletFlags()
 	flags.RootDirectory = filepath.Join(cfg.State, "kubelet")
 	flags.CertDirectory = filepath.Join(cfg.State, "kubelet", "pki")
-	flags.HostnameOverride, flags.NodeIP, flags.KubeConfig = cfg.NodeName, address.String(), cfg.Kubeconfig
+	flags.HostnameOverride, flags.NodeIP, flags.KubeConfig = cfg.NodeName, list(addresses), cfg.Kubeconfig
 	kc, err := options.NewKubeletConfiguration()
 	if err != nil {
 		return nil, err
 	}
-	kc.Address, kc.ReadOnlyPort, kc.HealthzPort = address.String(), 0, 0
+	kc.Address, kc.ReadOnlyPort, kc.HealthzPort = addresses[0].String(), 0, 0
 	kc.TLSCertFile, kc.TLSPrivateKeyFile, kc.Authentication.X509.ClientCAFile = cfg.Cert, cfg.Key, cfg.ClientCA
 	kc.Authentication.Anonymous.Enabled, kc.Authentication.Webhook.Enabled = false, false
 	kc.Authorization.Mode = kubeletconfig.KubeletAuthorizationModeAlwaysAllow // whoever has a certificate
@@ -139,6 +141,14 @@ func configure(cfg Config, address netip.Addr) (*options.KubeletServer, error) {
 	flags.MinimumGCAge = metav1.Duration{Duration: time.Minute} // the newest dead container stays for `kubectl logs --previous`
 	flags.MaxPerPodContainerCount = 1
 	return &options.KubeletServer{KubeletFlags: *flags, KubeletConfiguration: *kc}, os.MkdirAll(kc.PodLogsDir, 0o755)
+}
+
+func list(addresses []netip.Addr) string {
+	all := make([]string, len(addresses))
+	for i, a := range addresses {
+		all[i] = a.String()
+	}
+	return strings.Join(all, ",")
 }
 
 // withoutCgroups turns off what watches and divides a machine that is kubelet's own: this one is shared with whoever runs the tests.

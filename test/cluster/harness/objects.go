@@ -3,9 +3,10 @@ package harness
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
+	"net"
 	"os/exec"
+	"strconv"
 	"syscall"
 	"text/template"
 	"time"
@@ -212,14 +213,27 @@ func (c *Cluster) Endpoints(service string) (eps []discoveryv1.Endpoint) {
 	return eps
 }
 
-// URL returns a Service's address by its ClusterIP.
+// URL returns a Service's address by its ClusterIP, the first one.
 func (c *Cluster) URL(service string, port int) string {
 	c.t.Helper()
 	s, err := c.Client.CoreV1().Services(c.Namespace).Get(c.Context, service, metav1.GetOptions{})
 	if err != nil {
 		c.t.Fatalf("service %s: %v", service, err)
 	}
-	return fmt.Sprintf("http://%s:%d", s.Spec.ClusterIP, port)
+	return "http://" + net.JoinHostPort(s.Spec.ClusterIP, strconv.Itoa(port))
+}
+
+// URLs returns a Service's addresses by each of its ClusterIPs, that of its first family first.
+func (c *Cluster) URLs(service string, port int) (urls []string) {
+	c.t.Helper()
+	s, err := c.Client.CoreV1().Services(c.Namespace).Get(c.Context, service, metav1.GetOptions{})
+	if err != nil {
+		c.t.Fatalf("service %s: %v", service, err)
+	}
+	for _, ip := range s.Spec.ClusterIPs {
+		urls = append(urls, "http://"+net.JoinHostPort(ip, strconv.Itoa(port)))
+	}
+	return urls
 }
 
 // Logs returns what a container has written, both streams.

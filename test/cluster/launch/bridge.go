@@ -5,10 +5,10 @@ import (
 	"fmt"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
-// makeBridge connects the node's own network with the pods'. ClusterIPs get a route so that the node can send there at all; kube-proxy rewrites the
-// packets before they leave.
+// makeBridge connects the node's own network with the pods', in both families.
 func makeBridge() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
@@ -18,6 +18,15 @@ func makeBridge() error {
 	if err := netlink.LinkAdd(br); err != nil {
 		return fmt.Errorf("bridge: %w", err)
 	}
+	if err := errors.Join(netlink.LinkSetUp(lo), netlink.LinkSetUp(br)); err != nil {
+		return fmt.Errorf("bridge: %w", err)
+	}
+	return errors.Join(address(br, gateway, services), address(br, gateway6, services6))
+}
+
+// address gives the bridge an address of the node. ClusterIPs get a route so that the node can send there at all; kube-proxy rewrites the packets
+// before they leave.
+func address(br netlink.Link, gateway, services string) error {
 	addr, err := netlink.ParseAddr(gateway)
 	if err != nil {
 		return err
@@ -26,10 +35,14 @@ func makeBridge() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		netlink.LinkSetUp(lo),
-		netlink.AddrAdd(br, addr),
-		netlink.LinkSetUp(br),
-		netlink.RouteAdd(&netlink.Route{LinkIndex: br.Attrs().Index, Dst: ips, Scope: netlink.SCOPE_LINK}),
-	)
+	if addr.IP.To4() == nil {
+		addr.Flags = unix.IFA_F_NODAD // nobody else has it, and whoever looks for a second first cannot be listened on
+	}
+	if err := netlink.AddrAdd(br, addr); err != nil {
+		return fmt.Errorf("bridge: address %s: %w", gateway, err)
+	}
+	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: br.Attrs().Index, Dst: ips, Scope: netlink.SCOPE_LINK}); err != nil {
+		return fmt.Errorf("bridge: route to %s: %w", services, err)
+	}
+	return nil
 }

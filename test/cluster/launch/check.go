@@ -27,10 +27,14 @@ func Check() error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	probe := exec.Command("nft", "list", "tables")
+	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
+		return errors.New("cluster: the kernel has no IPv6, and the cluster is dual-stack: boot without ipv6.disable=1 (net.ipv6.conf.all.disable_ipv6=1 does no harm), " +
+			"or load the module: modprobe ipv6")
+	}
+	probe := exec.Command("nft", "add table ip probe; add table ip6 probe; list tables")
 	probe.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces}
 	if out, err := probe.CombinedOutput(); err != nil {
-		return fmt.Errorf("cluster: no private namespaces, or no nftables in them (%w: %s): run it on a machine or in a container with CAP_SYS_ADMIN and CAP_NET_ADMIN "+
+		return fmt.Errorf("cluster: no private namespaces, or no nftables for IPv4 and IPv6 in them (%w: %s): run it on a machine or in a container with CAP_SYS_ADMIN and CAP_NET_ADMIN "+
 			"(docker run --privileged)", err, out)
 	}
 	return nil

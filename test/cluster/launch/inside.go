@@ -90,17 +90,37 @@ func setUp() error {
 	if err := unix.Sethostname([]byte(nodeName)); err != nil {
 		return err
 	}
-	for name, value := range map[string]string{
-		"net/ipv4/ip_forward": "1",
-		// Pods' packets to each other go in and out of the same bridge, on purpose: nobody needs to hear of a shorter way.
-		"net/ipv4/conf/all/send_redirects":     "0",
-		"net/ipv4/conf/default/send_redirects": "0",
-	} {
+	if err := set(forwarding); err != nil {
+		return err
+	}
+	if err := makeBridge(); err != nil {
+		return err
+	}
+	return set(ports)
+}
+
+// forwarding is what the node's network needs before it has a link.
+var forwarding = map[string]string{
+	"net/ipv4/ip_forward": "1",
+	// Pods' packets to each other go in and out of the same bridge, on purpose: nobody needs to hear of a shorter way.
+	"net/ipv4/conf/all/send_redirects":     "0",
+	"net/ipv4/conf/default/send_redirects": "0",
+	"net/ipv6/conf/all/disable_ipv6":       "0", // some machines of CI begin with 1
+	"net/ipv6/conf/all/forwarding":         "1",
+	// Looking for duplicates of an address that is only derived takes a second, in which it cannot be used.
+	"net/ipv6/conf/default/accept_dad": "0",
+}
+
+// ports is what the bridge's ports get: they carry frames, and have no address of their own to announce.
+var ports = map[string]string{"net/ipv6/conf/default/disable_ipv6": "1"}
+
+func set(sysctls map[string]string) error {
+	for name, value := range sysctls {
 		if err := os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0); err != nil {
 			return err
 		}
 	}
-	return makeBridge()
+	return nil
 }
 
 // command runs what the caller wants, with kubectl at hand.

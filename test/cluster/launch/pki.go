@@ -94,20 +94,24 @@ func (a *authority) write(name, kind string, der []byte) error {
 	return os.WriteFile(filepath.Join(a.dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }
 
-// The cluster's addresses. Pods are on a bridge whose address is the node's.
+// The cluster's addresses. Pods are on a bridge whose addresses are the node's. IPv4 comes first: a Service that asks for nothing else has that
+// family alone.
 const (
-	bridge     = "pods0"
-	nodeIP     = "10.88.0.1"
-	podNetwork = "10.88.0.0/16"
-	gateway    = nodeIP + "/16"
-	services   = "10.96.0.0/16"
-	firstIP    = "10.96.0.1" // the Service "kubernetes"
-	apiPort    = "16443"
-	delayPort  = "16444" // the API server, with slices delayed; for kube-proxy alone
-	etcdURL    = "http://127.0.0.1:12379"
-	peerURL    = "http://127.0.0.1:12380"
-	nodeName   = "node1"
-	domain     = "cluster.local"
+	bridge      = "pods0"
+	nodeIP      = "10.88.0.1"
+	podNetwork  = "10.88.0.0/16"
+	gateway     = nodeIP + "/16"
+	services    = "10.96.0.0/16"
+	firstIP     = "10.96.0.1" // the Service "kubernetes"
+	podNetwork6 = "fd00:10:88::/64"
+	gateway6    = "fd00:10:88::1/64"
+	services6   = "fd00:10:96::/112"
+	apiPort     = "16443"
+	delayPort   = "16444" // the API server, with slices delayed; for kube-proxy alone
+	etcdURL     = "http://127.0.0.1:12379"
+	peerURL     = "http://127.0.0.1:12380"
+	nodeName    = "node1"
+	domain      = "cluster.local"
 )
 
 // users are the components' identities: the names that Kubernetes' own roles are bound to. The node is an administrator: it also answers for DNS.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // netnsDir is where `ip netns` looks, so that people can enter a pod's network by its name.
@@ -23,20 +24,21 @@ const quarantine = 1024
 
 // network hands out addresses and connects pods to the bridge.
 type network struct {
-	bridge  netlink.Link
-	gateway netip.Prefix
+	bridge   netlink.Link
+	gateway  netip.Prefix
+	gateway6 netip.Prefix
 
 	mu   sync.Mutex // guards what follows
 	next netip.Addr
 	free []netip.Addr // oldest first
 }
 
-func newNetwork(bridge string, gateway netip.Prefix) (*network, error) {
+func newNetwork(bridge string, gateway, gateway6 netip.Prefix) (*network, error) {
 	link, err := netlink.LinkByName(bridge)
 	if err != nil {
 		return nil, fmt.Errorf("bridge %s: %w", bridge, err)
 	}
-	return &network{bridge: link, gateway: gateway, next: gateway.Addr()}, os.MkdirAll(netnsDir, 0o755)
+	return &network{bridge: link, gateway: gateway, gateway6: gateway6, next: gateway.Addr()}, os.MkdirAll(netnsDir, 0o755)
 }
 
 func (n *network) take() (netip.Addr, error) {
@@ -60,10 +62,18 @@ func (n *network) release(addr netip.Addr) {
 	n.free = append(n.free, addr)
 }
 
+// sixth is the IPv6 address that goes with an IPv4 one: the network's prefix, and the IPv4 address in the last 32 bits.
+func (n *network) sixth(addr netip.Addr) netip.Addr {
+	out, four := n.gateway6.Masked().Addr().As16(), addr.As4()
+	copy(out[12:], four[:])
+	return netip.AddrFrom16(out)
+}
+
 // attachment is a pod's place in the network.
 type attachment struct {
-	name string // of the network namespace
-	addr netip.Addr
+	name  string // of the network namespace
+	addr  netip.Addr
+	addr6 netip.Addr // derived from addr
 }
 
 func (a attachment) path() string { return filepath.Join(netnsDir, a.name) }
@@ -74,7 +84,7 @@ func (n *network) attach(name string) (attachment, error) {
 	if err != nil {
 		return attachment{}, err
 	}
-	at := attachment{name: name, addr: addr}
+	at := attachment{name: name, addr: addr, addr6: n.sixth(addr)}
 	if err := n.connect(at); err != nil {
 		return attachment{}, errors.Join(err, n.detach(at))
 	}
@@ -112,12 +122,12 @@ func (n *network) connect(at attachment) error {
 		return err
 	}
 	defer h.Close()
-	return n.configure(h, at.addr)
+	return n.configure(h, at)
 }
 
-// configure gives the pod its address alone on its link, and everything else by way of the node: answers to what kube-proxy redirected must
+// configure gives the pod its addresses alone on its link, and everything else by way of the node: answers to what kube-proxy redirected must
 // come back through the node, where the redirection is undone, even between neighbours on the bridge.
-func (n *network) configure(h *netlink.Handle, addr netip.Addr) error {
+func (n *network) configure(h *netlink.Handle, at attachment) error {
 	lo, err := h.LinkByName("lo")
 	if err != nil {
 		return err
@@ -126,15 +136,28 @@ func (n *network) configure(h *netlink.Handle, addr netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	gw := net.IP(n.gateway.Addr().AsSlice())
-	host := func(ip net.IP) *net.IPNet { return &net.IPNet{IP: ip, Mask: net.CIDRMask(len(ip)*8, len(ip)*8)} }
-	return errors.Join(
-		h.LinkSetUp(lo),
-		h.AddrAdd(eth, &netlink.Addr{IPNet: host(addr.AsSlice())}),
-		h.LinkSetUp(eth),
-		h.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: host(gw)}),
-		h.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: gw}),
-	)
+	host := func(a netip.Addr) *net.IPNet {
+		return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+	}
+	if err := errors.Join(h.LinkSetUp(lo), h.LinkSetUp(eth)); err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		addr, gateway netip.Addr
+		flags         int
+	}{
+		{at.addr, n.gateway.Addr(), 0},
+		{at.addr6, n.gateway6.Addr(), unix.IFA_F_NODAD}, // usable at once: nobody else has it
+	} {
+		if err := errors.Join(
+			h.AddrAdd(eth, &netlink.Addr{IPNet: host(f.addr), Flags: f.flags}),
+			h.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: host(f.gateway)}),
+			h.RouteAdd(&netlink.Route{LinkIndex: eth.Attrs().Index, Gw: f.gateway.AsSlice()}),
+		); err != nil {
+			return fmt.Errorf("address %s: %w", f.addr, err)
+		}
+	}
+	return nil
 }
 
 // hostLink names the node's end of a pod's link, within the 15 characters that the kernel takes.
@@ -161,7 +184,7 @@ func newNamespace(name string) (netns.NsHandle, error) {
 		defer home.Close()
 		ns, err := netns.NewNamed(name)
 		if err == nil {
-			err = openPorts()
+			err = prepare()
 		}
 		if back := netns.Set(home); back == nil {
 			runtime.UnlockOSThread()
@@ -172,10 +195,19 @@ func newNamespace(name string) (netns.NsHandle, error) {
 	return r.ns, r.err
 }
 
-// openPorts lets users other than root listen below port 1024, as containerd's and Docker's pods do. /proc/sys/net shows the namespace of the
-// thread that opens a file.
-func openPorts() error {
-	f, err := os.OpenFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", os.O_WRONLY, 0)
+// prepare sets up the namespace of the calling thread, which is the one that /proc/sys/net shows. Users other than root may listen below port
+// 1024, as in containerd's and Docker's pods. Links do not look for duplicates of their addresses, which takes a second, nor for routers.
+func prepare() error {
+	return errors.Join(
+		sysctl("ipv4/ip_unprivileged_port_start", "0"),
+		sysctl("ipv6/conf/default/accept_dad", "0"),
+		sysctl("ipv6/conf/default/accept_ra", "0"),
+		sysctl("ipv6/conf/default/disable_ipv6", "0"), // where the kernel hands down what the node's ports have
+	)
+}
+
+func sysctl(name, value string) error {
+	f, err := os.OpenFile("/proc/sys/net/"+name, os.O_WRONLY, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // a kernel without the setting
 	}
@@ -183,6 +215,6 @@ func openPorts() error {
 		return err
 	}
 	defer f.Close()
-	_, err = f.WriteString("0")
+	_, err = f.WriteString(value)
 	return err
 }

@@ -36,6 +36,14 @@ func TestAddressesEnd(t *testing.T) {
 	}
 }
 
+// TestAddressesComeInPairs: whoever knows one knows the other.
+func TestAddressesComeInPairs(t *testing.T) {
+	n := &network{gateway6: netip.MustParsePrefix("fd00:10:88::1/64")}
+	if got, want := n.sixth(netip.MustParseAddr("10.88.1.2")), netip.MustParseAddr("fd00:10:88::a58:102"); got != want {
+		t.Errorf("sixth(10.88.1.2) = %v, want %v", got, want)
+	}
+}
+
 func TestImageNames(t *testing.T) {
 	for ref, want := range map[string]string{
 		"testapp": "testapp", "local/testapp:test": "testapp", "gcr.io:443/a/b/queue@sha256:00": "queue", "ghcr.io/rousehq/activator:v1@sha256:00": "activator",

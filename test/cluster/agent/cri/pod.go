@@ -129,7 +129,7 @@ func (r *Runtime) PodSandboxStatus(_ context.Context, id string, _ bool) (*runti
 		Linux: &runtimeapi.LinuxPodSandboxStatus{Namespaces: &runtimeapi.Namespace{Options: p.config.GetLinux().GetSecurityContext().GetNamespaceOptions()}},
 	}
 	if !p.onNode() {
-		st.Network = &runtimeapi.PodSandboxNetworkStatus{Ip: p.net.addr.String()}
+		st.Network = &runtimeapi.PodSandboxNetworkStatus{Ip: p.net.addr.String(), AdditionalIps: []*runtimeapi.PodIP{{Ip: p.net.addr6.String()}}}
 	}
 	return &runtimeapi.PodSandboxStatusResponse{Status: st}, nil
 }

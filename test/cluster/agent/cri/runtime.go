@@ -16,13 +16,14 @@ import (
 
 // Config is what the runtime needs to know of its node.
 type Config struct {
-	Images  string       // directory of binaries that serve as images
-	Shim    string       // path of cmd/container, built
-	State   string       // directory for containers' roots; made when missing
-	Bridge  string       // the node's bridge, up and with Gateway as its address
-	Gateway netip.Prefix // the bridge's address with the length of the pods' network
-	Cgroup  string       // name of the parent cgroup of all containers
-	Log     *slog.Logger
+	Images   string       // directory of binaries that serve as images
+	Shim     string       // path of cmd/container, built
+	State    string       // directory for containers' roots; made when missing
+	Bridge   string       // the node's bridge, up and with Gateway and Gateway6 as its addresses
+	Gateway  netip.Prefix // the bridge's IPv4 address with the length of the pods' network
+	Gateway6 netip.Prefix // the same in IPv6; the last 32 bits of the network are the pods'
+	Cgroup   string       // name of the parent cgroup of all containers
+	Log      *slog.Logger
 }
 
 // Runtime implements kubelet's runtime and image services.
@@ -48,7 +49,7 @@ func New(cfg Config) (*Runtime, error) {
 	if err := os.MkdirAll(cfg.State, 0o755); err != nil {
 		return nil, fmt.Errorf("runtime: state: %w", err)
 	}
-	n, err := newNetwork(cfg.Bridge, cfg.Gateway)
+	n, err := newNetwork(cfg.Bridge, cfg.Gateway, cfg.Gateway6)
 	if err != nil {
 		return nil, fmt.Errorf("runtime: network: %w", err)
 	}

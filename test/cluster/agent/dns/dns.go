@@ -1,10 +1,10 @@
 // Package dns answers for the names of Services and of their pods, from informers:
 //
-//	SERVICE.NAMESPACE.svc.cluster.local           the ClusterIP, or, headless, the ready endpoints' addresses
+//	SERVICE.NAMESPACE.svc.cluster.local           the ClusterIPs, or, headless, the ready endpoints' addresses
 //	HOSTNAME.SERVICE.NAMESPACE.svc.cluster.local  an endpoint with that host name (StatefulSets)
 //
-// Everything else is NXDOMAIN: there is no outside. IPv4 over UDP and TCP; AAAA is answered with nothing, so that clients go on at once. The rules
-// are those of Kubernetes' DNS specification 1.1.0, sections 2.3 and 2.4, without SRV and PTR.
+// Everything else is NXDOMAIN: there is no outside. A and AAAA over UDP and TCP; the family that a Service hasn't is answered with nothing, so that
+// clients go on at once. The rules are those of Kubernetes' DNS specification 1.1.0, sections 2.3 and 2.4, without SRV and PTR.
 package dns
 
 import (
@@ -105,15 +105,23 @@ func (s *Server) answer(packet []byte, limit int) []byte {
 	if !known {
 		out.RCode = dnsmessage.RCodeNameError
 	}
-	if q.Type == dnsmessage.TypeA {
-		for _, a := range addrs {
-			out.Answers = append(out.Answers, dnsmessage.Resource{
-				Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: ttl},
-				Body:   &dnsmessage.AResource{A: a.As4()},
-			})
+	for _, a := range addrs {
+		if body := record(q.Type, a); body != nil {
+			out.Answers = append(out.Answers, dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: ttl}, Body: body})
 		}
 	}
 	return pack(out, limit)
+}
+
+// record returns nil when an address is not what was asked for.
+func record(kind dnsmessage.Type, a netip.Addr) dnsmessage.ResourceBody {
+	switch {
+	case kind == dnsmessage.TypeA && a.Is4():
+		return &dnsmessage.AResource{A: a.As4()}
+	case kind == dnsmessage.TypeAAAA && a.Is6():
+		return &dnsmessage.AAAAResource{AAAA: a.As16()}
+	}
+	return nil
 }
 
 func pack(m dnsmessage.Message, limit int) []byte {
@@ -128,7 +136,7 @@ func pack(m dnsmessage.Message, limit int) []byte {
 	return b
 }
 
-// lookup returns the addresses behind a name, and whether the name exists.
+// lookup returns the addresses of both families behind a name, and whether the name exists.
 func (s *Server) lookup(name string) (addrs []netip.Addr, known bool) {
 	host, ok := strings.CutSuffix(strings.ToLower(strings.TrimSuffix(name, ".")), "."+zone)
 	if !ok {
@@ -149,8 +157,10 @@ func (s *Server) lookup(name string) (addrs []netip.Addr, known bool) {
 	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		return s.endpoints(svc, ""), true
 	}
-	if ip, err := netip.ParseAddr(svc.Spec.ClusterIP); err == nil && ip.Is4() {
-		addrs = append(addrs, ip)
+	for _, text := range svc.Spec.ClusterIPs {
+		if ip, err := netip.ParseAddr(text); err == nil {
+			addrs = append(addrs, ip)
+		}
 	}
 	return addrs, true
 }
@@ -164,10 +174,10 @@ func (s *Server) endpoints(svc *corev1.Service, hostname string) (addrs []netip.
 	for _, slice := range list {
 		for _, e := range slice.Endpoints {
 			ready := e.Conditions.Ready == nil || *e.Conditions.Ready
-			if slice.AddressType != discoveryv1.AddressTypeIPv4 || (!ready && !svc.Spec.PublishNotReadyAddresses) ||
-				(hostname != "" && (e.Hostname == nil || *e.Hostname != hostname)) {
+			if (!ready && !svc.Spec.PublishNotReadyAddresses) || (hostname != "" && (e.Hostname == nil || *e.Hostname != hostname)) {
 				continue
 			}
+			// An address of type FQDN is not parsed.
 			if a, err := netip.ParseAddr(e.Addresses[0]); err == nil {
 				addrs = append(addrs, a)
 			}

@@ -15,6 +15,11 @@ import (
 
 func newServer(t *testing.T, endpoints int) *Server {
 	t.Helper()
+	six := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "ns", Name: "db-2", Labels: map[string]string{discoveryv1.LabelServiceName: "db"}},
+		AddressType: discoveryv1.AddressTypeIPv6,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"fd00::2"}, Hostname: new("db-2")}},
+	}
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Namespace: "ns", Name: "db-1", Labels: map[string]string{discoveryv1.LabelServiceName: "db"}},
 		AddressType: discoveryv1.AddressTypeIPv4,
@@ -25,9 +30,10 @@ func newServer(t *testing.T, endpoints int) *Server {
 			Conditions: discoveryv1.EndpointConditions{Ready: &ready}})
 	}
 	s := New(netip.AddrPort{}, fake.NewClientset(
-		&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"}, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.7"}},
+		&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web"}, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.7", ClusterIPs: []string{"10.96.0.7"}}},
+		&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "both"}, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.8", ClusterIPs: []string{"10.96.0.8", "fd00::8"}}},
 		&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "db"}, Spec: corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone}},
-		slice))
+		slice, six))
 	s.factory.Start(t.Context().Done())
 	s.factory.WaitForCacheSync(t.Context().Done())
 	return s
@@ -58,9 +64,14 @@ func TestAnswers(t *testing.T) {
 		{"web.ns.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeSuccess, "[10.96.0.7]"},
 		{"WEB.ns.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeSuccess, "[10.96.0.7]"},
 		{"web.ns.svc.cluster.local.", dnsmessage.TypeAAAA, dnsmessage.RCodeSuccess, "[]"},
+		{"both.ns.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeSuccess, "[10.96.0.8]"},
+		{"both.ns.svc.cluster.local.", dnsmessage.TypeAAAA, dnsmessage.RCodeSuccess, "[fd00::8]"},
+		{"both.ns.svc.cluster.local.", dnsmessage.TypeTXT, dnsmessage.RCodeSuccess, "[]"},
 		{"web.other.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeNameError, "[]"},
 		{"db.ns.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeSuccess, "[10.0.0.0 10.0.0.2]"},
 		{"db-2.db.ns.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeSuccess, "[10.0.0.2]"},
+		{"db.ns.svc.cluster.local.", dnsmessage.TypeAAAA, dnsmessage.RCodeSuccess, "[fd00::2]"},
+		{"db-2.db.ns.svc.cluster.local.", dnsmessage.TypeAAAA, dnsmessage.RCodeSuccess, "[fd00::2]"},
 		{"db-1.db.ns.svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeNameError, "[]"},
 		{"example.com.", dnsmessage.TypeA, dnsmessage.RCodeNameError, "[]"},
 		{"svc.cluster.local.", dnsmessage.TypeA, dnsmessage.RCodeNameError, "[]"},
@@ -68,7 +79,12 @@ func TestAnswers(t *testing.T) {
 		m := ask(t, s, tc.name, tc.kind, maxUDP)
 		addrs := []netip.Addr{}
 		for _, a := range m.Answers {
-			addrs = append(addrs, netip.AddrFrom4(a.Body.(*dnsmessage.AResource).A))
+			switch body := a.Body.(type) {
+			case *dnsmessage.AResource:
+				addrs = append(addrs, netip.AddrFrom4(body.A))
+			case *dnsmessage.AAAAResource:
+				addrs = append(addrs, netip.AddrFrom16(body.AAAA))
+			}
 		}
 		if m.RCode != tc.code || fmt.Sprint(addrs) != tc.addrs {
 			t.Errorf("%s %v = %v %v, want %v %v", tc.name, tc.kind, m.RCode, addrs, tc.code, tc.addrs)

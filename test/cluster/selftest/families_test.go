@@ -1,0 +1,76 @@
+package selftest
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rousehq/rouse/test/cluster/harness"
+)
+
+// families is a Service of web for each policy that is not the default.
+const families = `
+---
+apiVersion: v1
+kind: Service
+metadata: {name: both}
+spec: {ipFamilyPolicy: RequireDualStack, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: six}
+spec: {ipFamilies: [IPv6], selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: peers}
+spec: {clusterIP: None, ipFamilyPolicy: RequireDualStack, selector: {app: web}, ports: [{port: 8080}]}
+---
+`
+
+// fetch asks for a URL from inside a pod, by name or address, in one family.
+const fetch = `exec 3<>/dev/tcp/%s/%d; printf 'GET /from-pod HTTP/1.0\r\n\r\n' >&3; cat <&3`
+
+func TestBothFamilies(t *testing.T) {
+	t.Parallel()
+	c := harness.New(t)
+	c.Apply(fmt.Sprintf(web, 1) + families + tester)
+	c.WaitDeployment("web", 1)
+	own := c.Pods("app=web")[0]
+	if len(own.Status.PodIPs) != 2 || !is6(own.Status.PodIPs[1].IP) || is6(own.Status.PodIPs[0].IP) {
+		t.Fatalf("the pod has the addresses %v, want one of each family, IPv4 first", own.Status.PodIPs)
+	}
+	if urls := c.URLs("web", 80); len(urls) != 1 || strings.Contains(urls[0], "[") {
+		t.Errorf("a Service that asks for nothing has the addresses %v, want one of IPv4", urls)
+	}
+	c.WaitPod("tester", "runs", 30*time.Second, harness.Ready)
+	for service, n := range map[string]int{"both": 2, "six": 1} {
+		urls := c.URLs(service, 80)
+		if len(urls) != n || !strings.Contains(urls[n-1], "[") {
+			t.Errorf("Service %s has the addresses %v", service, urls)
+		}
+		for _, url := range urls {
+			c.Eventually(10*time.Second, url+" answers", func() error { return c.Reach(url) })
+			host := strings.Trim(strings.TrimSuffix(strings.TrimPrefix(url, "http://"), ":80"), "[]")
+			for _, from := range []string{"tester", own.Name} { // the last one meets itself
+				if out, err := c.Kubectl("exec", from, "--", "bash", "-c", fmt.Sprintf(fetch, host, 80)); err != nil || !strings.Contains(out, "200 OK") {
+					t.Errorf("%s from pod %s: %v\n%s", url, from, err, out)
+				}
+			}
+		}
+	}
+	for name, want := range map[string]string{"six": c.URL("six", 80), "peers": own.Status.PodIPs[1].IP} {
+		out, err := c.Kubectl("exec", "tester", "--", "getent", "ahostsv6", name)
+		address, _, _ := strings.Cut(out, " ")
+		if err != nil || address == "" || !strings.Contains(want, address) {
+			t.Errorf("%s resolves to %q (%v), want %s", name, out, err, want)
+		}
+	}
+}
+
+func is6(text string) bool {
+	a, err := netip.ParseAddr(text)
+	return err == nil && a.Is6()
+}
