@@ -73,10 +73,12 @@ func coldStartsBeside(t *testing.T, in *installation) {
 			ours.deploy(plain[i])
 		}
 		seen := make(map[string][]phases)
+		before := in.coldPhases()
 		for range long(1, 4) {
 			in.wakeAll(theirs, knative, seen)
 			in.wakeAll(ours, plain, seen)
 		}
+		in.logPhases(before)
 		a, b := median(seen[theirs.name]), median(seen[ours.name])
 		t.Logf("pods with a token: %t; medians of %d cold starts", token, len(seen[ours.name]))
 		t.Logf("%s: %v", theirs.name, a)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +103,45 @@ func (in *installation) plainDecided(r revision, began time.Time) (first time.Ti
 		in.t.Fatalf("control's log does not say that it woke %s", r.name)
 	}
 	return first
+}
+
+// coldMetric is a line of an activator's metrics: which one, of which phase or result, and its value.
+var coldMetric = regexp.MustCompile(`^rouse_activator_(cold_start_phase_seconds_sum|cold_start_phase_seconds_count|probes_total)\{.*(?:phase|result)="([a-z_]+)".* ([0-9.e+-]+)\n$`)
+
+// coldPhases sums what Rouse's activators have counted of cold starts so far.
+func (in *installation) coldPhases() map[string]float64 {
+	in.t.Helper()
+	pods, err := in.Client.CoreV1().Pods(rouseSystem).List(in.Context, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=activator"})
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	sums := make(map[string]float64)
+	for _, p := range alive(pods.Items) {
+		for line := range strings.Lines(in.Get("http://" + p.Status.PodIP + ":9090/metrics").Body) {
+			if m := coldMetric.FindStringSubmatch(line); m != nil {
+				v, err := strconv.ParseFloat(m[3], 64)
+				if err != nil {
+					in.t.Fatalf("%q: %v", line, err)
+				}
+				sums[m[1]+" "+m[2]] += v
+			}
+		}
+	}
+	return sums
+}
+
+// logPhases says how the activators saw the cold starts since before.
+func (in *installation) logPhases(before map[string]float64) {
+	in.t.Helper()
+	now := in.coldPhases()
+	since := func(key string) float64 { return now[key] - before[key] }
+	n := since("cold_start_phase_seconds_count total")
+	for _, phase := range []string{"pod", "ready", "dispatch", "first_byte", "total"} {
+		in.t.Logf("activators, mean of %.0f cold starts: %s %.1f ms", n, phase, 1000*since("cold_start_phase_seconds_sum "+phase)/n)
+	}
+	for _, result := range []string{"ok", "not_ready", "failed", "timeout"} {
+		in.t.Logf("activators, questions per cold start: %s %.1f", result, since("probes_total "+result)/n)
+	}
 }
 
 // TestPlain: figures of plain Rouse beside Knative's in the same cluster, from the same manifests.
