@@ -71,8 +71,10 @@ type Target struct {
 	// Replicas is what the scale is set to when the revision is added.
 	Replicas int
 	// AtOnce is how many pods can start at the same time without one delaying the other, when all of them run on one
-	// machine: twice its cores is a good value. 0: they run on many. Drain-aware bursts heed it.
+	// machine: twice its cores is a good value. 0: they run on many. Drain-aware bursts heed it, and Pace: after how long
+	// one more may be started beyond those, 5 ms when it is 0.
 	AtOnce int
+	Pace   time.Duration
 }
 
 // Kind says what an Event is about.

@@ -241,7 +241,7 @@ func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
 		Startup:      r.learnt.Startup(r.pods.Count(endpoint.Starting) > 0 || r.replicas > r.pods.Count(endpoint.Ready), now),
 		Floor:        max(r.floor, r.scheduled(now)),
 	}
-	o.Startup.AtOnce = r.target.AtOnce
+	o.Startup.AtOnce, o.Startup.Pace = r.target.AtOnce, r.target.Pace
 	o.Ceiling = r.ceiling(now, cfg.ReportTTL)
 	// Nothing is known of activators before a target has taken a mode. To believe that there are none would lead traffic
 	// past them, for a moment, whenever a revision gets another owner.

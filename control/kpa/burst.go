@@ -19,7 +19,7 @@ const (
 	// the time it does as well with them. More must be well worth their start. It is also the number to begin with while
 	// nothing is learnt.
 	modest = 0.3
-	// startPace is about what a machine needs to start a small process.
+	// startPace is Startup.Pace's default: about what a machine needs to start a small process.
 	startPace = 5 * time.Millisecond
 	// drainPatience is by how much the drain may take longer than predicted before the default rule takes over.
 	drainPatience = 2
@@ -109,7 +109,7 @@ func (s *State) drainsLate(o *Observation, drained time.Duration, now time.Time)
 // mayBeStarted is how many pods may be ready or starting by now. A machine that brings a pod up in Base and one more
 // every PerPod is fully used by Base/PerPod of them at once; with twice as many it is never idle, and PerPod falls to
 // what it can do if it was learnt from fewer. Where nothing is learnt, or starts mostly wait for something else than this
-// machine, one may be added every startPace all the same.
+// machine, one may be added every Pace all the same.
 func (o *Observation) mayBeStarted() int {
 	st := &o.Startup
 	if st.AtOnce <= 0 {
@@ -120,7 +120,11 @@ func (o *Observation) mayBeStarted() int {
 		full := pods(math.Ceil(2 * float64(st.Base) / float64(st.PerPod)))
 		atOnce = max(atOnce, min(full, o.Ready)) // no faster than doubling: what was learnt may not hold
 	}
-	return max(o.Ready+atOnce, st.AtOnce+int(st.OldestStarting/startPace))
+	pace := st.Pace
+	if pace <= 0 {
+		pace = startPace
+	}
+	return max(o.Ready+atOnce, st.AtOnce+int(st.OldestStarting/pace))
 }
 
 // steadyPods is how many pods the arrivals of the stable window keep busy.

@@ -54,6 +54,8 @@ func TestDrainAwareStartsWhatHelps(t *testing.T) {
 		"shared, flowing": {1, 500, kpa.Startup{Base: 30 * ms, PerPod: 10 * ms, Work: 50 * ms, AtOnce: 4, Flowing: true}, 12, 4, 18},
 		// One more every 5 ms, whatever is ready: starts that sleep are not held up by those before them.
 		"shared, asleep": {1, 500, kpa.Startup{AtOnce: 4, OldestStarting: 100 * ms}, 0, 4, 24},
+		// Or at the pace that is given.
+		"shared, slowly": {1, 500, kpa.Startup{AtOnce: 4, OldestStarting: 500 * ms, Pace: 100 * ms}, 0, 4, 9},
 		// Up to 3/10 of 715 pods need only come before the queue is empty.
 		"shared, modest": {1, 500, kpa.Startup{Base: 10 * ms, PerPod: 10 * ms, Work: 50 * ms, AtOnce: 1000}, 0, 0, 66},
 		// What is slow because the machine is busy does not get faster by more pods.

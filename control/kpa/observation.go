@@ -65,6 +65,9 @@ type Startup struct {
 	// AtOnce is how many pods the machine that all of them share can start at the same time without one delaying the
 	// other, such as twice its cores; 0 when they have many machines.
 	AtOnce int
+	// Pace is after how long one more may be started beyond those, whatever is ready; 0 means 5 ms, about what a machine
+	// needs to start a small process.
+	Pace time.Duration
 }
 
 // Observation is what is seen of a revision at one instant.
