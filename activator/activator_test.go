@@ -309,8 +309,8 @@ func TestTriesAreBounded(t *testing.T) {
 			return forward.Result{Cause: fault.ConnectFailed, Retryable: true}
 		}
 		<-w.serve(x)
-		if x.Forwards != 5 || x.Cause != fault.ConnectFailed || x.AnsweredTwice() != "" {
-			t.Errorf("%d tries, %v, twice: %q; want 5, connect_failed, one answer", x.Forwards, x.Cause, x.AnsweredTwice())
+		if x.Forwards != 10 || x.Cause != fault.ConnectFailed || x.AnsweredTwice() != "" {
+			t.Errorf("%d tries, %v, twice: %q; want 10, connect_failed, one answer", x.Forwards, x.Cause, x.AnsweredTwice())
 		}
 	})
 }

@@ -49,6 +49,11 @@ func settings(o *Object, base config.Autoscaler) (*config.Revision, []Problem) {
 		faults = append(faults, config.Fault{Key: classKey, Value: class, Allowed: config.ClassKPA + " or " + config.ClassHPA})
 	}
 	cfg, more := config.Resolve(in)
+	if cfg != nil && !cfg.PodProbe.IsSet() {
+		// A queue-proxy knows at once what kubelet finds out with its next question. Pods without one are not asked: they
+		// are nobody's before kubelet calls them ready.
+		cfg.PodProbe.V = config.ProbeQueue
+	}
 	var problems []Problem
 	if faults = append(faults, more...); len(faults) > 0 {
 		problems = append(problems, Problem{Reason: BadSettings, Text: sentence(faults)})

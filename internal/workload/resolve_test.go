@@ -130,6 +130,13 @@ func TestSettings(t *testing.T) {
 	if got := b.Config.Scaling.MaxScale.V; got != 50 {
 		t.Errorf("max scale %d, want 50", got)
 	}
+	if got := b.Config.PodProbe; got.V != config.ProbeQueue || got.IsSet() {
+		t.Errorf("pods are asked by %q, set by somebody: %t; want the default of Kubernetes, queue", got.V, got.IsSet())
+	}
+	off, _ := Resolve(hello("rouse.dev/pod-probe", "off"), []*Service{service("hello", nil)}, nil, config.Autoscaler{})
+	if off == nil || off.Config.Dispatching().Probe.By != "" {
+		t.Errorf("with rouse.dev/pod-probe: off pods are asked all the same: %+v", off)
+	}
 	if b.Config.Service != "hello" || b.Config.ID.UID != "u1" {
 		t.Errorf("identity %+v of Service %q", b.Config.ID, b.Config.Service)
 	}

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/rousehq/rouse/test/cluster/harness"
 )
@@ -86,10 +87,21 @@ func install(t *testing.T) *installation {
 // fit gives a Deployment room on a busy machine, probes that notice a start early, and activators their number. Nothing else changes.
 func (in *installation) fit(deployment string) {
 	in.t.Helper()
-	d, err := in.Client.AppsV1().Deployments(system).Get(in.Context, deployment, metav1.GetOptions{})
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error { // its controller writes to it meanwhile
+		d, err := in.Client.AppsV1().Deployments(system).Get(in.Context, deployment, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		fitted(d)
+		_, err = in.Client.AppsV1().Deployments(system).Update(in.Context, d, metav1.UpdateOptions{})
+		return err
+	})
 	if err != nil {
 		in.t.Fatal(err)
 	}
+}
+
+func fitted(d *appsv1.Deployment) {
 	pod := &d.Spec.Template.Spec
 	for i := range pod.Containers {
 		pod.Containers[i].Resources.Limits = nil
@@ -97,12 +109,9 @@ func (in *installation) fit(deployment string) {
 			p.PeriodSeconds = 1
 		}
 	}
-	if deployment == "activator" {
+	if d.Name == "activator" {
 		d.Spec.Replicas = new(int32(activators))
 		surge(d)
-	}
-	if _, err := in.Client.AppsV1().Deployments(system).Update(in.Context, d, metav1.UpdateOptions{}); err != nil {
-		in.t.Fatal(err)
 	}
 }
 
