@@ -194,8 +194,8 @@ func TestCrashLoop(t *testing.T) {
 	t.Parallel()
 	c := harness.New(t)
 	c.Apply(fmt.Sprintf(failing, "Always", "[-fail, '3']"))
-	// The first restart is immediate; a later one waits 10 s and more.
-	c.WaitPod("failing", "waits in CrashLoopBackOff", 30*time.Second, func(p *corev1.Pod) error {
+	// The first restart is immediate; a later one waits 10 s and more. Kubelet says so at its next look at the pod, which may be 10 s later again.
+	c.WaitPod("failing", "waits in CrashLoopBackOff", 90*time.Second, func(p *corev1.Pod) error {
 		s := first(p)
 		if s.State.Waiting == nil || s.State.Waiting.Reason != "CrashLoopBackOff" || s.RestartCount == 0 {
 			return fmt.Errorf("%+v", s)
