@@ -75,7 +75,9 @@ func coldStartsBeside(t *testing.T, in *installation) {
 		seen := make(map[string][]phases)
 		before := in.coldPhases()
 		for range long(1, 4) {
+			in.allSleep(ours, plain)
 			in.wakeAll(theirs, knative, seen)
+			in.allSleep(theirs, knative)
 			in.wakeAll(ours, plain, seen)
 		}
 		in.logPhases(before)
@@ -105,12 +107,18 @@ func sleeping(name string, change func(*revision)) (all []revision) {
 	return all
 }
 
-// wakeAll sends a request to each, one after the other, when all of them sleep: pods that go would take time from those that come.
-func (in *installation) wakeAll(c contestant, all []revision, seen map[string][]phases) {
+// allSleep waits until all of them do: pods that go would take time from those that come.
+func (in *installation) allSleep(c contestant, all []revision) {
 	in.t.Helper()
 	for _, r := range all {
 		c.sleeps(r)
 	}
+}
+
+// wakeAll sends a request to each, one after the other, when all of them sleep.
+func (in *installation) wakeAll(c contestant, all []revision, seen map[string][]phases) {
+	in.t.Helper()
+	in.allSleep(c, all)
 	for _, r := range all {
 		p := in.coldStart(c, r)
 		in.t.Logf("%s, %s: %v", c.name, r.name, p)
