@@ -76,6 +76,14 @@ var totals = []total{
 	overall("dropped_events", "Events that the observer was too slow for.", func(l *Loop) uint64 { return l.out.lost() }),
 }
 
+// newScaled makes the one metric that is not read on scrape: a cold start waits for what it measures.
+func newScaled() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "autoscaler_scale_seconds", Help: "Time that the scale target took to answer a call, in which pods go first that were chosen to.",
+		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+	})
+}
+
 func truth(b bool) float64 {
 	if b {
 		return 1

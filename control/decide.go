@@ -105,7 +105,9 @@ func (l *Loop) scale(ctx context.Context, r *revision) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.ApplyTimeout)
 	defer cancel()
+	asked := l.now()
 	err := scale.Apply(ctx, *req)
+	l.scaled.Observe(l.now().Sub(asked).Seconds())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.failing = err != nil

@@ -3,6 +3,7 @@ package control
 import (
 	"encoding/json"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -73,9 +74,16 @@ func TestMetrics(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := map[string]float64{}
+		page, err := os.ReadFile("../docs/metrics.md")
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, f := range families {
 			m := f.GetMetric()[0]
-			got[f.GetName()] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+			got[f.GetName()] = m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			if !strings.Contains(string(page), "`"+f.GetName()+"`") {
+				t.Errorf("docs/metrics.md does not say what %s is", f.GetName())
+			}
 		}
 		for name, want := range map[string]float64{
 			"autoscaler_actual_pods": 2, "autoscaler_requested_pods": 2, "autoscaler_desired_pods": 2,
@@ -84,6 +92,9 @@ func TestMetrics(t *testing.T) {
 			if got[name] != want {
 				t.Errorf("%s = %g, want %g", name, got[name], want)
 			}
+		}
+		if got["autoscaler_scale_seconds"] != float64(len(w.story())) {
+			t.Errorf("%g calls measured, want %d: %q", got["autoscaler_scale_seconds"], len(w.story()), w.story())
 		}
 		if got["autoscaler_reports_total"] == 0 || got["autoscaler_immediate_decisions_total"] != 1 {
 			t.Errorf("counters %v", got)

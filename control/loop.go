@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/rousehq/rouse/control/kpa"
 	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/endpoint"
@@ -37,6 +39,7 @@ type Loop struct {
 	out    *outbox
 	agenda *agenda
 	counts counts
+	scaled prometheus.Histogram
 }
 
 // counts are the loop's own counters, read on scrape.
@@ -68,11 +71,14 @@ func New(cfg Config, deps Deps) (*Loop, error) {
 		out:      newOutbox(cfg.Events),
 		agenda:   newAgenda(),
 	}
+	l.scaled = newScaled()
 	l.scales = newLane(l.scale)
 	l.modes = newLane(l.route)
 	if deps.Registerer != nil {
-		if err := deps.Registerer.Register(collector{l}); err != nil {
-			return nil, fmt.Errorf("control: register metrics: %w", err)
+		for _, c := range []prometheus.Collector{collector{l}, l.scaled} {
+			if err := deps.Registerer.Register(c); err != nil {
+				return nil, fmt.Errorf("control: register metrics: %w", err)
+			}
 		}
 	}
 	return l, nil

@@ -28,6 +28,7 @@ type contestant struct {
 	header     func(revision) http.Header // nil: none
 	sleeps     func(revision)             // blocks until the revision is at zero and a request would wake it
 	decided    func(r revision, began time.Time) time.Time
+	patching   func() (total time.Duration, calls int) // how long the API server has taken to answer so far; nil: nobody counts that
 }
 
 // with is Knative with the two programs of a column.
@@ -135,6 +136,7 @@ func (in *installation) coldStart(c contestant, r revision) phases {
 	if c.header != nil {
 		header = c.header(r)
 	}
+	patching := c.counted()
 	began := time.Now()
 	resp, err := harness.Send(in.Context, http.MethodGet, url+"/", header, nil)
 	p := phases{answered: time.Since(began)}
@@ -160,7 +162,24 @@ func (in *installation) coldStart(c contestant, r revision) phases {
 		}
 	}
 	p.decided, p.firstByte = c.decided(r, began).Sub(began), p.answered-p.listening
+	if took := patching(); took > 0 {
+		p.accepted = p.decided + took
+	}
 	return p
+}
+
+// counted begins to count, and returns how long the one call took that came since, 0 when that is not known.
+func (c contestant) counted() func() time.Duration {
+	if c.patching == nil {
+		return func() time.Duration { return 0 }
+	}
+	before, n := c.patching()
+	return func() time.Duration {
+		if after, now := c.patching(); now == n+1 {
+			return after - before
+		}
+		return 0
+	}
 }
 
 // sleepsWith waits until a revision is at zero with this column's queue-proxy in its template, and behind this column's activators.

@@ -17,14 +17,15 @@ import (
 // phases are when each step of a cold start was over, counted from the moment in which the request was sent.
 type phases struct {
 	decided, patched, pod, started, listening, answered time.Duration
+	accepted                                            time.Duration // the API server has answered whoever patched; 0: not known
 	serving                                             time.Duration // the queue-proxy
 	address                                             time.Duration // in the pod's status: from there on an activator can ask
 	firstByte                                           time.Duration // counted from listening: what the two hops add
 }
 
 func (p phases) String() string {
-	return fmt.Sprintf("decided %v, patch seen %v, pod object %v, process started %v, listening %v; queue-proxy serves %v, address %v; answered %v (listening to first byte %v)",
-		ms(p.decided), ms(p.patched), ms(p.pod), ms(p.started), ms(p.listening), ms(p.serving), ms(p.address), ms(p.answered), ms(p.firstByte))
+	return fmt.Sprintf("decided %v, patch accepted %v, seen %v, pod object %v, process started %v, listening %v; queue-proxy serves %v, address %v; answered %v (listening to first byte %v)",
+		ms(p.decided), ms(p.accepted), ms(p.patched), ms(p.pod), ms(p.started), ms(p.listening), ms(p.serving), ms(p.address), ms(p.answered), ms(p.firstByte))
 }
 
 func ms(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
@@ -36,7 +37,7 @@ func median(all []phases) (m phases) {
 		func(p *phases) *time.Duration { return &p.pod }, func(p *phases) *time.Duration { return &p.started },
 		func(p *phases) *time.Duration { return &p.listening }, func(p *phases) *time.Duration { return &p.answered },
 		func(p *phases) *time.Duration { return &p.serving }, func(p *phases) *time.Duration { return &p.address },
-		func(p *phases) *time.Duration { return &p.firstByte },
+		func(p *phases) *time.Duration { return &p.firstByte }, func(p *phases) *time.Duration { return &p.accepted },
 	} {
 		var d []time.Duration
 		for i := range all {

@@ -68,7 +68,7 @@ func (in *installation) plain() contestant {
 	return contestant{
 		name: "plain Rouse", deployment: revision.plainName, selector: func(r revision) string { return "app=" + r.name },
 		deploy: in.deployPlain, url: func(r revision) string { return in.URL(r.name, 80) },
-		sleeps: in.plainSleeps, decided: in.plainDecided,
+		sleeps: in.plainSleeps, decided: in.plainDecided, patching: in.scaling,
 	}
 }
 
@@ -108,17 +108,29 @@ func (in *installation) plainDecided(r revision, began time.Time) (first time.Ti
 // coldMetric is a line of an activator's metrics: which one, of which phase or result, and its value.
 var coldMetric = regexp.MustCompile(`^rouse_activator_(cold_start_phase_seconds_sum|cold_start_phase_seconds_count|probes_total)\{.*(?:phase|result)="([a-z_]+)".* ([0-9.e+-]+)\n$`)
 
+// scaleMetric is a line of control's: the time that the API server took to answer, and of how many calls.
+var scaleMetric = regexp.MustCompile(`^autoscaler_scale_seconds_(sum|count)() ([0-9.e+-]+)\n$`)
+
 // coldPhases sums what Rouse's activators have counted of cold starts so far.
-func (in *installation) coldPhases() map[string]float64 {
+func (in *installation) coldPhases() map[string]float64 { return in.sums("activator", coldMetric) }
+
+// scaling sums what Rouse's instances of control have counted of the API server's answers so far.
+func (in *installation) scaling() (total time.Duration, calls int) {
+	sums := in.sums("control", scaleMetric)
+	return time.Duration(sums["sum "] * float64(time.Second)), int(sums["count "])
+}
+
+// sums adds up the lines of the metrics of all pods of a component that match, by which metric and label they are of.
+func (in *installation) sums(component string, match *regexp.Regexp) map[string]float64 {
 	in.t.Helper()
-	pods, err := in.Client.CoreV1().Pods(rouseSystem).List(in.Context, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=activator"})
+	pods, err := in.Client.CoreV1().Pods(rouseSystem).List(in.Context, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=" + component})
 	if err != nil {
 		in.t.Fatal(err)
 	}
 	sums := make(map[string]float64)
 	for _, p := range alive(pods.Items) {
 		for line := range strings.Lines(in.Get("http://" + p.Status.PodIP + ":9090/metrics").Body) {
-			if m := coldMetric.FindStringSubmatch(line); m != nil {
+			if m := match.FindStringSubmatch(line); m != nil {
 				v, err := strconv.ParseFloat(m[3], 64)
 				if err != nil {
 					in.t.Fatalf("%q: %v", line, err)
