@@ -31,9 +31,15 @@ type Options struct {
 	CreateNamespace bool
 	// Repository and Tag name the images: REPOSITORY/autoscaler:TAG.
 	Repository, Tag string
-	// Token, when not empty, makes the Secret of the token between activators and control; else the Secret TokenSecret
-	// must be there, default rouse-token.
-	Token, TokenSecret string
+	// PullSecret is the Secret for a private registry, none by default.
+	PullSecret string
+	// Audience lets queue-proxies push their reports, with tokens for it. Empty lets control fetch them.
+	Audience string
+	// TokenSecret is the Secret of the token between activators and control, which must be there. Empty lets control make
+	// one, rouse-token, if there is none: then nothing that is rendered changes from one time to the next.
+	TokenSecret string
+	// Everything also renders what is made later by what was rendered.
+	Everything bool
 	// Control and Activators are how many instances there are, of activators at least.
 	Control, Activators int
 	// Webhook injects the queue-proxy into labelled pods.
@@ -50,18 +56,24 @@ func (o Options) Default() Options {
 	return o
 }
 
-// mostControl bounds the instances of control: each activator keeps a stream to every one.
-const mostControl = 20
+// mostControl bounds the instances of control: each activator keeps a stream to every one. mostActivators is the chart's
+// own bound, which whoever asks for more activators raises.
+const (
+	mostControl    = 20
+	mostActivators = 20
+)
 
 // Validate names every field that is out of range.
 func (o Options) Validate() error {
 	var errs []error
-	for name, n := range map[string]int{"control": o.Control, "activators": o.Activators} {
-		if n < 0 || name == "control" && n > mostControl {
-			errs = append(errs, fmt.Errorf("%s = %d: must be positive, and at most %d instances of control", name, n, mostControl))
-		}
+	if o.Control < 0 || o.Control > mostControl {
+		errs = append(errs, fmt.Errorf("control = %d: must be 1 to %d instances, or 0 for the chart's 2", o.Control, mostControl))
 	}
-	for name, text := range map[string]string{"namespace": o.Namespace, "image repository": o.Repository, "image tag": o.Tag, "token secret": o.TokenSecret} {
+	if o.Activators < 0 {
+		errs = append(errs, fmt.Errorf("activators = %d: must be 1 or more, or 0 for the chart's 2", o.Activators))
+	}
+	for name, text := range map[string]string{"namespace": o.Namespace, "image repository": o.Repository, "image tag": o.Tag, "image pull secret": o.PullSecret, "token secret": o.TokenSecret,
+		"token audience": o.Audience} {
 		if strings.ContainsAny(text, " \t\r\n\"'{}#,") {
 			errs = append(errs, fmt.Errorf("%s = %q: must be a name without blanks and quotes", name, text))
 		}
@@ -126,14 +138,20 @@ func (o Options) values() (map[string]any, error) {
 		}
 		m[parts[len(parts)-1]] = value
 	}
-	texts := map[string]string{"image.repository": o.Repository, "image.tag": o.Tag, "token.value": o.Token, "token.secret": o.TokenSecret}
+	texts := map[string]string{"image.repository": o.Repository, "image.tag": o.Tag, "image.pullSecret": o.PullSecret, "token.secret": o.TokenSecret,
+		"reports.audience": o.Audience}
 	for _, path := range slices.Sorted(maps.Keys(texts)) {
 		if texts[path] != "" {
 			set(path, texts[path])
 		}
 	}
+	set("token.create", o.TokenSecret == "")
+	if o.Everything {
+		set("token.value", "-")
+	}
 	if o.Activators > 0 {
 		set("activator.replicas", o.Activators)
+		set("activator.maxReplicas", max(o.Activators, mostActivators))
 	}
 	if o.Control > 0 {
 		names := make([]any, o.Control)

@@ -3,6 +3,7 @@ package deploy
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,9 +70,10 @@ type object struct {
 }
 
 type rule struct {
-	APIGroups []string `json:"apiGroups"`
-	Resources []string `json:"resources"`
-	Verbs     []string `json:"verbs"`
+	APIGroups     []string `json:"apiGroups"`
+	Resources     []string `json:"resources"`
+	ResourceNames []string `json:"resourceNames"`
+	Verbs         []string `json:"verbs"`
 }
 
 func objects(t *testing.T, all []Component) (found []object) {
@@ -96,7 +98,7 @@ func objects(t *testing.T, all []Component) (found []object) {
 
 // TestEverythingIsInItsNamespace, whatever that is, but for what has none.
 func TestEverythingIsInItsNamespace(t *testing.T) {
-	for _, o := range objects(t, render(t, Options{Namespace: "elsewhere", CreateNamespace: true, Token: "secret", Webhook: true})) {
+	for _, o := range objects(t, render(t, Options{Namespace: "elsewhere", CreateNamespace: true, Everything: true, Webhook: true})) {
 		cluster := slices.Contains([]string{"Namespace", "ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration"}, o.Kind)
 		if cluster != (o.Metadata.Namespace == "") || !cluster && o.Metadata.Namespace != "elsewhere" {
 			t.Errorf("%s %s is in namespace %q", o.Kind, o.Metadata.Name, o.Metadata.Namespace)
@@ -131,22 +133,43 @@ func TestNoRuleIsAWildcard(t *testing.T) {
 
 // TestOptionsReachTheObjects.
 func TestOptionsReachTheObjects(t *testing.T) {
-	all := render(t, Options{Namespace: "elsewhere", Repository: "example.test/rouse", Tag: "v7", Control: 3, Activators: 5, Token: "s3cret",
-		Autoscaler: map[string]string{"stable-window": "30s"}})
+	all := render(t, Options{Namespace: "elsewhere", Repository: "example.test/rouse", Tag: "v7", Control: 3, Activators: 25,
+		PullSecret: "registry", Audience: "rouse", Webhook: true, Autoscaler: map[string]string{"stable-window": "30s"}})
 	var text strings.Builder
 	for _, c := range all {
 		text.Write(c.YAML)
 	}
 	for _, want := range []string{
-		"image: example.test/rouse/activator:v7", "replicas: 3", "minReplicas: 5", `token: "s3cret"`, `stable-window: "30s"`,
+		"image: example.test/rouse/activator:v7", "replicas: 3", "minReplicas: 25", "maxReplicas: 25", "imagePullSecrets: [{name: registry}]",
+		`{name: ROUSE_TOKEN_AUDIENCE, value: "rouse"}`, `{name: ROUSE_STATS_URL, value: "ws://autoscaler.elsewhere.svc:8080"}`, `stable-window: "30s"`,
 		"ws://autoscaler-0.autoscaler.elsewhere.svc:8081,ws://autoscaler-1.autoscaler.elsewhere.svc:8081,ws://autoscaler-2.autoscaler.elsewhere.svc:8081",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the objects lack %s", want)
 		}
 	}
-	if strings.Contains(text.String(), "kind: Namespace") {
-		t.Error("a namespace was made without being asked for")
+	if n := strings.Count(text.String(), "imagePullSecrets"); n != 3 {
+		t.Errorf("%d of three kinds of pods have the secret of the registry", n)
+	}
+	if strings.Contains(text.String(), "kind: Namespace\n") || strings.Contains(text.String(), "kind: Secret\n") {
+		t.Error("a namespace or a secret was made without being asked for")
+	}
+}
+
+// TestSecretsOfControl: it may make the token's Secret, unless there is one already, and read that one alone.
+func TestSecretsOfControl(t *testing.T) {
+	for secret, want := range map[string]string{"": "get [rouse-token], create []", "mine": "get [mine]"} {
+		var got []string
+		for _, o := range objects(t, render(t, Options{TokenSecret: secret})) {
+			for _, r := range o.Rules {
+				if slices.Contains(r.Resources, "secrets") {
+					got = append(got, fmt.Sprint(strings.Join(r.Verbs, ","), " ", r.ResourceNames))
+				}
+			}
+		}
+		if text := strings.Join(got, ", "); text != want {
+			t.Errorf("with --token-secret %q control may %s, want %s", secret, text, want)
+		}
 	}
 }
 

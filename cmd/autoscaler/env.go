@@ -22,6 +22,7 @@ type settings struct {
 	AssignListen string        `env:"ROUSE_ASSIGN_LISTEN" envDefault:":8081"`
 	AdminListen  string        `env:"ROUSE_ADMIN_LISTEN" envDefault:":9090"`
 	Token        string        `env:"ROUSE_TOKEN"`
+	TokenSecret  string        `env:"ROUSE_TOKEN_SECRET"`
 	Audience     string        `env:"ROUSE_TOKEN_AUDIENCE"`
 	PortBook     string        `env:"ROUSE_PORTS_CONFIGMAP" envDefault:"rouse-ports"`
 	Ports        string        `env:"ROUSE_ACTIVATOR_PORTS" envDefault:"20000-29999"`
@@ -52,6 +53,9 @@ func load(environ []string) (settings, error) {
 	}
 	if s.PerSlice < 1 || s.PerSlice > 1000 {
 		refuse("ROUSE_ENDPOINTS_PER_SLICE", strconv.Itoa(s.PerSlice), "1 to 1000")
+	}
+	if s.Token != "" && s.TokenSecret != "" {
+		refuse("ROUSE_TOKEN_SECRET", s.TokenSecret, "nothing beside ROUSE_TOKEN: give one of the two")
 	}
 	for key, addr := range map[string]string{"ROUSE_STATS_LISTEN": s.StatsListen, "ROUSE_ASSIGN_LISTEN": s.AssignListen, "ROUSE_ADMIN_LISTEN": s.AdminListen} {
 		if _, _, err := net.SplitHostPort(addr); err != nil {

@@ -45,7 +45,8 @@ type node struct {
 	peers    *peers
 	sink     *workloads
 	pulse    *lifecycle.Pulse
-	tokens   *kube.Tokens // nil unless queue-proxies send tokens of their own
+	tokens   *kube.Tokens      // nil unless queue-proxies send tokens of their own
+	shared   *kube.SharedToken // nil unless the token is in a Secret
 	roster   roster
 	servers  []*server
 }
@@ -54,7 +55,10 @@ type node struct {
 func newNode(ctx context.Context, s *settings, client *kube.Client, log *slog.Logger) (*node, error) {
 	n := &node{s: s, log: log, registry: telemetry.NewRegistry(), book: &endpoint.Book{}, pulse: lifecycle.NewPulse(standstill)}
 	n.sink = newWorkloads(n)
-	n.peers = newPeers(s, log)
+	if s.TokenSecret != "" {
+		n.shared = kube.NewSharedToken(client, s.Namespace, s.TokenSecret, log)
+	}
+	n.peers = newPeers(n.token, log)
 	if s.Audience != "" {
 		n.tokens = kube.NewTokens(client, s.Audience, log)
 	}
@@ -78,13 +82,33 @@ func (n *node) buildAssign() (err error) {
 	return err
 }
 
-// authorize judges the shared token, which activators and other instances have; nil accepts everybody, which is what a
-// NetworkPolicy is for.
-func (n *node) authorize() func(context.Context, string) bool {
-	if n.s.Token == "" {
-		return nil
+// token is what activators and the other instances show.
+func (n *node) token() (string, error) {
+	if n.shared != nil {
+		return n.shared.Token()
 	}
-	return statstream.StaticToken(n.s.Token)
+	return n.s.Token, nil
+}
+
+// authorize judges it; nil accepts everybody, which is what a NetworkPolicy is for.
+func (n *node) authorize() func(context.Context, string) bool {
+	switch {
+	case n.shared != nil:
+		return n.shared.Good
+	case n.s.Token != "":
+		return statstream.StaticToken(n.s.Token)
+	}
+	return nil
+}
+
+// ready says why this instance is no use yet.
+func (n *node) ready() error {
+	if n.shared != nil {
+		if err := n.shared.Ready(); err != nil {
+			return err
+		}
+	}
+	return n.kube.Ready()
 }
 
 // authorizeReports also takes a pod's own token: the shared one is not for everybody's pods.
@@ -164,7 +188,7 @@ func (n *node) activators() []kube.Activator {
 
 // listen opens the listeners, so that a port that is taken is said at start.
 func (n *node) listen(ctx context.Context) error {
-	admin := telemetry.NewAdminHandler(telemetry.AdminConfig{Gatherer: n.registry, Ready: n.kube.Ready, Profiles: n.s.Profiles})
+	admin := telemetry.NewAdminHandler(telemetry.AdminConfig{Gatherer: n.registry, Ready: n.ready, Profiles: n.s.Profiles})
 	admin.Handle("/explain", n.loop.ExplainHandler())
 	admin.HandleFunc("/activators", n.serveActivators)
 	for _, l := range []struct {
@@ -195,6 +219,9 @@ func (n *node) stages() []lifecycle.Stage {
 	stages := []lifecycle.Stage{{Name: "pulse", Run: n.pulse.Run}}
 	for _, s := range n.servers {
 		stages = append(stages, s.stage())
+	}
+	if n.shared != nil {
+		stages = append(stages, lifecycle.Stage{Name: "token", Run: n.shared.Run})
 	}
 	return append(stages,
 		lifecycle.Stage{Name: "peers", Run: n.peers.run},

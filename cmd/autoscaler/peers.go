@@ -12,8 +12,8 @@ import (
 // peers passes every report on to the other instances of control, so that each of them could decide at once in the
 // place of one that dies. What comes back is dropped there by its number: what has no number is not passed on.
 type peers struct {
-	s   *settings
-	log *slog.Logger
+	token func() (string, error)
+	log   *slog.Logger
 
 	mu      sync.Mutex
 	ctx     context.Context  // of run; nil before. Guarded by mu
@@ -26,8 +26,8 @@ type peer struct {
 	stop   context.CancelFunc
 }
 
-func newPeers(s *settings, log *slog.Logger) *peers {
-	return &peers{s: s, log: log, clients: make(map[string]*peer)}
+func newPeers(token func() (string, error), log *slog.Logger) *peers {
+	return &peers{token: token, log: log, clients: make(map[string]*peer)}
 }
 
 // run keeps the streams up until ctx ends.
@@ -65,7 +65,7 @@ func (p *peers) connect(addr string) *peer {
 	if p.ctx == nil || p.ctx.Err() != nil {
 		return nil
 	}
-	c, err := statstream.NewClient(statstream.ClientConfig{URL: "ws://" + addr, Relay: true, Token: func() (string, error) { return p.s.Token, nil }})
+	c, err := statstream.NewClient(statstream.ClientConfig{URL: "ws://" + addr, Relay: true, Token: p.token})
 	if err != nil {
 		p.log.Error("another instance of control is not reachable", "address", addr, "error", err)
 		return nil

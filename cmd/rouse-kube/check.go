@@ -191,7 +191,7 @@ func (k *checker) workloads(ctx context.Context) {
 	} else if n == 0 {
 		k.add(finding{Level: good, Check: checkWorkload, Text: "none is annotated in " + k.reach.scope()})
 	} else if k.control == nil && !k.blind {
-		k.add(finding{failed, checkWorkload, "", fmt.Sprintf("%d are annotated, and nobody scales them", n), reinstall})
+		k.add(finding{failed, checkWorkload, "", fmt.Sprintf("%d are annotated, and nobody scales them", n), install})
 	}
 }
 

@@ -208,11 +208,11 @@ func (k *checker) trust(ctx context.Context) {
 		k.add(unasked("webhook's authorities", err, kube.Right{Verb: "get", Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations"}))
 	case found && k.webhook == nil:
 		k.add(finding{warned, "webhook", "", "MutatingWebhookConfiguration " + webhookConfigName + " is there, and Deployment " + webhookName + " is not in " + k.reach.system,
-			"rouse install --webhook | kubectl apply -f -, or delete the configuration"})
+			"rouse install --webhook, with the other flags of the first time, | kubectl apply -f -; or delete the configuration"})
 	case found:
 		k.add(judgeTrust(bundles, k.now))
 	case k.webhook != nil:
-		k.add(finding{failed, "webhook", "", "MutatingWebhookConfiguration " + webhookConfigName + " is not there: no pod is injected", "rouse install --webhook | kubectl apply -f -"})
+		k.add(finding{failed, "webhook", "", "MutatingWebhookConfiguration " + webhookConfigName + " is not there: no pod is injected", "rouse install --webhook, with the other flags of the first time, | kubectl apply -f -"})
 	default:
 		k.add(finding{Level: noted, Check: "webhook", Text: "not installed: queue-proxies come by `rouse inject` alone"})
 	}
@@ -271,5 +271,5 @@ func (k *checker) uninstalled(ctx context.Context) {
 		return
 	}
 	k.add(finding{Level: good, Check: check, Text: fmt.Sprintf("you may make all %d kinds of object that it needs", len(asked))},
-		finding{warned, check, "", "Rouse is not installed in namespace " + k.reach.system, reinstall + ", or --system-namespace"})
+		finding{warned, check, "", "Rouse is not installed in namespace " + k.reach.system, install + ", or --system-namespace"})
 }

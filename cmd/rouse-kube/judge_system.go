@@ -24,7 +24,11 @@ const (
 	webhookAccount    = "rouse-webhook"
 )
 
-const reinstall = "rouse install | kubectl apply -f -"
+// What is printed is always the same: whoever installs again gets what is missing, and loses what it does not ask for again.
+const (
+	install   = "rouse install | kubectl apply -f -"
+	reinstall = "rouse install, with the flags of the first time, | kubectl apply -f -"
+)
 
 // oldest is the first minor version of Kubernetes 1 with native sidecars on by default.
 const oldest = 29

@@ -36,7 +36,7 @@ type object struct {
 
 // installation returns the objects that `rouse install` would make in a namespace, the webhook's with it.
 func installation(namespace string) ([]object, error) {
-	parts, err := deploy.Render(deploy.Options{Namespace: namespace, CreateNamespace: true, Webhook: true, Token: "-"})
+	parts, err := deploy.Render(deploy.Options{Namespace: namespace, CreateNamespace: true, Webhook: true, Everything: true})
 	if err != nil {
 		return nil, err
 	}

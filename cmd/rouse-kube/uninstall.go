@@ -24,7 +24,7 @@ type releaser interface {
 }
 
 func newUninstall() *cobra.Command {
-	o := deploy.Options{CreateNamespace: true, Webhook: true, Token: "-"} // every object that may be there
+	o := deploy.Options{CreateNamespace: true, Webhook: true, Everything: true} // every object that may be there
 	var kubeconfig string
 	var timeout time.Duration
 	var keep bool

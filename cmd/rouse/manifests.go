@@ -1,8 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -140,6 +138,7 @@ func newRender() *cobra.Command {
 	f.StringVarP(&o.Namespace, "namespace", "n", "default", "namespace of services that name none")
 	f.StringVar(&o.SystemNamespace, "system-namespace", "rouse-system", "namespace where control runs")
 	f.BoolVar(&o.NetworkPolicy, "network-policy", false, "print NetworkPolicies that let clients reach queue-proxies only")
+	f.StringVar(&o.MetricsNamespace, "metrics-namespace", "", "namespace of Prometheus, which those NetworkPolicies let reach the sidecars' metrics")
 	f.StringVar(&o.Gateway, "gateway", "", "[NAMESPACE/]NAME of the Gateway to attach HTTPRoutes to; services that divide traffic need one")
 	f.StringVar(&o.Domain, "domain", "example.com", "public domain of the services' hosts")
 	return cmd
@@ -165,13 +164,6 @@ func newInstall() *cobra.Command {
 		Short: "Print what runs Rouse in a cluster: namespace, roles, control, activators, policies",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.Token == "" && o.TokenSecret == "" {
-				b := make([]byte, 32)
-				if _, err := rand.Read(b); err != nil {
-					return err
-				}
-				o.Token = hex.EncodeToString(b)
-			}
 			all, err := deploy.Render(o)
 			if err != nil {
 				return err
@@ -189,9 +181,11 @@ func installFlags(cmd *cobra.Command, o *deploy.Options) {
 	f.BoolVar(&o.CreateNamespace, "create-namespace", o.CreateNamespace, "make the namespace")
 	f.StringVar(&o.Repository, "image-repository", "", "images are REPOSITORY/autoscaler:TAG and so on (default rouse)")
 	f.StringVar(&o.Tag, "image-tag", "", "tag of the images (default latest)")
-	f.StringVar(&o.TokenSecret, "token-secret", "", "Secret that has the token of activators already; without, one is made with a random token")
+	f.StringVar(&o.PullSecret, "image-pull-secret", "", "Secret of the namespace for a private registry")
+	f.StringVar(&o.TokenSecret, "token-secret", "", "Secret that has the token of activators already, under the key token; without, control makes one with a random token")
 	f.IntVar(&o.Control, "control", 0, "instances of control (default 2)")
 	f.IntVar(&o.Activators, "activators", 0, "activators at least (default 2)")
+	f.StringVar(&o.Audience, "token-audience", "", "let queue-proxies push their reports, with service account tokens for this audience; empty lets control fetch them")
 	f.BoolVar(&o.Webhook, "webhook", false, "inject the queue-proxy into pods labelled rouse.dev/inject: enabled")
 	f.StringToStringVar(&o.Autoscaler, "set", nil, "KEY=VALUE of config-autoscaler (repeatable)")
 }

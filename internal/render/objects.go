@@ -52,26 +52,28 @@ func (u *unit) clusterService() map[string]any {
 	return u.object("v1", "Service", u.name, map[string]any{"type": "ClusterIP", "ports": []any{p}})
 }
 
-// policy lets everybody reach the queue-proxy's serving port, the system's namespace its figures, and nobody the
-// application's own port. Kubelet's probes and hooks are let through by every network plug-in.
+// policy lets everybody reach the queue-proxy's serving port, the system's namespace its figures, the other one its metrics,
+// and nobody the application's own port. Kubelet's probes and hooks are let through by every network plug-in.
 //
 // Ports are numbers: not every plug-in finds the names of a native sidecar's ports.
-func (u *unit) policy(system string) map[string]any {
+func (u *unit) policy(system, metrics string) map[string]any {
 	p, err := inject.PortsOf(u.service.Spec.Template.Metadata.Annotations[inject.Ports])
 	if err != nil {
 		p, _ = inject.PortsOf("") // whoever injects says what is wrong
 	}
 	port := func(number int) map[string]any { return map[string]any{"protocol": "TCP", "port": number} }
+	from := func(namespace string, ports ...any) map[string]any {
+		match := map[string]any{"matchLabels": map[string]any{"kubernetes.io/metadata.name": namespace}}
+		return map[string]any{"from": []any{map[string]any{"namespaceSelector": match}}, "ports": ports}
+	}
+	ingress := []any{map[string]any{"ports": []any{port(p.Serving)}}, from(system, port(p.Stats), port(p.Metrics))}
+	if metrics != "" {
+		ingress = append(ingress, from(metrics, port(p.Metrics)))
+	}
 	return u.object("networking.k8s.io/v1", "NetworkPolicy", u.name, map[string]any{
 		"podSelector": map[string]any{"matchLabels": map[string]any{"app": u.name}},
 		"policyTypes": []any{"Ingress"},
-		"ingress": []any{
-			map[string]any{"ports": []any{port(p.Serving)}},
-			map[string]any{
-				"from":  []any{map[string]any{"namespaceSelector": map[string]any{"matchLabels": map[string]any{"kubernetes.io/metadata.name": system}}}},
-				"ports": []any{port(p.Stats), port(p.Metrics)},
-			},
-		},
+		"ingress":     ingress,
 	})
 }
 

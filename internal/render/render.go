@@ -17,6 +17,9 @@ type Options struct {
 	Namespace string
 	// SystemNamespace is where control runs, default rouse-system.
 	SystemNamespace string
+	// MetricsNamespace is where Prometheus runs, which NetworkPolicies let reach the sidecars' metrics; empty for nobody but
+	// the system's namespace.
+	MetricsNamespace string
 	// Sidecar is how the queue-proxy is injected; nil leaves it to the webhook.
 	Sidecar *inject.Options
 	// NetworkPolicy keeps everybody away from the applications' own ports: clients reach queue-proxies only.

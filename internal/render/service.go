@@ -75,7 +75,7 @@ func (r *renderer) service(s *service) []map[string]any {
 	}
 	objects := []map[string]any{u.deployment(), u.clusterService()}
 	if r.options.NetworkPolicy {
-		objects = append(objects, u.policy(r.options.SystemNamespace))
+		objects = append(objects, u.policy(r.options.SystemNamespace, r.options.MetricsNamespace))
 	}
 	if r.options.Gateway != "" {
 		objects = append(objects, u.route(r.options, s.Spec.Traffic)...)
