@@ -143,6 +143,8 @@ func TestCheckFiles(t *testing.T) {
 		{"a bad setting", strings.Replace(helloYAML, "annotations: {", "annotations: {autoscaling.knative.dev/target: many, ", 1), 1, "InvalidSettings: autoscaling.knative.dev/target"},
 		{"a misspelt one", strings.Replace(helloYAML, "annotations: {", "annotations: {autoscaling.knative.dev/tarjet: '1', ", 1), 0, "warning  workload FILE:2 Deployment default/hello: UnknownSettings: "},
 		{"settings of the cluster", helloYAML + strings.Replace(settings, "%s", "1s", 1), 1, "failure  settings config-autoscaler: stable-window"},
+		{"an adopted Service with its selector", strings.Replace(helloYAML, "{name: hello}\nspec: {ports", `{name: hello, annotations: {rouse.dev/adopted-selector: '{"app":"hello"}'}}
+spec: {selector: {app: hello}, ports`, 1), 0, "warning  workload FILE:2 Deployment default/hello: SelectorIsBack: Service hello was adopted"},
 		{"no YAML", "a: {{ b }}\n", 1, "failure  manifest: FILE:1: "},
 		{"nothing annotated", "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n", 0, "warning  workload: no Deployment or StatefulSet in these files is annotated"},
 	} {
