@@ -73,6 +73,15 @@ func judgeRelease(s *kube.Seen) []finding {
 		fmt.Sprintf("if no `rouse release` is under way, one ended midway: run `rouse release %s -n %s`", s.Service.Name, s.Namespace)}}
 }
 
+// judgeReplicas warns of a manifest that sets what control decides.
+func judgeReplicas(s *kube.Seen) []finding {
+	if !s.SetsReplicas {
+		return nil
+	}
+	return []finding{{warned, checkWorkload, aboutWorkload(s), fmt.Sprintf("spec.replicas is %d: each apply of this manifest resets the number of pods", s.Replicas),
+		"leave replicas out: control decides how many there are"}}
+}
+
 // judgeGuard notes who can get past the queue-proxy. It is a note: many clusters want it so.
 func judgeGuard(s *kube.Seen) []finding {
 	g, f := s.Guard, finding{Level: noted, Check: "NetworkPolicy", About: aboutWorkload(s)}
