@@ -8,8 +8,8 @@ type count struct {
 	value      func() float64
 }
 
-// counts are what control itself can say about its share.
-func counts(n *node) []count {
+// gauges are what control itself can say about its share.
+func gauges(n *node) []count {
 	return []count{
 		{"rouse_control_workloads", "Annotated workloads in control.", func() float64 { return float64(n.kube.Workloads()) }},
 		{"rouse_control_buckets_held", "Buckets of workloads that this instance decides for.", func() float64 { return float64(n.kube.Held()) }},
@@ -18,8 +18,24 @@ func counts(n *node) []count {
 	}
 }
 
+// counters are what control has done so far.
+func counters(n *node) []count {
+	return []count{
+		{"rouse_control_scrapes_total", "Scrapes of queue-proxies that push no reports.", func() float64 {
+			c := n.scraper.Counts()
+			return float64(c.Fetched + c.Failed)
+		}},
+		{"rouse_control_scrapes_failed_total", "Scrapes that failed.", func() float64 { return float64(n.scraper.Counts().Failed) }},
+	}
+}
+
 func registerCounts(n *node) error {
-	for _, g := range counts(n) {
+	for _, c := range counters(n) {
+		if err := n.registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: c.name, Help: c.help}, c.value)); err != nil {
+			return err
+		}
+	}
+	for _, g := range gauges(n) {
 		if err := n.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value)); err != nil {
 			return err
 		}

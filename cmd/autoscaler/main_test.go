@@ -2,13 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,8 +21,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/kube"
 	"github.com/rousehq/rouse/internal/lifecycle"
+	"github.com/rousehq/rouse/internal/statstream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -122,7 +127,8 @@ func TestRunWithoutAnAPIServer(t *testing.T) {
 		t.Errorf("ready without a cluster: %d %s", status, body)
 	}
 	status, body := get(t, "http://"+admin+"/metrics")
-	for _, want := range []string{"rouse_control_workloads 0", "rouse_control_buckets_held 0", "rouse_control_activators 0"} {
+	for _, want := range []string{"rouse_control_workloads 0", "rouse_control_buckets_held 0", "rouse_control_activators 0",
+		"# TYPE rouse_control_scrapes_total counter", "rouse_control_scrapes_total 0", "rouse_control_scrapes_failed_total 0"} {
 		if status != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("/metrics: %d, without %q", status, want)
 		}
@@ -191,11 +197,51 @@ func TestDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := &node{registry: prometheus.NewRegistry()}
-	for _, g := range counts(n) {
+	for _, g := range slices.Concat(gauges(n), counters(n)) {
 		if !strings.Contains(string(metrics), "`"+g.name+"`") {
 			t.Errorf("docs/metrics.md does not name %s", g.name)
 		}
 	}
+}
+
+// answers are what pods say to a scrape, one after the other.
+type answers chan string
+
+func (a answers) RoundTrip(r *http.Request) (*http.Response, error) {
+	select {
+	case body := <-a:
+		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}
+
+// TestScrapesAreCounted: those that fail among all.
+func TestScrapesAreCounted(t *testing.T) {
+	said := answers(make(chan string))
+	s, err := statstream.NewScraper(statstream.ScraperConfig{Sink: statstream.Tee{}, HTTP: &http.Client{Transport: said}, Period: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	s.Put(identity.Revision{Name: "hello"}, []identity.Pod{{UID: "a", Addr: netip.MustParseAddrPort("10.0.0.1:9090")}}, 0)
+	for _, body := range []string{"", "no report", ""} {
+		said <- body
+	}
+	values := map[string]float64{}
+	await(t, "three scrapes", func() error {
+		for _, c := range counters(&node{scraper: s}) {
+			values[c.name] = c.value()
+		}
+		if values["rouse_control_scrapes_total"] != 3 || values["rouse_control_scrapes_failed_total"] != 1 {
+			return fmt.Errorf("%v, want that one of three failed", values)
+		}
+		return nil
+	})
+	cancel()
+	<-ended //nolint:errcheck // it has none
 }
 
 // TestActivatorsAreToldHowToChoose: the annotations about choosing among pods mean the same as on one machine.

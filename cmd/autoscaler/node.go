@@ -141,7 +141,7 @@ func (n *node) buildKube(client *kube.Client) (err error) {
 
 func (n *node) buildStats() (err error) {
 	// What is fetched here is fetched by every instance: it is not passed on.
-	if n.scraper, err = statstream.NewScraper(statstream.ScraperConfig{Sink: &renamed{n}}); err != nil {
+	if n.scraper, err = statstream.NewScraper(statstream.ScraperConfig{Sink: &renamed{n}, Log: n.log}); err != nil {
 		return err
 	}
 	n.stats, err = statstream.NewHandler(statstream.HandlerConfig{

@@ -107,7 +107,7 @@ func checkFiles(stdin io.Reader, paths []string, namespace string) ([]finding, e
 	}
 	seen := all.Seen(base)
 	for i := range seen {
-		said := judgeSettled(&seen[i])
+		said := append(judgeSettled(&seen[i]), judgeReplicas(&seen[i])...)
 		if seen[i].Bound {
 			said = append(said, finding{Level: good, Check: checkWorkload, About: aboutWorkload(&seen[i]), Text: "Service " + seen[i].Service.Name + " carries its traffic"})
 		}

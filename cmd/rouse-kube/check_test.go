@@ -143,6 +143,9 @@ func TestCheckFiles(t *testing.T) {
 		{"a bad setting", strings.Replace(helloYAML, "annotations: {", "annotations: {autoscaling.knative.dev/target: many, ", 1), 1, "InvalidSettings: autoscaling.knative.dev/target"},
 		{"a misspelt one", strings.Replace(helloYAML, "annotations: {", "annotations: {autoscaling.knative.dev/tarjet: '1', ", 1), 0, "warning  workload FILE:2 Deployment default/hello: UnknownSettings: "},
 		{"settings of the cluster", helloYAML + strings.Replace(settings, "%s", "1s", 1), 1, "failure  settings config-autoscaler: stable-window"},
+		{"replicas", helloYAML, 0, "warning  workload FILE:2 Deployment default/hello: spec.replicas is 0: each apply of this manifest resets the number of pods; remedy: leave replicas out"},
+		{"an adopted Service with its selector", strings.Replace(helloYAML, "{name: hello}\nspec: {ports", `{name: hello, annotations: {rouse.dev/adopted-selector: '{"app":"hello"}'}}
+spec: {selector: {app: hello}, ports`, 1), 0, "warning  workload FILE:2 Deployment default/hello: SelectorIsBack: Service hello was adopted"},
 		{"no YAML", "a: {{ b }}\n", 1, "failure  manifest: FILE:1: "},
 		{"nothing annotated", "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n", 0, "warning  workload: no Deployment or StatefulSet in these files is annotated"},
 	} {
@@ -152,7 +155,7 @@ func TestCheckFiles(t *testing.T) {
 			t.Errorf("%s: exit code %d, want %d and %q\n%s%s", tc.name, code, tc.code, want, out, errs)
 		}
 	}
-	code, out, _ := command(t, "check", "-o", "json", "-n", "shop", "-f", write(helloYAML))
+	code, out, _ := command(t, "check", "-o", "json", "-n", "shop", "-f", write(strings.Replace(helloYAML, "replicas: 0, ", "", 1)))
 	var r report
 	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 || len(r.Findings) != 1 || r.Counts[good] != 1 || !strings.HasSuffix(r.Findings[0].About, "Deployment shop/hello") {
 		t.Errorf("as JSON: %d, %v, %s", code, err, out)

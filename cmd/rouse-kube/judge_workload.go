@@ -10,6 +10,7 @@ import (
 	"github.com/rousehq/rouse/internal/kube"
 	"github.com/rousehq/rouse/internal/portalloc"
 	"github.com/rousehq/rouse/internal/sliceplan"
+	"github.com/rousehq/rouse/internal/workload"
 )
 
 // surroundings are what workloads are judged against. A nil book or nil activators are not known, and nothing is said
@@ -59,11 +60,26 @@ func judgeWorkload(s *kube.Seen, in surroundings) []finding {
 	if len(e.faults) == 0 && !slices.ContainsFunc(out, func(f finding) bool { return f.Level == failed }) {
 		out = append(out, finding{Level: good, Check: checkWorkload, About: aboutWorkload(s), Text: e.summary()})
 	}
-	if s.Service.Adopted() && len(s.Service.Selector) > 0 {
-		out = append(out, finding{warned, "adoption", aboutWorkload(s), fmt.Sprintf("Service %s has its selector and the annotation that keeps it", s.Service.Name),
-			fmt.Sprintf("an adoption or a release ended midway: run `rouse release %s -n %s`", s.Service.Name, s.Namespace)})
-	}
+	out = append(out, judgeRelease(s)...)
 	return append(out, judgeGuard(s)...)
+}
+
+// judgeRelease finds a release that ended midway. A selector that is back otherwise is one of the workload's problems.
+func judgeRelease(s *kube.Seen) []finding {
+	if len(s.Service.Selector) == 0 || s.Service.Annotations[workload.Releasing] == "" {
+		return nil
+	}
+	return []finding{{warned, "adoption", aboutWorkload(s), fmt.Sprintf("Service %s has its selector and is still being released", s.Service.Name),
+		fmt.Sprintf("if no `rouse release` is under way, one ended midway: run `rouse release %s -n %s`", s.Service.Name, s.Namespace)}}
+}
+
+// judgeReplicas warns of a manifest that sets what control decides.
+func judgeReplicas(s *kube.Seen) []finding {
+	if !s.SetsReplicas {
+		return nil
+	}
+	return []finding{{warned, checkWorkload, aboutWorkload(s), fmt.Sprintf("spec.replicas is %d: each apply of this manifest resets the number of pods", s.Replicas),
+		"leave replicas out: control decides how many there are"}}
 }
 
 // judgeGuard notes who can get past the queue-proxy. It is a note: many clusters want it so.

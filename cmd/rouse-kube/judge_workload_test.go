@@ -53,10 +53,18 @@ func TestJudgeWorkload(t *testing.T) {
 		{"nothing published", func(s *kube.Seen, _ *surroundings) { s.Slices = nil }, "leads nowhere", []level{failed, good}},
 		{"an empty slice", func(s *kube.Seen, _ *surroundings) { s.Slices[0].Endpoints = nil }, "leads nowhere", []level{failed, good}},
 		{"a slice of another", func(s *kube.Seen, _ *surroundings) { s.Slices = append(s.Slices, kube.Published{Writer: "kubernetes"}) }, "EndpointSlice of kubernetes is left", []level{failed, good}},
-		{"half adopted", func(s *kube.Seen, _ *surroundings) {
+		{"the selector is back", func(s *kube.Seen, _ *surroundings) {
 			s.Service.Selector, s.Service.Annotations = map[string]string{"a": "b"}, map[string]string{workload.AdoptedSelector: "{}"}
 			s.Slices = append(s.Slices, kube.Published{Writer: "kubernetes"})
-		}, "has its selector and the annotation", []level{good, warned, good}},
+			s.Problems = []workload.Problem{{Reason: workload.SelectorIsBack, Text: "take it out", Minor: true}}
+		}, "SelectorIsBack: take it out", []level{warned, good, good}},
+		{"half released", func(s *kube.Seen, _ *surroundings) {
+			s.Service.Selector, s.Service.Annotations = map[string]string{"a": "b"}, map[string]string{workload.AdoptedSelector: "{}", workload.Releasing: "true"}
+			s.Slices = append(s.Slices, kube.Published{Writer: "kubernetes"})
+		}, "has its selector and is still being released", []level{good, warned, good}},
+		{"being released", func(s *kube.Seen, _ *surroundings) {
+			s.Service.Annotations = map[string]string{workload.AdoptedSelector: "{}", workload.Releasing: "true"}
+		}, "", []level{good, good}},
 		{"another's port", func(s *kube.Seen, _ *surroundings) { s.Slices[0].Ports[0].Number = 20002 }, "port 20002 of the activators, which is not its own (20001)", []level{failed, failed, good}},
 		{"a port that the Service has not", func(s *kube.Seen, _ *surroundings) { s.Slices[0].Ports[0].Name = "old" }, `the port "old"`, []level{failed, good}},
 		{"a closed port", func(s *kube.Seen, _ *surroundings) { s.Slices[0].Endpoints[0].Addr = at(2) }, "port 20001 of activator activator-2, which is not open", []level{failed, good}},

@@ -17,6 +17,7 @@ import (
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/portalloc"
 	"github.com/rousehq/rouse/internal/sliceplan"
+	"github.com/rousehq/rouse/internal/workload"
 )
 
 // Config of a [Control]. Fields without a default are required.
@@ -99,7 +100,7 @@ func New(cfg Config, client *Client) (*Control, error) {
 		Resumed: cfg.Resumed,
 	}, client, c.cluster)
 	c.mirror = &Mirror{cluster: c.cluster, ports: c.ports, book: cfg.Book, sink: cfg.Sink, reporter: c.reporter, owns: c.Owns, scrape: cfg.Scrape, log: cfg.Log,
-		queue: newQueue(), tracked: make(map[key]*tracked), lonely: make(map[key]time.Time)}
+		queue: newQueue(), tracked: make(map[key]*tracked), since: make(map[key]map[workload.Reason]time.Time)}
 	c.Publisher = &Publisher{client: client, cluster: c.cluster, mirror: c.mirror, owns: c.Owns, fence: c.membership.fence, activators: cfg.Activators, reporter: c.reporter,
 		log: cfg.Log, perSlice: cfg.PerSlice, began: time.Now(), queue: newQueue(), modes: make(map[key]*mode)}
 	c.Scaler = &Scaler{client: client, cluster: c.cluster, fence: c.membership.fence, reporter: c.reporter}

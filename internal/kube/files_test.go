@@ -68,6 +68,19 @@ spec: {ports: many}
 	}
 }
 
+// TestFilesSetReplicas: what is left out is left to control, and a null is the same to the API server.
+func TestFilesSetReplicas(t *testing.T) {
+	for spec, want := range map[string]bool{"{}": false, "{replicas: null}": false, "{replicas: 0}": true, "{replicas: 3}": true} {
+		for _, kind := range []string{"Deployment", "StatefulSet"} {
+			f := NewFiles("shop")
+			faults := f.Add("app.yaml", []byte("apiVersion: apps/v1\nkind: "+kind+"\nmetadata: {name: hello, annotations: {autoscaling.knative.dev/class: kpa.autoscaling.knative.dev}}\nspec: "+spec+"\n"))
+			if all := f.Seen(config.DefaultAutoscaler()); len(faults) > 0 || len(all) != 1 || all[0].SetsReplicas != want {
+				t.Errorf("%s with spec %s: %+v, %v; want that it sets replicas: %t", kind, spec, all, faults, want)
+			}
+		}
+	}
+}
+
 // TestFilesNameTheLine: the parser counts lines from the file's first.
 func TestFilesNameTheLine(t *testing.T) {
 	faults := NewFiles("shop").Add("app.yaml", []byte("a: 1\n---\nb: 2\n---\nc: 3\nd: [\n"))

@@ -108,8 +108,8 @@ type Mirror struct {
 	queue *queue
 
 	mu      sync.RWMutex
-	tracked map[key]*tracked  // guarded by mu
-	lonely  map[key]time.Time // workloads without a Service, since when; guarded by mu
+	tracked map[key]*tracked                      // guarded by mu
+	since   map[key]map[workload.Reason]time.Time // when a workload's passing problems were first seen; guarded by mu
 }
 
 // subjectOf names a workload for Events.
@@ -192,12 +192,11 @@ func (m *Mirror) sync(k key) {
 		before = nil
 	}
 	if o == nil {
-		m.mu.Lock()
-		delete(m.lonely, k)
-		m.mu.Unlock()
+		m.lasting(k, nil)
 		return
 	}
 	if !o.OptedIn() {
+		m.lasting(k, nil)
 		m.leave(k, before, o)
 		m.sayLeft(k, o)
 		return
@@ -228,37 +227,54 @@ func (m *Mirror) settings() config.Autoscaler {
 
 // complain reports a workload's problems, when it is ours to do so.
 func (m *Mirror) complain(o *opted, problems []workload.Problem) {
+	problems = m.lasting(key{o.Namespace, o.Name}, problems)
 	if !m.owns(o.Revision()) {
 		return
 	}
 	var complaints []complaint
 	for _, p := range problems {
-		if (p.Reason == workload.NoService || p.Reason == workload.ServiceHeadless) && !m.patient(key{o.Namespace, o.Name}) {
-			continue
-		}
 		complaints = append(complaints, complaint{string(p.Reason), p.Text})
 	}
 	m.reporter.say(subjectOf(o), complaints...)
 }
 
-// patience is how long a workload may be without a fitting Service before that is said: one is made a moment after the
-// other, and of a StatefulSet's two the headless one comes first.
+// patience is how long a passing problem is not said.
 const patience = 3 * time.Second
 
-// patient says whether a workload has been without a Service for long enough, and looks again when it has not.
-func (m *Mirror) patient(k key) bool {
+// passing says whether a problem is often over in a moment: a workload and its Service are made one after the other, of a
+// StatefulSet's two the headless one comes first, and adoption leaves the selector until control has published its slices.
+func passing(r workload.Reason) bool {
+	return r == workload.NoService || r == workload.ServiceHeadless || r == workload.SelectorIsBack
+}
+
+// lasting leaves out the passing problems that have not been there for long enough, and looks again when they have. It
+// must be told of all problems: what is not among them is over.
+func (m *Mirror) lasting(k key, problems []workload.Problem) (said []workload.Problem) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	since, known := m.lonely[k]
-	if !known {
-		since = time.Now()
-		m.lonely[k] = since
+	before := m.since[k]
+	delete(m.since, k)
+	now := time.Now()
+	for _, p := range problems {
+		if !passing(p.Reason) {
+			said = append(said, p)
+			continue
+		}
+		since, known := before[p.Reason]
+		if !known {
+			since = now
+		}
+		if m.since[k] == nil {
+			m.since[k] = make(map[workload.Reason]time.Time, 1)
+		}
+		m.since[k][p.Reason] = since
+		if left := patience - now.Sub(since); left > 0 {
+			m.queue.AddAfter(k, left)
+		} else {
+			said = append(said, p)
+		}
 	}
-	left := patience - time.Since(since)
-	if left > 0 {
-		m.queue.AddAfter(k, left)
-	}
-	return left <= 0
+	return said
 }
 
 // admit returns the workload as it is now, nil when it can't be scaled. Settings that are no good leave the last good
@@ -338,7 +354,6 @@ func (m *Mirror) portProblems(t *tracked) (problems []workload.Problem) {
 func (m *Mirror) put(k key, before, now *tracked) {
 	m.mu.Lock()
 	m.tracked[k] = now
-	delete(m.lonely, k)
 	m.mu.Unlock()
 	if before == nil || !reflect.DeepEqual(before.sent, now.sent) {
 		m.sink.Put(now.sent)

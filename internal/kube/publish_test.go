@@ -1,11 +1,14 @@
 package kube
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +19,7 @@ import (
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/portalloc"
 	"github.com/rousehq/rouse/internal/sliceplan"
+	"github.com/rousehq/rouse/internal/workload"
 )
 
 // rig is a mirror and a publisher over tables that a test fills; there is no API server.
@@ -39,7 +43,7 @@ func newRig(t testing.TB) *rig {
 	ports := newPorts(nil, "rouse-system", "rouse-ports", portalloc.DefaultRange, log)
 	ports.read(&configMap{data: map[string]string{"20001": "default/hello/http", "20002": "default/hello/metrics"}, version: "1"})
 	r.mirror = &Mirror{cluster: r.Cluster, ports: ports, book: &endpoint.Book{}, sink: r, reporter: newReporter(nil, log),
-		owns: func(identity.Revision) bool { return true }, touched: func(key) {}, log: log, queue: newQueue(), tracked: map[key]*tracked{}, lonely: map[key]time.Time{},
+		owns: func(identity.Revision) bool { return true }, touched: func(key) {}, log: log, queue: newQueue(), tracked: map[key]*tracked{}, since: map[key]map[workload.Reason]time.Time{},
 		scrape: func(rev identity.Revision, pods []identity.Pod) { r.scraped[rev] = pods }}
 	r.publisher = &Publisher{cluster: r.Cluster, mirror: r.mirror, activators: func() []Activator { return r.activators }, began: time.Now().Add(-time.Hour), perSlice: 100}
 	t.Cleanup(r.mirror.queue.close)
@@ -249,7 +253,7 @@ func TestOneProblemIsSaidOnce(t *testing.T) {
 	r := newRig(t)
 	out := r.mirror.reporter.out
 	k := key{"default", "hello"}
-	late := func() { r.mirror.lonely[k] = time.Now().Add(-patience) }
+	late := func() { r.mirror.since[k][workload.NoService] = time.Now().Add(-patience) }
 	r.deployment(1)
 	r.hello()
 	if len(out) != 0 {
@@ -274,6 +278,73 @@ func TestOneProblemIsSaidOnce(t *testing.T) {
 	}
 	if again := <-out; again.Name != first.Name || first.Reason != "NoService" || first.InvolvedObject.Name != "hello" {
 		t.Errorf("Events %s and %s about %+v, want one name, so that the server keeps one", first.Name, again.Name, first.InvolvedObject)
+	}
+}
+
+// TestASelectorThatIsBackIsSaid: once, and not of an adoption that is under way.
+func TestASelectorThatIsBackIsSaid(t *testing.T) {
+	type step struct {
+		after    time.Duration
+		selector bool
+		mark     string // an annotation besides those of adoption
+	}
+	const s, ms = time.Second, time.Millisecond
+	for _, tc := range []struct {
+		name  string
+		steps []step
+		rest  time.Duration // that the last one lasts
+		want  int           // Events
+	}{
+		{"adopted", []step{{}}, 10 * s, 0},
+		{"back for a moment", []step{{selector: true}}, patience - ms, 0},
+		{"back", []step{{selector: true}}, 10 * s, 1},
+		{"an adoption", []step{{selector: true}, {after: 2 * s}}, 10 * s, 0},
+		{"two adoptions", []step{{selector: true}, {after: 2 * s}, {after: s, selector: true}, {after: 2 * s}}, 10 * s, 0},
+		{"a release", []step{{}, {after: s, mark: workload.Releasing}, {after: s, selector: true, mark: workload.Releasing}}, 10 * s, 0},
+		{"gone, and back again", []step{{selector: true}, {after: 10 * s}, {after: s, selector: true}}, 10 * s, 2},
+		{"seen often", []step{{selector: true}, {after: s, selector: true}, {after: 3 * s, selector: true}, {after: 3 * s, selector: true}}, 10 * s, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				r.mirror.run(ctx)
+			}()
+			r.Cluster.onWorkload = r.mirror.queue.Add
+			r.deployment(1)
+			for _, st := range tc.steps {
+				time.Sleep(st.after)
+				r.service(helloService(func(s *corev1.Service) {
+					s.Annotations = map[string]string{workload.AdoptedSelector: `{"app":"hello"}`, workload.ServiceFor: "hello"}
+					if st.mark != "" {
+						s.Annotations[st.mark] = "true"
+					}
+					if st.selector {
+						s.Spec.Selector = map[string]string{"app": "hello"}
+					}
+				}))
+			}
+			time.Sleep(tc.rest)
+			cancel()
+			<-ended
+			now := r.mirror.get(key{"default", "hello"})
+			if now == nil || now.leaving {
+				t.Fatalf("%s: the workload is not scaled: %+v", tc.name, now)
+			}
+			if n := len(r.mirror.reporter.out); n != tc.want {
+				t.Errorf("%s: %d Events, want %d", tc.name, n, tc.want)
+			}
+			for range tc.want {
+				if e := <-r.mirror.reporter.out; e.Reason != "SelectorIsBack" || e.InvolvedObject.Name != "hello" || !strings.Contains(e.Message, "kubectl patch service hello -n default") {
+					t.Errorf("%s: Event %s about %s: %s", tc.name, e.Reason, e.InvolvedObject.Name, e.Message)
+				}
+			}
+			if said := len(r.mirror.reporter.said[subjectOf(now.object)]) == 1; said != (tc.want > 0) {
+				t.Errorf("%s: it is said still: %t", tc.name, said)
+			}
+		})
 	}
 }
 

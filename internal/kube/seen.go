@@ -15,10 +15,12 @@ import (
 // Seen is an annotated workload with everything that carries its traffic.
 type Seen struct {
 	workload.Object
-	Origin   string // file and line of its manifest; empty in a cluster
-	Created  time.Time
-	Ready    int
-	Problems []workload.Problem // the same that control tells of in Events
+	Origin string // file and line of its manifest; empty in a cluster
+	// SetsReplicas says that it names a number of pods itself; in a cluster everyone does.
+	SetsReplicas bool
+	Created      time.Time
+	Ready        int
+	Problems     []workload.Problem // the same that control tells of in Events
 	// Service is the one that belongs to it, nil when there is none. Bound says that it carries the workload's traffic:
 	// that nothing worse than a minor problem is there.
 	Service *workload.Service
@@ -62,7 +64,7 @@ func (v *View) Seen(base config.Autoscaler) []Seen {
 	}
 	all := make([]Seen, 0, len(v.workloads))
 	for _, a := range v.workloads {
-		s := Seen{Object: a.Object, Origin: a.origin, Created: a.created, Ready: a.ready}
+		s := Seen{Object: a.Object, Origin: a.origin, SetsReplicas: a.setsReplicas, Created: a.created, Ready: a.ready}
 		if a.Kind == workload.StatefulSet && workload.Shadowed(deployments[key{a.Namespace, a.Name}], &a.Object) {
 			s.Problems = []workload.Problem{workload.Taken()}
 		} else {

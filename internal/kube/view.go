@@ -45,10 +45,11 @@ type NodePort struct {
 // annotated is a workload that is opted in.
 type annotated struct {
 	opted
-	origin  string // file and line, empty in a cluster
-	created time.Time
-	ready   int
-	ports   []named // of the containers in its template
+	origin       string // file and line, empty in a cluster
+	setsReplicas bool
+	created      time.Time
+	ready        int
+	ports        []named // of the containers in its template
 }
 
 func newView() *View {
@@ -121,9 +122,9 @@ const listTimeout = time.Minute
 func (v *View) add(obj any, origin string) {
 	switch x := obj.(type) {
 	case *appsv1.Deployment:
-		v.addWorkload(deploymentOf(x), x.CreationTimestamp.Time, x.Status.ReadyReplicas, &x.Spec.Template.Spec, origin)
+		v.addWorkload(deploymentOf(x), x.Spec.Replicas != nil, x.CreationTimestamp.Time, x.Status.ReadyReplicas, &x.Spec.Template.Spec, origin)
 	case *appsv1.StatefulSet:
-		v.addWorkload(statefulSetOf(x), x.CreationTimestamp.Time, x.Status.ReadyReplicas, &x.Spec.Template.Spec, origin)
+		v.addWorkload(statefulSetOf(x), x.Spec.Replicas != nil, x.CreationTimestamp.Time, x.Status.ReadyReplicas, &x.Spec.Template.Spec, origin)
 	case *corev1.Service:
 		v.services[x.Namespace] = append(v.services[x.Namespace], serviceOf(x))
 		for _, p := range x.Spec.Ports {
@@ -148,11 +149,11 @@ func (v *View) add(obj any, origin string) {
 	}
 }
 
-func (v *View) addWorkload(o *opted, created time.Time, ready int32, spec *corev1.PodSpec, origin string) {
+func (v *View) addWorkload(o *opted, setsReplicas bool, created time.Time, ready int32, spec *corev1.PodSpec, origin string) {
 	if !o.OptedIn() {
 		return
 	}
-	a := &annotated{opted: *o, origin: origin, created: created, ready: int(ready)}
+	a := &annotated{opted: *o, origin: origin, setsReplicas: setsReplicas, created: created, ready: int(ready)}
 	for _, c := range spec.Containers {
 		for _, p := range c.Ports {
 			a.ports = append(a.ports, named{p.Name, uint16(p.ContainerPort)})

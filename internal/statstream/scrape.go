@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -22,6 +23,8 @@ const MetricsPort = 9090
 type ScraperConfig struct {
 	// Sink gets every report. Required.
 	Sink Sink
+	// Log gets a line when the pods of a revision begin to fail lastingly and when they work again; nil for none.
+	Log *slog.Logger
 	// HTTP fetches; nil for a client of its own, whose connections are kept.
 	HTTP *http.Client
 	// Period is how often each pod is scraped. Default 1 s, as Knative does.
@@ -81,19 +84,29 @@ type Scraper struct {
 	jobs chan *scraped
 
 	mu   sync.Mutex
-	revs map[identity.Revision][]*scraped // guarded by mu
+	revs map[identity.Revision]*group // those with pods; guarded by mu
 
 	fetched, failed, skipped atomic.Uint64
 }
 
+// group is the pods of one revision.
+type group struct {
+	pods []*scraped  // guarded by Scraper.mu
+	said time.Time   // when an outage was said last; guarded by Scraper.mu
+	out  atomic.Bool // an outage was said, and not its end; written with Scraper.mu held
+}
+
 // scraped is one pod.
 type scraped struct {
-	rev  identity.Revision
-	pod  identity.Pod
-	url  string
-	slot uint32
-	busy atomic.Bool
-	down atomic.Bool // not wanted any more
+	rev      identity.Revision
+	of       *group
+	pod      identity.Pod
+	addr     netip.AddrPort // where it is asked
+	url      string
+	slot     uint32
+	busy     atomic.Bool
+	down     atomic.Bool   // not wanted any more
+	failures atomic.Uint32 // in a row
 }
 
 // NewScraper checks cfg and returns a scraper without pods.
@@ -102,7 +115,7 @@ func NewScraper(cfg ScraperConfig) (*Scraper, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Scraper{cfg: cfg, jobs: make(chan *scraped, cfg.Workers), revs: make(map[identity.Revision][]*scraped)}, nil
+	return &Scraper{cfg: cfg, jobs: make(chan *scraped, cfg.Workers), revs: make(map[identity.Revision]*group)}, nil
 }
 
 // Put replaces the pods that are scraped for a revision; none ends it. Port is where they answer, [MetricsPort] for
@@ -110,12 +123,20 @@ func NewScraper(cfg ScraperConfig) (*Scraper, error) {
 func (s *Scraper) Put(rev identity.Revision, pods []identity.Pod, port uint16) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	g := s.revs[rev]
+	if g == nil {
+		g = &group{}
+	}
 	old := make(map[string]*scraped)
-	for _, p := range s.revs[rev] {
+	for _, p := range g.pods {
 		p.down.Store(true)
 		old[p.pod.UID] = p
 	}
-	delete(s.revs, rev)
+	if g.pods = nil; len(pods) == 0 {
+		delete(s.revs, rev)
+		return
+	}
+	s.revs[rev] = g
 	for _, pod := range pods {
 		at := pod.Addr
 		if port != 0 {
@@ -123,10 +144,10 @@ func (s *Scraper) Put(rev identity.Revision, pods []identity.Pod, port uint16) {
 		}
 		p := old[pod.UID]
 		if p == nil || p.pod != pod {
-			p = &scraped{rev: rev, pod: pod, url: "http://" + at.String() + "/metrics", slot: spread(pod.UID)}
+			p = &scraped{rev: rev, of: g, pod: pod, addr: at, url: "http://" + at.String() + "/metrics", slot: spread(pod.UID)}
 		}
 		p.down.Store(false)
-		s.revs[rev] = append(s.revs[rev], p)
+		g.pods = append(g.pods, p)
 	}
 }
 
@@ -177,8 +198,8 @@ func (s *Scraper) due(slot uint32) []*scraped {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var due []*scraped
-	for _, pods := range s.revs {
-		for _, p := range pods {
+	for _, g := range s.revs {
+		for _, p := range g.pods {
 			if p.slot == slot {
 				due = append(due, p)
 			}
@@ -208,6 +229,10 @@ func (s *Scraper) work(ctx context.Context) {
 			return
 		case p := <-s.jobs:
 			m, err := s.fetch(ctx, &dec, p)
+			if err != nil && ctx.Err() != nil {
+				return // it was cut off
+			}
+			s.note(p, err)
 			p.busy.Store(false)
 			switch {
 			case err != nil:

@@ -175,5 +175,16 @@ func unfit(s *Service) []Problem {
 				"Service %s, port %d: protocol %s is not carried; keep TCP ports only, move others to a Service of their own", s.Name, p.Number, p.Protocol)}}
 		}
 	}
-	return nil
+	return selectsAgain(s)
+}
+
+// selectsAgain finds an adopted Service whose selector is back: Kubernetes' slices lead past the queue-proxy, beside ours.
+// Adoption itself begins like that, for a moment, and a release ends like that.
+func selectsAgain(s *Service) []Problem {
+	if len(s.Selector) == 0 || !s.Adopted() || s.Annotations[Releasing] != "" {
+		return nil
+	}
+	return []Problem{{Reason: SelectorIsBack, Minor: true, Text: fmt.Sprintf("Service %[1]s was adopted and has a selector again, probably by an apply of its "+
+		"manifest: requests go past the queue-proxy, unlimited and uncounted. Take `selector` out of the manifest and run `kubectl patch service %[1]s -n %[2]s "+
+		"--type json -p '[{\"op\":\"remove\",\"path\":\"/spec/selector\"}]'`, or give the Service up with `rouse release %[1]s -n %[2]s`", s.Name, s.Namespace)}}
 }

@@ -77,7 +77,18 @@ func TestResolve(t *testing.T) {
 		{"being adopted", hello(), []*Service{service("hello", func(s *Service) {
 			selecting(s)
 			s.Annotations = map[string]string{AdoptedSelector: `{"app":"hello"}`, ServiceFor: "hello"}
+		})}, nil, "hello", []Reason{SelectorIsBack}, `kubectl patch service hello -n default --type json -p '[{"op":"remove","path":"/spec/selector"}]'`},
+		{"adopted", hello(), []*Service{service("hello", func(s *Service) {
+			s.Annotations = map[string]string{AdoptedSelector: `{"app":"hello"}`, ServiceFor: "hello"}
 		})}, nil, "hello", nil, ""},
+		{"being released", hello(), []*Service{service("front", func(s *Service) {
+			selecting(s)
+			s.Annotations = map[string]string{AdoptedSelector: `{"app":"hello"}`, ServiceFor: "hello", Releasing: "true"}
+		})}, nil, "front", nil, ""},
+		{"the selector of another name is back", hello(), []*Service{service("front", func(s *Service) {
+			selecting(s)
+			s.Annotations = map[string]string{AdoptedSelector: `{"app":"hello"}`, ServiceFor: "hello"}
+		})}, nil, "front", []Reason{SelectorIsBack}, "rouse release front -n default"},
 		{"headless", hello(), []*Service{service("hello", func(s *Service) { s.Headless = true })}, nil, "", []Reason{ServiceHeadless}, "clusterIP"},
 		{"headless beside the one that names it", hello(), []*Service{service("hello", func(s *Service) { s.Headless = true; selecting(s) }), service("front", naming)}, nil, "front", nil, ""},
 		{"headless of another name", hello(), []*Service{service("hello", nil), service("peers", func(s *Service) { s.Headless = true; selecting(s) })}, nil, "hello", nil, ""},

@@ -141,6 +141,7 @@ const (
 	NoService        Reason = "NoService"
 	ManyServices     Reason = "SeveralServices"
 	ServiceSelects   Reason = "ServiceHasSelector"
+	SelectorIsBack   Reason = "SelectorIsBack"
 	ServiceHeadless  Reason = "ServiceIsHeadless"
 	ServiceExternal  Reason = "ServiceIsExternalName"
 	ServicePorts     Reason = "ServicePorts"

@@ -176,7 +176,8 @@ func (o *operator) breaks(about string) {
 	if jsonErr := json.Unmarshal([]byte(out), &report); jsonErr != nil || err == nil {
 		o.t.Fatalf("rouse check -f: %v, %v\n%s", err, jsonErr, out)
 	}
-	if f := report.Findings; len(f) != 1 || f[0].Level != "failure" || !strings.HasPrefix(f[0].About, file+":2 Deployment") || !strings.Contains(f[0].Text, "ServiceHasSelector") {
+	if f := report.Findings; len(f) != 2 || f[0].Level != "failure" || !strings.HasPrefix(f[0].About, file+":2 Deployment") || !strings.Contains(f[0].Text, "ServiceHasSelector") ||
+		f[1].Level != "warning" || !strings.HasPrefix(f[1].Text, "spec.replicas is 0") {
 		o.t.Errorf("rouse check -f says %+v", f)
 	}
 }

@@ -48,6 +48,7 @@ func TestRouseBadInput(t *testing.T) {
 		{"lonely", "NoService", faulty("lonely", "", "")},
 		{"twofold", "SeveralServices", faulty("twofold", "", plain("twofold", "")+strings.Replace(plain("twofold-b", ""), "{name: twofold-b}", "{name: twofold-b, annotations: {rouse.dev/workload: twofold}}", 1))},
 		{"selecting", "ServiceHasSelector", faulty("selecting", "", plain("selecting", "selector: {app: selecting},"))},
+		{"reselected", "SelectorIsBack", faulty("reselected", "", strings.Replace(plain("reselected", "selector: {app: reselected},"), "{name: reselected}", `{name: reselected, annotations: {rouse.dev/adopted-selector: '{"app":"reselected"}'}}`, 1))},
 		{"headless", "ServiceIsHeadless", faulty("headless", "", plain("headless", "clusterIP: None,"))},
 		{"mistaken", "InvalidSettings", faulty("mistaken", `, autoscaling.knative.dev/target: "many", autoscaling.knative.dev/window: 1s`, plain("mistaken", ""))},
 		{"rivalled", "OtherAutoscaler", faulty("rivalled", "", plain("rivalled", "")+`---
