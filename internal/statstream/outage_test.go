@@ -202,3 +202,20 @@ func TestOutagesAreFew(t *testing.T) {
 		}
 	})
 }
+
+// TestOutageEndsWithItsPods: what a pod still answers when nobody wants it any more is no news.
+func TestOutageEndsWithItsPods(t *testing.T) {
+	inWard(t, func(t *testing.T, w *ward) {
+		rev := identity.Revision{Namespace: "shop", Name: "hello", UID: "1"}
+		w.set(true, "10.0.0.1")
+		w.Put(rev, []identity.Pod{podAt("a", "10.0.0.1")}, MetricsPort)
+		w.Scraper.mu.Lock()
+		p := w.revs[rev].pods[0]
+		w.Scraper.mu.Unlock()
+		time.Sleep(10 * time.Second)
+		w.lines(t, "it fails", failing)
+		w.Put(rev, nil, MetricsPort)
+		w.note(p, nil)
+		w.lines(t, "it is gone")
+	})
+}
