@@ -102,7 +102,7 @@ func New(cfg Config, client *Client) (*Control, error) {
 	c.mirror = &Mirror{cluster: c.cluster, ports: c.ports, book: cfg.Book, sink: cfg.Sink, reporter: c.reporter, owns: c.Owns, scrape: cfg.Scrape, log: cfg.Log,
 		queue: newQueue(), tracked: make(map[key]*tracked), since: make(map[key]map[workload.Reason]time.Time)}
 	c.Publisher = &Publisher{client: client, cluster: c.cluster, mirror: c.mirror, owns: c.Owns, fence: c.membership.fence, activators: cfg.Activators, reporter: c.reporter,
-		log: cfg.Log, perSlice: cfg.PerSlice, began: time.Now(), queue: newQueue(), modes: make(map[key]*mode)}
+		log: cfg.Log, perSlice: cfg.PerSlice, began: time.Now(), queue: newQueue(), modes: make(map[key]*mode), gone: make(map[key]time.Time)}
 	c.Scaler = &Scaler{client: client, cluster: c.cluster, fence: c.membership.fence, reporter: c.reporter}
 	c.probe = http.Client{Timeout: probeTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
 	c.cluster.addWatches()
@@ -182,6 +182,14 @@ func (c *Control) own(bucket int, epoch uint64) {
 			}
 		})
 	}
+	c.tidy()
+}
+
+// tidy looks at the Services of workloads that are not there any more.
+func (c *Control) tidy() {
+	for _, k := range c.cluster.strays() {
+		c.mirror.queue.Add(k)
+	}
 }
 
 // ActivatorsChanged says that activators came, went, or opened ports.
@@ -225,6 +233,7 @@ func (c *Control) Run(ctx context.Context) error {
 		}
 	}
 	c.mirror.resume(began)
+	c.tidy()
 	c.cfg.Log.Info("the cluster is read", "workloads", c.Workloads(), "pods", c.cluster.pods.len(), "took", time.Since(began).Round(time.Millisecond).String())
 	wg.Go(func() { c.mirror.run(ctx) })
 	wg.Go(func() { c.Publisher.run(ctx) })

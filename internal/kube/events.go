@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,12 +35,12 @@ type reporter struct {
 	log    *slog.Logger
 
 	mu   sync.Mutex
-	said map[subject]map[string]string // text by reason; guarded by mu
+	said map[key]map[subject]map[string]string // text by reason; guarded by mu
 	out  chan *corev1.Event
 }
 
 func newReporter(client *Client, log *slog.Logger) *reporter {
-	return &reporter{client: client, log: log, said: make(map[subject]map[string]string), out: make(chan *corev1.Event, eventBacklog)}
+	return &reporter{client: client, log: log, said: make(map[key]map[subject]map[string]string), out: make(chan *corev1.Event, eventBacklog)}
 }
 
 // complaint is one thing to say.
@@ -50,7 +51,7 @@ type complaint struct{ reason, text string }
 func (r *reporter) say(s subject, complaints ...complaint) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := r.said[s]
+	before := r.said[s.key][s]
 	now := make(map[string]string, len(complaints))
 	for _, c := range complaints {
 		now[c.reason] = c.text
@@ -63,21 +64,45 @@ func (r *reporter) say(s subject, complaints ...complaint) {
 		default:
 		}
 	}
-	delete(r.said, s)
+	r.keep(s, now)
+}
+
+// keep makes this what was said about a subject; the caller holds the lock.
+func (r *reporter) keep(s subject, now map[string]string) {
 	if len(now) > 0 {
-		r.said[s] = now
+		if r.said[s.key] == nil {
+			r.said[s.key] = make(map[subject]map[string]string, 1)
+		}
+		r.said[s.key][s] = now
+		return
+	}
+	delete(r.said[s.key], s)
+	if len(r.said[s.key]) == 0 {
+		delete(r.said, s.key)
+	}
+}
+
+// only forgets what was said about workloads of a name, but for those with these UIDs: others are gone.
+func (r *reporter) only(k key, uids ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for s := range r.said[k] {
+		if s.apiVersion == workloadVersion && !slices.Contains(uids, s.uid) {
+			r.keep(s, nil)
+		}
 	}
 }
 
 // add says one thing more about a subject, once.
 func (r *reporter) add(s subject, c complaint) {
 	r.mu.Lock()
-	if r.said[s][c.reason] == c.text {
+	said := r.said[s.key][s]
+	if said[c.reason] == c.text {
 		r.mu.Unlock()
 		return
 	}
 	all := []complaint{c}
-	for reason, text := range r.said[s] {
+	for reason, text := range said {
 		if reason != c.reason {
 			all = append(all, complaint{reason, text})
 		}
@@ -90,9 +115,9 @@ func (r *reporter) add(s subject, c complaint) {
 func (r *reporter) retract(s subject, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if delete(r.said[s], reason); len(r.said[s]) == 0 {
-		delete(r.said, s)
-	}
+	said := r.said[s.key][s]
+	delete(said, reason)
+	r.keep(s, said)
 }
 
 func eventOf(s subject, c complaint, now time.Time) *corev1.Event {

@@ -49,10 +49,17 @@ func (m *Mirror) leaver(k key, before *tracked, o *opted) *tracked {
 	} else if t.service = m.cluster.published(k); t.service != nil {
 		t.primary = primary(t.service.Ports)
 	}
-	if t.service == nil || len(t.service.Ports) == 0 || t.left.IsZero() && t.service.selfFilled() {
+	if t.service == nil || len(t.service.Ports) == 0 || t.left.IsZero() && (t.service.selfFilled() || m.moved(t)) {
 		return nil
 	}
 	return t
+}
+
+// moved says whether a workload's Service is another workload's by now, whose ports and slices it has.
+func (m *Mirror) moved(t *tracked) bool {
+	to := key{t.service.Namespace, t.service.target()}
+	o := m.cluster.workload(to)
+	return to.name != t.object.Name && o != nil && o.OptedIn()
 }
 
 // selfFilled says whether Kubernetes fills the Service's endpoints.
@@ -66,7 +73,7 @@ func (m *Mirror) linger(k key, t *tracked) {
 			m.publish(t)
 			m.scrape(t.rev, nil)
 		}
-		if age >= listenOn && !t.mute {
+		if (age >= listenOn || m.moved(t)) && !t.mute {
 			t.mute = true
 			m.sink.Unlisten(t.rev)
 		}
@@ -92,6 +99,9 @@ func (m *Mirror) resume(now time.Time) {
 			continue
 		}
 		t := m.remains(o, s, p.left)
+		if m.moved(t) {
+			t.sent.Ports, t.sent.Extra = nil, nil
+		}
 		m.mu.Lock()
 		m.tracked[p.workload] = t
 		m.mu.Unlock()

@@ -112,9 +112,11 @@ type Mirror struct {
 	since   map[key]map[workload.Reason]time.Time // when a workload's passing problems were first seen; guarded by mu
 }
 
+const workloadVersion = "apps/v1"
+
 // subjectOf names a workload for Events.
 func subjectOf(o *opted) subject {
-	return subject{"apps/v1", string(o.Kind), key{o.Namespace, o.Name}, o.UID}
+	return subject{workloadVersion, string(o.Kind), key{o.Namespace, o.Name}, o.UID}
 }
 
 // get returns a workload that is in control, nil otherwise.
@@ -137,18 +139,23 @@ func (m *Mirror) keys() []key {
 	return all
 }
 
-// configure takes the data of config-autoscaler. A bad one changes nothing.
+// configure takes the data of config-autoscaler. A bad one changes nothing; of the first one what is good counts.
 func (m *Mirror) configure(data map[string]string, about subject) {
 	base, faults := config.ParseAutoscaler(data, nil)
+	first := m.base.Load() == nil
 	var complaints []complaint
 	if err := config.Join(faults); err != nil {
-		complaints = append(complaints, complaint{string(workload.BadSettings), err.Error() + "; the last good settings stay in force"})
+		instead := "; the last good settings stay in force"
+		if first {
+			instead = "; until that is mended its default is in force, and the other settings are"
+		}
+		complaints = append(complaints, complaint{string(workload.BadSettings), err.Error() + instead})
 	}
 	if unknown := config.UnknownKeys(data); len(unknown) > 0 {
 		complaints = append(complaints, complaint{string(workload.UnknownSettings), "nothing reads " + strings.Join(unknown, ", ")})
 	}
 	m.reporter.say(about, complaints...)
-	if len(faults) > 0 {
+	if len(faults) > 0 && !first {
 		return
 	}
 	m.base.Store(&base)
@@ -186,6 +193,7 @@ func (m *Mirror) sync(k key) {
 		taken := workload.Taken()
 		m.reporter.say(subjectOf(s), complaint{string(taken.Reason), taken.Text})
 	}
+	m.reporter.only(k, m.cluster.uids(k)...)
 	before, o := m.get(k), m.cluster.workload(k)
 	if before != nil && (o == nil || o.UID != before.object.UID) {
 		m.drop(k, before)
@@ -193,6 +201,7 @@ func (m *Mirror) sync(k key) {
 	}
 	if o == nil {
 		m.lasting(k, nil)
+		m.touched(k) // its Service may have slices of ours still
 		return
 	}
 	if !o.OptedIn() {
@@ -278,17 +287,23 @@ func (m *Mirror) lasting(k key, problems []workload.Problem) (said []workload.Pr
 }
 
 // admit returns the workload as it is now, nil when it can't be scaled. Settings that are no good leave the last good
-// ones in force.
+// ones in force; an instance that does not know them goes by those that are good.
 func (m *Mirror) admit(before *tracked, o *opted, b *workload.Bound, problems []workload.Problem) *tracked {
-	if b == nil {
-		settingsOnly := !slices.ContainsFunc(problems, func(p workload.Problem) bool { return !p.Minor && p.Reason != workload.BadSettings })
-		if before == nil || before.leaving || !settingsOnly {
-			return nil
-		}
+	if b == nil && slices.ContainsFunc(problems, func(p workload.Problem) bool { return !p.Minor && p.Reason != workload.BadSettings }) {
+		return nil
+	}
+	if b == nil && before != nil && !before.leaving {
 		kept := *before
 		kept.object = o
 		kept.sent.Replicas = o.Replicas
 		return &kept
+	}
+	if b == nil {
+		s := m.cluster.published(key{o.Namespace, o.Name})
+		if s == nil {
+			return nil // it never was in control
+		}
+		b = &workload.Bound{Service: &s.Service, Config: workload.Remains(&o.Object, &s.Service, m.settings())}
 	}
 	s := m.cluster.services.get(key{o.Namespace, b.Service.Name})
 	if s == nil {

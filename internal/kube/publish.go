@@ -64,7 +64,8 @@ type Publisher struct {
 	queue *queue
 
 	mu    sync.Mutex
-	modes map[key]*mode // guarded by mu
+	modes map[key]*mode     // guarded by mu
+	gone  map[key]time.Time // workloads that are not there, whose Services lead somewhere, since when; guarded by mu
 }
 
 // mode is what the slices of a workload should lead to.
@@ -85,6 +86,7 @@ func (p *Publisher) SetMode(ctx context.Context, rev identity.Revision, serve bo
 	p.mu.Lock()
 	m := p.modes[k]
 	if m == nil || m.rev != rev {
+		m.end()
 		m = &mode{rev: rev, change: make(chan struct{})}
 		p.modes[k] = m
 	}
@@ -110,10 +112,20 @@ func (p *Publisher) SetMode(ctx context.Context, rev identity.Revision, serve bo
 	}
 }
 
+// end answers those who wait for a mode that nobody will carry out.
+func (m *mode) end() {
+	if m != nil && m.done < m.asked {
+		m.done, m.err = m.asked, fmt.Errorf("endpoints of %s: %w", m.rev, ErrNotThere)
+		close(m.change)
+		m.change = make(chan struct{})
+	}
+}
+
 // intent returns what the slices should lead to. Before the first decision that is what they lead to already.
 func (p *Publisher) intent(k key, rev identity.Revision, ours []*slice) (m mode) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	delete(p.gone, k)
 	if known := p.modes[k]; known != nil && known.rev == rev {
 		return *known
 	}
@@ -161,7 +173,7 @@ var errNobody = errors.New("no activator listens for it yet")
 // one brings the slices of one workload's Service up to date.
 func (p *Publisher) one(ctx context.Context, k key) error {
 	t := p.mirror.get(k)
-	if t == nil || t.leaving && t.service.selfFilled() {
+	if t == nil || t.leaving && (t.service.selfFilled() || p.mirror.moved(t)) {
 		p.forget(k)
 		return p.retire(ctx, k)
 	}
@@ -201,6 +213,7 @@ func (p *Publisher) said(t *tracked, err error) {
 func (p *Publisher) forget(k key) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.modes[k].end()
 	delete(p.modes, k)
 }
 

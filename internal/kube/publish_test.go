@@ -238,7 +238,7 @@ func TestBadSettingsKeepTheLastGoodOnes(t *testing.T) {
 	if now == nil || now.sent.Config != good.sent.Config || now.sent.Replicas != 5 {
 		t.Fatalf("now %+v, want the settings of before with 5 replicas", now)
 	}
-	if said := r.mirror.reporter.said[subjectOf(now.object)]; len(said) != 1 || said["InvalidSettings"] == "" {
+	if said := r.mirror.reporter.said[subjectOf(now.object).key][subjectOf(now.object)]; len(said) != 1 || said["InvalidSettings"] == "" {
 		t.Errorf("said %v, want the fault", said)
 	}
 	r.service(helloService(func(s *corev1.Service) { s.Spec.ClusterIP = "None" }))
@@ -341,7 +341,7 @@ func TestASelectorThatIsBackIsSaid(t *testing.T) {
 					t.Errorf("%s: Event %s about %s: %s", tc.name, e.Reason, e.InvolvedObject.Name, e.Message)
 				}
 			}
-			if said := len(r.mirror.reporter.said[subjectOf(now.object)]) == 1; said != (tc.want > 0) {
+			if said := len(r.mirror.reporter.said[subjectOf(now.object).key][subjectOf(now.object)]) == 1; said != (tc.want > 0) {
 				t.Errorf("%s: it is said still: %t", tc.name, said)
 			}
 		})

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -21,7 +22,7 @@ func Resolve(o *Object, services []*Service, rivals []Rival, base config.Autosca
 	if !o.OptedIn() {
 		return nil, nil
 	}
-	cfg, problems := settings(o, base)
+	cfg, _, problems := settings(o, base)
 	for _, r := range rivals {
 		problems = append(problems, Problem{Reason: OtherAutoscaler, Text: fmt.Sprintf(
 			"%s scales this %s too: delete it, or remove the annotation %s", r.What, o.Kind, classKey)})
@@ -37,7 +38,7 @@ func Resolve(o *Object, services []*Service, rivals []Rival, base config.Autosca
 
 // settings reads the annotations. What a Deployment starts with is its replicas, so that initial-scale has no say: it
 // would wake every workload whenever control starts.
-func settings(o *Object, base config.Autoscaler) (*config.Revision, []Problem) {
+func settings(o *Object, base config.Autoscaler) (*config.Revision, []config.Fault, []Problem) {
 	if base == (config.Autoscaler{}) {
 		base = config.DefaultAutoscaler()
 	}
@@ -62,17 +63,24 @@ func settings(o *Object, base config.Autoscaler) (*config.Revision, []Problem) {
 		problems = append(problems, Problem{Reason: UnknownSettings, Minor: true,
 			Text: "nothing reads " + strings.Join(unknown, ", ") + ": remove it, or mend its spelling"})
 	}
-	return cfg, problems
+	return cfg, faults, problems
 }
 
-// Remains returns the settings that activators go by for a workload that is not scaled any more: what its annotations
-// still say, or the defaults.
+// Remains returns the settings of a workload whose annotations nobody refuses any more: what those of them say that can be
+// understood.
 func Remains(o *Object, s *Service, base config.Autoscaler) *config.Revision {
-	cfg, _ := settings(o, base)
-	if cfg == nil {
-		bare := *o
-		bare.Annotations = nil
-		cfg, _ = settings(&bare, base)
+	cfg, faults, _ := settings(o, base)
+	if cfg == nil || len(faults) > 0 {
+		good := *o
+		good.Annotations = maps.Clone(o.Annotations)
+		for _, f := range faults {
+			delete(good.Annotations, f.Key)
+		}
+		cfg, _, _ = settings(&good, base)
+		if cfg == nil { // they are no good together
+			good.Annotations = nil
+			cfg, _, _ = settings(&good, base)
+		}
 	}
 	cfg.Service = s.Name
 	return cfg
