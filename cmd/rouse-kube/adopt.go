@@ -18,33 +18,32 @@ func newAdopt() *cobra.Command {
 }
 
 func newRelease() *cobra.Command {
-	return newMove("release SERVICE", "Give an adopted Service its selector back: one pod at least stays, no request is lost", (*kube.Client).Release)
+	return newMove("release SERVICE", "Give a Service that control fills its selector: one pod at least stays, no request is lost", (*kube.Client).Release)
 }
 
 func newMove(use, short string, move mover) *cobra.Command {
-	var namespace, kubeconfig string
+	var r reach
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			kube.Quiet()
-			client, err := kube.Connect(configFile(kubeconfig), "rouse-"+cmd.Name())
+			client, err := r.connect(cmd.Name())
 			if err != nil {
 				return err
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			say := func(step string) { fmt.Fprintln(cmd.OutOrStdout(), step) }
-			if err := move(client, ctx, namespace, args[0], say); err != nil {
+			if err := move(client, ctx, r.namespace, args[0], say); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s of Service %s is done\n", cmd.Name(), args[0])
 			return nil
 		},
 	}
+	r.clusterFlags(cmd)
 	f := cmd.Flags()
-	f.StringVarP(&namespace, "namespace", "n", "default", "namespace of the Service")
-	f.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig file (default KUBECONFIG, then ~/.kube/config)")
+	f.StringVarP(&r.namespace, "namespace", "n", "", "namespace of the Service (default that of the kubeconfig's context)")
 	f.DurationVar(&timeout, "timeout", time.Minute, "how long the cluster may take to follow")
 	return cmd
 }

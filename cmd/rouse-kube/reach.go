@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -39,6 +40,12 @@ func (r *reach) flags(cmd *cobra.Command) {
 	f.StringVarP(&r.namespace, "namespace", "n", "", "namespace of the workloads (default that of the kubeconfig's context)")
 	f.BoolVarP(&r.all, "all-namespaces", "A", false, "workloads of all namespaces")
 	f.StringVar(&r.system, "system-namespace", "rouse-system", "where control and the activators are")
+	r.clusterFlags(cmd)
+}
+
+// clusterFlags are those that say which cluster alone.
+func (r *reach) clusterFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVar(&r.kubeconfig, "kubeconfig", "", "kubeconfig file (default KUBECONFIG, then ~/.kube/config)")
 	f.StringVar(&r.context, "context", "", "context of the kubeconfig (default its current one)")
 }
@@ -61,6 +68,27 @@ func (r *reach) connect(agent string) (*kube.Client, error) {
 		r.namespace = c.Namespace()
 	}
 	return c, nil
+}
+
+// configFile is where kubectl would look: a file, or a list of them.
+func configFile(flag string) string {
+	if flag != "" {
+		return flag
+	}
+	if env := os.Getenv("KUBECONFIG"); env != "" {
+		return env
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		if file := filepath.Join(home, ".kube", "config"); exists(file) {
+			return file
+		}
+	}
+	return "" // the pod's own account
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 // scope names the part of the cluster for people.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -14,27 +12,26 @@ import (
 
 	"github.com/rousehq/rouse/deploy"
 	"github.com/rousehq/rouse/internal/identity"
-	"github.com/rousehq/rouse/internal/kube"
 )
 
-// releaser gives Services their selectors back.
+// releaser gives the Services that control fills their selectors.
 type releaser interface {
-	Adopted(ctx context.Context) ([]identity.Key, error)
+	Carried(ctx context.Context) ([]identity.Key, error)
 	Release(ctx context.Context, namespace, name string, say func(string)) error
 }
 
 func newUninstall() *cobra.Command {
 	o := deploy.Options{CreateNamespace: true, Webhook: true, Everything: true} // every object that may be there
-	var kubeconfig string
+	var r reach
 	var timeout time.Duration
 	var keep bool
 	cmd := &cobra.Command{
 		Use:   "uninstall | kubectl delete --ignore-not-found -f -",
-		Short: "Give every adopted Service its selector back, then print what is to be deleted, the reverse of install",
+		Short: "Give every Service that control fills its selector, then print what is to be deleted, the reverse of install",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !keep {
-				client, err := kube.Connect(configFile(kubeconfig), "rouse-uninstall")
+				client, err := r.connect("uninstall")
 				if err != nil {
 					return err
 				}
@@ -50,44 +47,23 @@ func newUninstall() *cobra.Command {
 			return deploy.Write(cmd.OutOrStdout(), all)
 		},
 	}
+	r.clusterFlags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig file (default KUBECONFIG, then ~/.kube/config)")
 	f.StringVarP(&o.Namespace, "namespace", "n", "rouse-system", "where everything lives")
 	f.BoolVar(&o.CreateNamespace, "delete-namespace", true, "print the namespace too")
 	f.DurationVar(&timeout, "timeout", 2*time.Minute, "how long one Service may take")
-	f.BoolVar(&keep, "keep-services", false, "release no Service and talk to no cluster: their endpoints go with control")
+	f.BoolVar(&keep, "keep-services", false, "release no Service and talk to no cluster: their endpoints stay as they are, and nobody updates them")
 	return cmd
 }
 
-// configFile is where kubectl would look.
-func configFile(flag string) string {
-	if flag != "" {
-		return flag
-	}
-	if env := os.Getenv("KUBECONFIG"); env != "" {
-		return env
-	}
-	if home, err := os.UserHomeDir(); err == nil {
-		if file := filepath.Join(home, ".kube", "config"); exists(file) {
-			return file
-		}
-	}
-	return "" // the pod's own account
-}
-
-func exists(file string) bool {
-	_, err := os.Stat(file)
-	return err == nil
-}
-
 // releaseAll releases one Service after the other, each with its own time, and goes on after a failure: what can have its
-// selector back gets it.
+// selector gets it.
 func releaseAll(ctx context.Context, c releaser, timeout time.Duration, out io.Writer) error {
 	list, cancel := context.WithTimeout(ctx, timeout)
-	services, err := c.Adopted(list)
+	services, err := c.Carried(list)
 	cancel()
 	if err != nil {
-		return fmt.Errorf("which Services are adopted: %w; with --keep-services nothing is released", err)
+		return fmt.Errorf("which Services control fills: %w; with --keep-services none is released", err)
 	}
 	var failed []error
 	for _, s := range services {
@@ -98,7 +74,7 @@ func releaseAll(ctx context.Context, c releaser, timeout time.Duration, out io.W
 			failed = append(failed, err)
 			continue
 		}
-		fmt.Fprintf(out, "%s has its selector back\n", s)
+		fmt.Fprintf(out, "%s has its selector; Kubernetes fills its endpoints\n", s)
 	}
 	if len(failed) > 0 {
 		return fmt.Errorf("nothing is printed for deletion, since %d of %d Services could not be released: %w", len(failed), len(services), errors.Join(failed...))

@@ -18,7 +18,7 @@ type cluster struct {
 	released []string
 }
 
-func (c *cluster) Adopted(context.Context) (all []identity.Key, err error) {
+func (c *cluster) Carried(context.Context) (all []identity.Key, err error) {
 	for _, s := range c.services {
 		all = append(all, identity.Key{Namespace: "default", Name: s})
 	}
@@ -43,7 +43,7 @@ func TestReleaseAll(t *testing.T) {
 	if err := releaseAll(t.Context(), c, time.Minute, &out); err != nil || len(c.released) != 3 {
 		t.Errorf("released %q, %v; want all", c.released, err)
 	}
-	if !strings.Contains(out.String(), "default/b has its selector back") {
+	if !strings.Contains(out.String(), "default/b has its selector") {
 		t.Errorf("said %s", out.String())
 	}
 	c = &cluster{services: []string{"a", "b", "c"}, stuck: "a"}

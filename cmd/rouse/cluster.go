@@ -19,8 +19,8 @@ const companion = "rouse-kube"
 func newCluster() []*cobra.Command {
 	return []*cobra.Command{
 		newCompanion("adopt", "Take a Service over from its selector: control fills its endpoints from now on, no request is lost"),
-		newCompanion("release", "Give an adopted Service its selector back: one pod at least stays, no request is lost"),
-		newCompanion("uninstall", "Give every adopted Service its selector back, then print what is to be deleted, the reverse of install"),
+		newCompanion("release", "Give a Service that control fills its selector: one pod at least stays, no request is lost"),
+		newCompanion("uninstall", "Give every Service that control fills its selector, then print what is to be deleted, the reverse of install"),
 		newCompanion("check", "What is wrong with an installation in a cluster and with annotated workloads, there or in manifests, and how to mend it"),
 		newCompanion("top", "Live load of annotated workloads in a cluster: requests in flight, per second and parked, pods, target"),
 	}
@@ -133,7 +133,7 @@ func findCompanion() (string, error) {
 	program, err := exec.LookPath(companion)
 	if err != nil {
 		return "", fmt.Errorf("this command is carried out by %s, which stands neither beside this program nor in PATH: "+
-			"go install github.com/rousehq/rouse/cmd/%s", companion, companion)
+			"`go install github.com/rousehq/rouse/cmd/%s@VERSION`, or `make build` in the sources", companion, companion)
 	}
 	return program, nil
 }

@@ -11,7 +11,7 @@ func TestCompanion(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", dir)
 	code, _, errs := command(t, "", "adopt", "shop")
-	if code != 1 || !strings.Contains(errs, "go install") {
+	if code != 1 || !strings.Contains(errs, "`go install github.com/rousehq/rouse/cmd/rouse-kube@VERSION`, or `make build`") {
 		t.Errorf("adopt without its program = %d %s, want the remedy", code, errs)
 	}
 	script := "#!/bin/sh\necho \"$0 $*\"; [ \"$1\" != release ] || { echo the reason >&2; exit 3; }\n"

@@ -44,7 +44,8 @@ func (c *Client) Adopt(ctx context.Context, namespace, name string, say func(str
 	}
 	say(fmt.Sprintf("Service %s belongs to %s; control publishes its endpoints beside those of Kubernetes", name, target))
 	_, bare, _ := strings.Cut(target, " ")
-	if err := c.patchService(ctx, svc, map[string]any{workload.AdoptedSelector: string(selector), workload.ServiceFor: bare}, nil); err != nil {
+	begun := map[string]any{workload.AdoptedSelector: string(selector), workload.ServiceFor: bare, workload.Releasing: nil} // a release may have ended midway
+	if err := c.patchService(ctx, svc, begun, nil); err != nil {
 		return err
 	}
 	if err := c.await(ctx, namespace, name, func(ours, _ slicesSeen) bool { return ours.ready > 0 }); err != nil {
@@ -58,44 +59,6 @@ func (c *Client) Adopt(ctx context.Context, namespace, name string, say func(str
 		return err
 	}
 	return c.await(ctx, namespace, name, func(ours, foreign slicesSeen) bool { return ours.ready > 0 && foreign.count == 0 })
-}
-
-// Release gives a Service its selector back without a lost request: control keeps a pod, Kubernetes publishes the
-// pods, then control removes its own slices. It blocks until that is done or ctx ends.
-func (c *Client) Release(ctx context.Context, namespace, name string, say func(string)) error {
-	svc, err := c.core.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return err
-	}
-	saved := svc.Annotations[workload.AdoptedSelector]
-	var selector map[string]string
-	if err := json.Unmarshal([]byte(saved), &selector); err != nil || len(selector) == 0 {
-		return fmt.Errorf("service %s was not adopted: the annotation %s with its selector is missing", name, workload.AdoptedSelector)
-	}
-	say("control keeps a pod of the workload")
-	if err := c.patchService(ctx, svc, map[string]any{workload.Releasing: "true"}, nil); err != nil {
-		return err
-	}
-	if err := c.awaitPod(ctx, namespace, selector); err != nil {
-		return fmt.Errorf("service %s has no ready pod: %w", name, err)
-	}
-	say("the selector comes back; Kubernetes publishes the pods")
-	restored := make(map[string]any, len(selector))
-	for k, v := range selector {
-		restored[k] = v
-	}
-	if err := c.patchService(ctx, svc, nil, map[string]any{"selector": restored}); err != nil {
-		return err
-	}
-	if err := c.await(ctx, namespace, name, func(_, foreign slicesSeen) bool { return foreign.ready > 0 }); err != nil {
-		return fmt.Errorf("no pod was published by Kubernetes for Service %s: %w", name, err)
-	}
-	say("control removes its endpoints")
-	gone := map[string]any{workload.AdoptedSelector: nil, workload.ServiceFor: nil, workload.Releasing: nil}
-	if err := c.patchService(ctx, svc, gone, nil); err != nil {
-		return err
-	}
-	return c.await(ctx, namespace, name, func(ours, foreign slicesSeen) bool { return ours.count == 0 && foreign.ready > 0 })
 }
 
 // workloadOf returns "Kind name" of the one annotated workload whose pods a selector matches.
@@ -160,18 +123,9 @@ type slicesSeen struct{ count, ready int }
 // await blocks until the slices of a Service are as asked for.
 func (c *Client) await(ctx context.Context, namespace, name string, done func(ours, foreign slicesSeen) bool) error {
 	for {
-		list, err := c.core.DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + name})
+		ours, foreign, err := c.slicesOf(ctx, namespace, name)
 		if err != nil {
 			return err
-		}
-		var ours, foreign slicesSeen
-		for i := range list.Items {
-			s, to := sliceOf(&list.Items[i]), &foreign
-			if s.ours() {
-				to = &ours
-			}
-			to.count++
-			to.ready += s.ready
 		}
 		if done(ours, foreign) {
 			return nil
@@ -181,6 +135,23 @@ func (c *Client) await(ctx context.Context, namespace, name string, done func(ou
 				ctx.Err(), ours.ready, ours.count, foreign.ready, foreign.count)
 		}
 	}
+}
+
+// slicesOf counts the slices of a Service: ours, and those of others.
+func (c *Client) slicesOf(ctx context.Context, namespace, name string) (ours, foreign slicesSeen, err error) {
+	list, err := c.core.DiscoveryV1().EndpointSlices(namespace).List(ctx, metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + name})
+	if err != nil {
+		return ours, foreign, err
+	}
+	for i := range list.Items {
+		s, to := sliceOf(&list.Items[i]), &foreign
+		if s.ours() {
+			to = &ours
+		}
+		to.count++
+		to.ready += s.ready
+	}
+	return ours, foreign, nil
 }
 
 // awaitPod blocks until a pod that the selector matches is ready.

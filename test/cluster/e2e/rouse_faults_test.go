@@ -162,11 +162,67 @@ func TestRouseAdoptsAndReleases(t *testing.T) {
 			lasting(c, long(time.Second, 15*time.Second))
 		}
 	})
+	selectsAgain(t, c)
+}
+
+// selectsAgain fails unless the Service has its workload's selector, and nothing of ours.
+func selectsAgain(t *testing.T, c *harness.Cluster) {
+	t.Helper()
 	s, err := c.Client.CoreV1().Services(c.Namespace).Get(c.Context, "hello", metav1.GetOptions{})
 	if err != nil || s.Spec.Selector["app"] != "hello" {
-		t.Errorf("selector %v (%v), want what it was", s.Spec.Selector, err)
+		t.Errorf("selector %v (%v), want app: hello", s.Spec.Selector, err)
 	}
 	for name := range s.Annotations {
 		t.Errorf("annotation %s is left", name)
 	}
+}
+
+// TestRouseReleasesWithoutSelector: a Service that never had a selector gets that of its workload under load, comes back
+// by adoption, and is released again; of one whose workload sleeps the first pod is awaited.
+func TestRouseReleasesWithoutSelector(t *testing.T) {
+	const kubernetes = "foreign endpointslice-controller.k8s.io"
+	t.Run("under load", func(t *testing.T) {
+		c := install(t)
+		c.Apply(hello(2, "", `min-scale: "2"`, `target-burst-capacity: "-1"`))
+		c.WaitDeployment("hello", 2)
+		waitBehind(t, c, "activators")
+		url := waitReachable(c)
+		underLoad(t, c, url, func() {
+			for range long(2, 5) {
+				lasting(c, long(time.Second, 15*time.Second)) // connections are there
+				rouseDo(t, c, "release", "hello")
+				waitBehind(t, c, kubernetes)
+				lasting(c, long(time.Second, 15*time.Second))
+				selectsAgain(t, c)
+				rouseDo(t, c, "adopt", "hello")
+				waitBehind(t, c, "activators")
+			}
+			rouseDo(t, c, "release", "hello")
+			waitBehind(t, c, kubernetes)
+			lasting(c, long(time.Second, 15*time.Second))
+		})
+		selectsAgain(t, c)
+	})
+	t.Run("asleep", func(t *testing.T) {
+		c := install(t)
+		c.Apply(hello(0, ""))
+		waitBehind(t, c, "activators")
+		waitAsleep(c)
+		rouseDo(t, c, "release", "hello")
+		waitBehind(t, c, kubernetes)
+		selectsAgain(t, c)
+		c.WaitDeployment("hello", 1)
+		waitReachable(c)
+	})
+}
+
+// waitAsleep waits until the workload has no pod and is asked for none.
+func waitAsleep(c *harness.Cluster) {
+	c.Eventually(time.Minute, "it sleeps", func() error {
+		if n := *c.Deployment("hello").Spec.Replicas; n != 0 {
+			return fmt.Errorf("%d replicas", n)
+		}
+		return nil
+	})
+	c.WaitGone("app=hello", time.Minute)
 }

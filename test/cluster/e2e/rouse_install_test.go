@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rousehq/rouse/test/cluster/harness"
@@ -49,7 +50,7 @@ spec: {ports: [{name: http, port: 80, targetPort: http}]}
 `
 
 // TestRouseInstalled walks the way of the documentation: what `rouse install --webhook` prints is applied, a Deployment with a label gets its
-// queue-proxy from the webhook, scales to zero and back, and what `rouse uninstall` prints takes everything away.
+// queue-proxy from the webhook, scales to zero and back, and `rouse uninstall` takes everything away while the Service is asked.
 func TestRouseInstalled(t *testing.T) {
 	c := harness.New(t)
 	for _, image := range []string{"autoscaler", "activator", "webhook", "queueproxy", "rouse", "rouse-kube"} {
@@ -88,6 +89,47 @@ func TestRouseInstalled(t *testing.T) {
 			break
 		}
 	}
+	uninstalled(t, c, url)
+}
+
+// uninstalled takes Rouse away while shop, whose Service never had a selector, is asked: nobody notices.
+func uninstalled(t *testing.T, c *harness.Cluster, url string) {
+	t.Helper()
+	c.Eventually(time.Minute, "control fills this test's Service, and none that another test left", func() error {
+		if all, own := filled(c, metav1.NamespaceAll), filled(c, c.Namespace); all != own || own <= 0 {
+			return fmt.Errorf("%d slices are control's, %d of them here", all, own)
+		}
+		return nil
+	})
+	load(t, c, url, func() {
+		lasting(c, 2*time.Second) // connections are there
+		pipe(t, c, []string{"uninstall", "--timeout", "90s"}, "delete", "--ignore-not-found", "--wait=false", "-f", "-")
+		lasting(c, long(10*time.Second, time.Minute))
+	})
+	if n := filled(c, c.Namespace); n != 0 {
+		t.Errorf("%d slices of control's are left", n)
+	}
+	s, err := c.Client.CoreV1().Services(c.Namespace).Get(c.Context, "shop", metav1.GetOptions{})
+	if err != nil || s.Spec.Selector["app"] != "shop" {
+		t.Errorf("selector %v (%v), want that of the Deployment", s.Spec.Selector, err)
+	}
+	for name := range s.Annotations {
+		if strings.HasPrefix(name, "rouse.dev/") {
+			t.Errorf("annotation %s is left", name)
+		}
+	}
+	if twice := c.Twice("shop"); len(twice) > 0 {
+		t.Errorf("%d requests reached an application twice, such as %s", len(twice), twice[0])
+	}
+}
+
+// filled counts control's slices in a namespace, or in all; -1 when they can't be read.
+func filled(c *harness.Cluster, namespace string) int {
+	list, err := c.Client.DiscoveryV1().EndpointSlices(namespace).List(c.Context, metav1.ListOptions{LabelSelector: discoveryv1.LabelManagedBy + "=control.rouse.dev"})
+	if err != nil {
+		return -1
+	}
+	return len(list.Items)
 }
 
 // awaitInstalled waits until everything that was installed is ready.
@@ -136,9 +178,11 @@ func enough(name string, ready int32) error {
 func pipe(t *testing.T, c *harness.Cluster, from []string, to ...string) {
 	t.Helper()
 	manifests := exec.Command(filepath.Join(os.Getenv(harness.EnvImages), "rouse"), from...)
+	var errs strings.Builder
+	manifests.Stderr = &errs
 	text, err := manifests.Output()
 	if err != nil {
-		t.Fatalf("rouse %s: %v", strings.Join(from, " "), err)
+		t.Fatalf("rouse %s: %v: %s", strings.Join(from, " "), err, errs.String())
 	}
 	apply := exec.Command("kubectl", to...)
 	apply.Stdin = strings.NewReader(string(text))
