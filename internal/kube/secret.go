@@ -131,7 +131,7 @@ func (t *SharedToken) fetch(ctx context.Context, create bool) error {
 
 func (t *SharedToken) fresh() *corev1.Secret {
 	b := make([]byte, secretBytes)
-	rand.Read(b) //nolint:errcheck // it never fails, says its documentation
+	rand.Read(b) // which never fails
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: t.name, Namespace: t.namespace, Labels: map[string]string{"app.kubernetes.io/part-of": "rouse"}},
 		Data:       map[string][]byte{secretKey: []byte(hex.EncodeToString(b))},
