@@ -31,16 +31,22 @@ type Ports struct {
 	version string                        // guarded by mu
 	wanted  map[portalloc.Holder]string   // guarded by mu; the workload that the port is to lead to
 	unused  map[portalloc.Holder]struct{} // guarded by mu
-	refused map[portalloc.Holder]error    // guarded by mu
+	refused map[portalloc.Holder]refusal  // guarded by mu; until there is room
 	wake    chan struct{}
 
 	changed func() // the book is another; set before run
 }
 
+// refusal is a port that was asked for while none was free.
+type refusal struct {
+	workload string
+	err      error
+}
+
 func newPorts(client *Client, namespace, name string, within portalloc.Range, log *slog.Logger) *Ports {
 	return &Ports{
 		client: client, namespace: namespace, name: name, within: within, log: log, book: &portalloc.Book{},
-		wanted: map[portalloc.Holder]string{}, unused: map[portalloc.Holder]struct{}{}, refused: map[portalloc.Holder]error{},
+		wanted: map[portalloc.Holder]string{}, unused: map[portalloc.Holder]struct{}{}, refused: map[portalloc.Holder]refusal{},
 		wake: make(chan struct{}, 1), changed: func() {},
 	}
 }
@@ -73,8 +79,11 @@ func (p *Ports) port(h portalloc.Holder, workload string) (port uint16, ok bool,
 	delete(p.unused, h)
 	port, l, ok := p.book.Lease(h)
 	ok = ok && l.Released.IsZero()
-	if err := p.refused[h]; !ok && err != nil {
-		return 0, false, err
+	if r, is := p.refused[h]; !ok && is {
+		if workload != "" {
+			p.refused[h] = refusal{workload, r.err}
+		}
+		return 0, false, r.err
 	}
 	if workload != "" && (!ok || l.Workload != workload) {
 		p.wanted[h] = workload
@@ -133,8 +142,22 @@ func (p *Ports) release(inUse map[portalloc.Holder]bool) {
 			p.unused[l.Holder] = struct{}{}
 		}
 	}
-	clear(p.refused)
 	p.signal() // also ends quarantines
+}
+
+// again asks once more for what was refused and is still in use: room comes without a word to those who wait for it. What
+// is refused meanwhile stays refused, so that it is not said anew.
+func (p *Ports) again(inUse map[portalloc.Holder]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for h, r := range p.refused {
+		if _, ok := p.book.Port(h); ok || !inUse[h] {
+			delete(p.refused, h)
+			continue
+		}
+		p.wanted[h] = r.workload
+		p.signal()
+	}
 }
 
 // signal is called with the lock held.
@@ -219,7 +242,9 @@ func (p *Ports) wrote(book *portalloc.Book, version string, wanted map[portalloc
 			delete(p.wanted, h)
 		}
 		if err := refused[h]; err != nil {
-			p.refused[h] = fmt.Errorf("no port on the activators: %w", err)
+			p.refused[h] = refusal{workload, fmt.Errorf("no port on the activators: %w", err)}
+		} else {
+			delete(p.refused, h)
 		}
 	}
 	for _, h := range unused {
