@@ -135,7 +135,7 @@ func (c *Control) listen() {
 	c.mirror.touched = c.Publisher.queue.Add
 	c.ports.changed = func() {
 		for _, k := range c.mirror.keys() {
-			if t := c.mirror.get(k); t != nil && !t.listening() {
+			if t := c.mirror.get(k); t != nil && !c.ports.current(t) {
 				c.mirror.queue.Add(k)
 			}
 		}

@@ -27,7 +27,7 @@ type Ports struct {
 	log       *slog.Logger
 
 	mu      sync.Mutex
-	book    *portalloc.Book               // guarded by mu; as last read or written
+	book    *portalloc.Book               // guarded by mu; as last read or written; never changed, but replaced
 	version string                        // guarded by mu
 	wanted  map[portalloc.Holder]string   // guarded by mu; the workload that the port is to lead to
 	unused  map[portalloc.Holder]struct{} // guarded by mu
@@ -51,9 +51,15 @@ func newPorts(client *Client, namespace, name string, within portalloc.Range, lo
 	}
 }
 
-// read takes the ConfigMap as it was seen; nil when there is none.
+// read takes the ConfigMap as it was seen; nil when there is none. Neither one that was deleted nor an older state that
+// somebody put back takes a port away: workloads go on using it, and another would get it, too.
 func (p *Ports) read(c *configMap) {
 	if c == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.version != "" {
+			p.signal()
+		}
 		return
 	}
 	book, errs := portalloc.Decode(c.data)
@@ -63,6 +69,10 @@ func (p *Ports) read(c *configMap) {
 	p.mu.Lock()
 	stale := p.version != "" && !newer(c.version, p.version)
 	if !stale {
+		if n := book.Recover(p.book); n > 0 {
+			p.log.Warn("activator ports that are in use were not recorded any more: they are entered again", "configmap", p.name, "ports", n)
+			p.signal()
+		}
 		p.book, p.version = book, c.version
 	}
 	p.mu.Unlock()
@@ -93,6 +103,19 @@ func (p *Ports) port(h portalloc.Holder, workload string) (port uint16, ok bool,
 		return 0, false, nil
 	}
 	return port, true, nil
+}
+
+// current says whether a workload listens where the book says, on all its ports.
+func (p *Ports) current(t *tracked) bool {
+	p.mu.Lock()
+	book := p.book
+	p.mu.Unlock()
+	for i, port := range t.ports {
+		if now, ok := book.Port(t.holder(i)); !ok || now != port {
+			return false
+		}
+	}
+	return len(t.ports) > 0
 }
 
 // past is a Service that has or had ports.
@@ -192,7 +215,7 @@ func (p *Ports) run(ctx context.Context) {
 // write brings the ConfigMap up to what is asked for.
 func (p *Ports) write(ctx context.Context) error {
 	p.mu.Lock()
-	wanted, unused := maps.Clone(p.wanted), slices.Sorted(maps.Keys(p.unused))
+	wanted, unused, known := maps.Clone(p.wanted), slices.Sorted(maps.Keys(p.unused)), p.book
 	p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -202,10 +225,14 @@ func (p *Ports) write(ctx context.Context) error {
 	if err != nil && !missing {
 		return err
 	}
+	var book *portalloc.Book
 	if missing {
 		object = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: p.name, Namespace: p.namespace}}
+		book = known.Clone()
+	} else {
+		book, _ = portalloc.Decode(object.Data)
+		book.Recover(known)
 	}
-	book, _ := portalloc.Decode(object.Data)
 	now := time.Now()
 	book.Expire(now)
 	refused := make(map[portalloc.Holder]error)

@@ -3,12 +3,14 @@ package kube
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -16,6 +18,12 @@ import (
 	k8stesting "k8s.io/client-go/testing"
 
 	"github.com/rousehq/rouse/internal/portalloc"
+)
+
+// When another Service gave its port back: a moment before synthetic time begins, and so long before that it is free.
+const (
+	gone     = "1999-12-31T23:59:00Z"
+	longGone = "1999-12-31T23:00:00Z"
 )
 
 // portsRig is an instance of control with the Deployment hello, and a server that keeps the book of ports. The instance
@@ -127,7 +135,7 @@ func TestPortsAreAskedForAgain(t *testing.T) {
 		if said := len(r.mirror.reporter.out); said != 1 {
 			t.Errorf("%d Events about ports, want one", said)
 		}
-		r.writes(map[string]string{})
+		r.writes(map[string]string{"20000": "default/other/http released " + longGone})
 		time.Sleep(portSweep)
 		r.settle()
 		r.expect("there is room", true)
@@ -145,11 +153,91 @@ func TestRefusedPortsThatNobodyNeeds(t *testing.T) {
 	withPorts(t, portalloc.Range{First: 20000, Last: 20000}, map[string]string{"20000": "default/other/http"}, func(r *portsRig) {
 		r.deployments.put(key{"default", "hello"}, nil)
 		r.settle()
-		r.writes(map[string]string{})
+		r.writes(map[string]string{"20000": "default/other/http released " + longGone})
+		r.control.ports.release(map[portalloc.Holder]bool{})
 		time.Sleep(2 * portSweep)
 		r.settle()
 		if book := r.book(); len(book) != 0 {
 			t.Errorf("the book says %v, want no port for a workload that is gone", book)
 		}
 	})
+}
+
+// TestTheBookOfPortsIsLost: one that was deleted, or put back as it was before, takes no port away that a workload uses.
+func TestTheBookOfPortsIsLost(t *testing.T) {
+	for name, tc := range map[string]struct {
+		book map[string]string // what is left of it
+		want map[string]string
+		port uint16
+	}{
+		"deleted":      {nil, map[string]string{"20001": "default/hello/http", "20002": "default/gone/http released " + gone}, 20001},
+		"empty":        {map[string]string{}, map[string]string{"20001": "default/hello/http"}, 20001},
+		"older":        {map[string]string{"20003": "default/other/http"}, map[string]string{"20001": "default/hello/http", "20003": "default/other/http"}, 20001},
+		"another port": {map[string]string{"20003": "default/hello/http"}, map[string]string{"20003": "default/hello/http"}, 20003},
+	} {
+		for _, watched := range []bool{true, false} {
+			t.Run(name, func(t *testing.T) {
+				withPorts(t, portalloc.DefaultRange, map[string]string{"20001": "default/hello/http", "20002": "default/gone/http released " + gone}, func(r *portsRig) {
+					r.writes(tc.book)
+					if watched {
+						r.sees()
+					} else { // another write finds it
+						r.control.ports.port(portalloc.HolderOf("default", "new", "http"), "new")
+					}
+					r.settle()
+					book := r.book()
+					if !watched {
+						for port, holder := range book {
+							if holder == "default/new/http" {
+								delete(book, port)
+							}
+						}
+					}
+					if diff := cmp.Diff(tc.want, book); diff != "" {
+						t.Errorf("the book, watched %t (-want +got):\n%s", watched, diff)
+					}
+					if got := r.mirror.get(key{"default", "hello"}).ports; !slices.Equal(got, []uint16{tc.port}) {
+						t.Errorf("the workload listens on %v, want %d", got, tc.port)
+					}
+					if puts := r.puts; len(puts) > 2 || len(puts[len(puts)-1].Ports) == 0 {
+						t.Errorf("activators were told %+v: more than they need to know", puts)
+					}
+				})
+			})
+		}
+	}
+}
+
+
+// TestLookedAtBecauseOfPorts: those alone whose ports are others now.
+func TestLookedAtBecauseOfPorts(t *testing.T) {
+	r := newRig(t)
+	r.publisher.queue = newQueue()
+	c := &Control{Publisher: r.publisher, cluster: r.Cluster, mirror: r.mirror, ports: r.mirror.ports}
+	c.listen()
+	r.deployment(0)
+	r.service(helloService(nil))
+	r.hello()
+	looks := func(book map[string]string, version string) int {
+		r.mirror.ports.read(&configMap{data: book, version: version})
+		n := len(r.mirror.queue.order)
+		for range n {
+			k, _ := r.mirror.queue.take()
+			r.mirror.queue.Done(k)
+		}
+		return n
+	}
+	for i, tc := range []struct {
+		book map[string]string
+		want int
+	}{
+		{map[string]string{"20001": "default/hello/http"}, 0},
+		{map[string]string{"20001": "default/hello/http", "20007": "default/other/http"}, 0},
+		{map[string]string{"20009": "default/hello/http"}, 1},
+		{map[string]string{"20001": "default/hello/http released 2026-01-02T03:04:05Z"}, 1},
+	} {
+		if got := looks(tc.book, strconv.Itoa(i+2)); got != tc.want {
+			t.Errorf("%v: %d looks, want %d", tc.book, got, tc.want)
+		}
+	}
 }
