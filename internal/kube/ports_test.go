@@ -208,7 +208,6 @@ func TestTheBookOfPortsIsLost(t *testing.T) {
 	}
 }
 
-
 // TestLookedAtBecauseOfPorts: those alone whose ports are others now.
 func TestLookedAtBecauseOfPorts(t *testing.T) {
 	r := newRig(t)
