@@ -162,13 +162,13 @@ var errNobody = errors.New("no activator listens for it yet")
 func (p *Publisher) one(ctx context.Context, k key) error {
 	t := p.mirror.get(k)
 	if t == nil || t.leaving && t.service.selfFilled() {
-		p.forget(k)
+		p.forget(k, fmt.Errorf("%w: %s", ErrNotThere, k))
 		return p.retire(ctx, k)
 	}
 	ours, foreign := p.cluster.slicesFor(key{t.service.Namespace, t.service.Name})
 	m := p.intent(k, t.rev, ours)
 	if !p.owns(t.rev) {
-		p.settle(k, m.asked, fmt.Errorf("endpoints of %s: another instance of control owns it", t.rev))
+		p.forget(k, fmt.Errorf("endpoints of %s: another instance of control owns it", t.rev))
 		return nil
 	}
 	if err := p.fence(); err != nil {
@@ -198,10 +198,18 @@ func (p *Publisher) said(t *tracked, err error) {
 	}
 }
 
-func (p *Publisher) forget(k key) {
+// forget drops what was asked for, and fails whoever waits for it: when the workload is ours again, its slices tell where
+// they lead.
+func (p *Publisher) forget(k key, why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	m := p.modes[k]
+	if m == nil {
+		return
+	}
 	delete(p.modes, k)
+	m.done, m.err = m.asked, why
+	close(m.change)
 }
 
 // write carries out the plan.
