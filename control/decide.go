@@ -30,6 +30,7 @@ func (l *Loop) decide(r *revision, now time.Time) {
 	}
 	taken := l.own(r)
 	if !r.owned {
+		r.disown()
 		return
 	}
 	if d.Panic != before.Panic {
@@ -54,6 +55,16 @@ func (l *Loop) own(r *revision) (taken bool) {
 	taken = owned && !r.owned
 	r.owned = owned
 	return taken
+}
+
+// disown forgets who carries the traffic and what the public address answered: another owner decides that now, and nothing
+// of it is proof of anything when the revision comes back. The caller holds r.mu.
+func (r *revision) disown() {
+	if r.target.Mode == nil {
+		return // then every request comes through an activator, whoever owns it
+	}
+	r.path, r.mode, r.activators, r.carried = kpa.Path{}, kpa.Proxy, 0, kpa.Proxy
+	r.route, r.probe = nil, false
 }
 
 func (l *Loop) panicked(r *revision, d kpa.Decision, now time.Time) {
@@ -163,16 +174,23 @@ func (l *Loop) route(ctx context.Context, r *revision) {
 	ok, err := target.ActivatorAnswers(ctx, r.id)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.owned {
+		return
+	}
 	r.path.Probe = kpa.ProbeFailed
 	if ok && err == nil {
 		r.path.Probe = kpa.ProbeOK
 	}
 }
 
-// acknowledge notes that all routers took a mode, or that they did not: then the next decision asks again.
+// acknowledge notes that all routers took a mode, or that they did not: then the next decision asks again. What another
+// owner decides about is left alone.
 func (l *Loop) acknowledge(r *revision, req ModeRequest, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !r.owned {
+		return
+	}
 	now := l.now()
 	if err != nil {
 		l.counts.failed.Add(1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -270,9 +271,9 @@ func TestLastPodStaysUntilAnActivatorAnswers(t *testing.T) {
 	})
 }
 
-type owner struct{ owns bool }
+type owner struct{ atomic.Bool }
 
-func (o *owner) Owns(identity.Revision) bool { return o.owns }
+func (o *owner) Owns(identity.Revision) bool { return o.Load() }
 
 func TestNewOwnerAsksAgain(t *testing.T) {
 	own := &owner{}
@@ -283,11 +284,62 @@ func TestNewOwnerAsksAgain(t *testing.T) {
 		if e := w.explain(id); e.Raw != 1 || e.Owner {
 			t.Errorf("raw = %d, owner %v: want 1 decided but not applied", e.Raw, e.Owner)
 		}
-		own.owns = true
+		own.Store(true)
 		w.load(id, 1, 3*time.Second)
 		if story := w.story(); len(story) != 1 {
 			t.Errorf("applied %q, want one request of the new owner", story)
 		}
+	})
+}
+
+// TestProofsOfAFormerTermCountNothing: an owner that gets a revision back believes neither that an activator answers nor
+// that traffic goes where it led it.
+func TestProofsOfAFormerTermCountNothing(t *testing.T) {
+	own := &owner{}
+	own.Store(true)
+	inWorld(t, Config{}, func(d *Deps) { d.Ownership = own }, func(w *world) {
+		rt := &routes{answer: true}
+		rev := revisionOf(t, "hello-1", "window", "6s", "scale-to-zero-pod-retention-period", "30s", "target-burst-capacity", "50")
+		if err := w.loop.Add(rev, Target{Scale: w, Mode: rt}); err != nil {
+			t.Fatal(err)
+		}
+		expect := func(when string, pods int, modes ...kpa.Mode) {
+			t.Helper()
+			synctest.Wait()
+			rt.mu.Lock()
+			defer rt.mu.Unlock()
+			if n := len(w.pods(rev.ID)); n != pods {
+				t.Errorf("%s: %d pods, want %d", when, n, pods)
+			}
+			diff(t, "modes "+when, modes, slices.Compact(rt.modes))
+			rt.modes = nil
+		}
+		w.load(rev.ID, 1, 10*time.Second)
+		w.load(rev.ID, 0, 15*time.Second)
+		synctest.Wait()
+		if r := w.loop.find(rev.ID.Key()); r.path.Probe != kpa.ProbeOK {
+			t.Fatal("there is no proof yet")
+		}
+		expect("idle", 1, kpa.Proxy, kpa.Serve, kpa.Proxy)
+		own.Store(false)
+		rt.mu.Lock()
+		rt.answer = false
+		rt.mu.Unlock()
+		w.load(rev.ID, 0, time.Minute)
+		expect("of another owner", 1)
+		own.Store(true)
+		w.load(rev.ID, 0, 10*time.Second)
+		expect("back, and no activator answers", 1, kpa.Proxy)
+		rt.mu.Lock()
+		rt.answer = true
+		rt.mu.Unlock()
+		w.load(rev.ID, 0, 10*time.Second)
+		expect("an activator answers", 0)
+		own.Store(false)
+		w.load(rev.ID, 0, 10*time.Second)
+		own.Store(true)
+		w.load(rev.ID, 1, 10*time.Second)
+		expect("back again, under load", 1, kpa.Proxy, kpa.Serve)
 	})
 }
 

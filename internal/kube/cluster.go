@@ -52,6 +52,7 @@ type Cluster struct {
 
 	mu       sync.RWMutex
 	podsOf   map[owner]map[string]*pod   // guarded by mu; by UID
+	podsOn   map[string]map[*pod]bool    // guarded by mu; by node
 	podAt    map[netip.Addr]*pod         // guarded by mu; of our own namespace
 	serving  map[key]map[string]struct{} // guarded by mu; names of Services by the workload that they belong to
 	selectAt map[string]map[string]bool  // guarded by mu; names of Services with a selector, by namespace
@@ -70,13 +71,15 @@ type watching struct {
 	optional bool // what depends on it has a sensible answer without it
 	synced   func() bool
 	failed   atomic.Bool
+	refusals atomic.Int32 // how often in a row the server said that we may not, once it let us read what is not optional
+	missing  atomic.Bool  // the server has no such kind of object
 	run      func(ctx context.Context)
 }
 
 // NewCluster makes the tables; addWatches says what fills them, and nothing is asked yet.
 func NewCluster(cfg ClusterConfig, client *Client) *Cluster {
 	c := &Cluster{
-		cfg: cfg, client: client, podsOf: map[owner]map[string]*pod{}, podAt: map[netip.Addr]*pod{}, serving: map[key]map[string]struct{}{},
+		cfg: cfg, client: client, podsOf: map[owner]map[string]*pod{}, podsOn: map[string]map[*pod]bool{}, podAt: map[netip.Addr]*pod{}, serving: map[key]map[string]struct{}{},
 		selectAt: map[string]map[string]bool{}, slicesOf: map[key]map[string]*slice{},
 		onWorkload: func(key) {}, onService: func(key) {}, onHome: func(_, _ *pod) {}, onConfig: func(string) {}, onLease: func(_, _ *lease) {},
 		onWatch: func(string, error) {},
@@ -99,7 +102,7 @@ func NewCluster(cfg ClusterConfig, client *Client) *Cluster {
 	c.scaledObjects = newTable(stripAny, scaledObjectOf, rivals)
 	c.configs = newTable(stripAny, configMapOf, func(k key, _, _ *configMap) { c.onConfig(k.name) })
 	c.leases = newTable(stripAny, leaseOf, func(_ key, old, now *lease) { c.onLease(old, now) })
-	c.nodes = newTable(stripNode, nodeOf, func(key, *string, *string) {})
+	c.nodes = newTable(stripNode, nodeOf, c.nodeChanged)
 	return c
 }
 
@@ -190,6 +193,7 @@ func (c *Cluster) health(ctx context.Context, w *watching, err error) {
 	if ctx.Err() != nil {
 		return
 	}
+	c.count(w, err)
 	switch {
 	case err != nil && !w.failed.Swap(true):
 		if !w.optional || !apierrors.IsNotFound(err) { // KEDA need not be there
@@ -197,6 +201,16 @@ func (c *Cluster) health(ctx context.Context, w *watching, err error) {
 		}
 	case err == nil && w.failed.Swap(false):
 		c.onWatch(w.what, nil)
+	}
+}
+
+// count notes whether the server refuses a watch.
+func (c *Cluster) count(w *watching, err error) {
+	w.missing.Store(apierrors.IsNotFound(err))
+	if apierrors.IsForbidden(err) && c.syncedWith(false) {
+		w.refusals.Add(1)
+	} else {
+		w.refusals.Store(0)
 	}
 }
 
@@ -213,11 +227,18 @@ func (c *Cluster) Run(ctx context.Context) error {
 // ErrNotSynced says that the cluster has not been read completely yet.
 var ErrNotSynced = errors.New("the cluster has not been read completely yet")
 
-// Synced says whether everything was read once. A watch without which there is a sensible answer counts as read when it
-// was refused.
-func (c *Cluster) Synced() bool {
+// refusalsToBelieve is how many refusals in a row say that control has no right to an optional kind of object. A server
+// that has just started knows nobody's rights for a moment.
+const refusalsToBelieve = 2
+
+// Synced says whether everything was read once. A watch without which there is a sensible answer counts as read when the
+// server has no such objects, or keeps refusing them while it lets us read all the rest. After any other failure they may
+// well be there, and to begin without them would be to drop what is known of them everywhere.
+func (c *Cluster) Synced() bool { return c.syncedWith(true) }
+
+func (c *Cluster) syncedWith(optional bool) bool {
 	for _, w := range c.watches {
-		if !w.synced() && !(w.optional && w.failed.Load()) {
+		if !w.synced() && !(w.optional && (!optional || w.missing.Load() || w.refusals.Load() >= refusalsToBelieve)) {
 			return false
 		}
 	}
@@ -247,12 +268,20 @@ func (c *Cluster) podChanged(_ key, old, now *pod) {
 				delete(c.podAt, a)
 			}
 		}
+		delete(c.podsOn[old.node], old)
+		if len(c.podsOn[old.node]) == 0 {
+			delete(c.podsOn, old.node)
+		}
 	}
 	if now != nil {
 		if c.podsOf[now.owner] == nil {
 			c.podsOf[now.owner] = make(map[string]*pod)
 		}
 		c.podsOf[now.owner][now.uid] = now
+		if c.podsOn[now.node] == nil {
+			c.podsOn[now.node] = make(map[*pod]bool)
+		}
+		c.podsOn[now.node][now] = true
 		if now.namespace == c.cfg.Namespace {
 			for _, a := range now.addrs {
 				c.podAt[a] = now
@@ -268,6 +297,27 @@ func (c *Cluster) podChanged(_ key, old, now *pod) {
 	}
 	if now != nil && now.namespace == c.cfg.Namespace || old != nil && old.namespace == c.cfg.Namespace {
 		c.onHome(old, now)
+	}
+}
+
+// nodeChanged looks again at the workloads that have a pod on a node whose zone is another: heartbeats change nothing. The
+// pods of a node that went go too.
+func (c *Cluster) nodeChanged(k key, old, now *string) {
+	before := ""
+	if old != nil {
+		before = *old
+	}
+	if now == nil || *now == before {
+		return
+	}
+	touched := make(map[key]struct{})
+	c.mu.RLock()
+	for p := range c.podsOn[k.name] {
+		touched[p.owner.key] = struct{}{}
+	}
+	c.mu.RUnlock()
+	for w := range touched {
+		c.onWorkload(w)
 	}
 }
 

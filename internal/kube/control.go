@@ -136,7 +136,7 @@ func (c *Control) listen() {
 	c.mirror.touched = c.Publisher.queue.Add
 	c.ports.changed = func() {
 		for _, k := range c.mirror.keys() {
-			if t := c.mirror.get(k); t != nil && !t.listening() {
+			if t := c.mirror.get(k); t != nil && !c.ports.current(t) {
 				c.mirror.queue.Add(k)
 			}
 		}
@@ -210,7 +210,8 @@ func (c *Control) Ready() error {
 // Workloads returns how many workloads are in control.
 func (c *Control) Workloads() int { return len(c.mirror.keys()) }
 
-// portSweep is how often ports of Services that are gone are looked for.
+// portSweep is how often ports of Services that are gone are looked for, and how often those are asked for again that
+// there was no room for.
 const portSweep = 30 * time.Second
 
 // Run watches, publishes and takes its share until ctx ends.
@@ -244,7 +245,8 @@ func (c *Control) Run(ctx context.Context) error {
 	return nil
 }
 
-// sweep releases the ports of Services that nobody scales any more.
+// sweep releases the ports of Services that nobody scales any more, which one instance does for all, and asks for those
+// that this one was refused.
 func (c *Control) sweep(ctx context.Context) {
 	var before map[portalloc.Holder]bool
 	for {
@@ -270,6 +272,7 @@ func (c *Control) sweep(ctx context.Context) {
 		if before != nil && c.membership.First() {
 			c.ports.release(inUse)
 		}
+		c.ports.again(now)
 		before = now
 	}
 }

@@ -27,7 +27,8 @@ func (m *Membership) fence() error {
 // lapsed is called with the lock held.
 func (m *Membership) lapsed(now time.Time) bool { return now.Sub(m.confirmed) > Term }
 
-// recheck gives up the buckets that another took while our lease had run out. Our own watch may not have said so yet.
+// recheck gives up the buckets whose leases are not as we have written them: another took them while our lease had run
+// out, or somebody deleted them, or put back an older state. Our own watch may not have said so yet.
 func (m *Membership) recheck(ctx context.Context) error {
 	list, err := m.client.core.CoordinationV1().Leases(m.cfg.Namespace).List(ctx, metav1.ListOptions{LabelSelector: leaseLabel + "=bucket"})
 	if err != nil {
@@ -40,7 +41,7 @@ func (m *Membership) recheck(ctx context.Context) error {
 		}
 	}
 	for b, epoch := range m.ours {
-		if now[bucketName(b)] > epoch {
+		if now[bucketName(b)] != epoch {
 			m.giveUp(b)
 		}
 	}

@@ -323,7 +323,7 @@ func TestSettingsThatAreBadFromTheStart(t *testing.T) {
 // TestNobodyWaitsForAGoneWorkload: its mode will not be carried out, and the next one may be of another.
 func TestNobodyWaitsForAGoneWorkload(t *testing.T) {
 	for name, gone := range map[string]func(*Publisher){
-		"forgotten": func(p *Publisher) { p.forget(key{"default", "hello"}) },
+		"forgotten": func(p *Publisher) { p.forget(key{"default", "hello"}, ErrNotThere) },
 		"made anew": func(p *Publisher) {
 			ctx, cancel := context.WithCancel(context.Background())
 			cancel()

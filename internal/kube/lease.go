@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -55,17 +56,22 @@ type MembershipConfig struct {
 
 // Membership divides buckets over the instances of control. Each instance renews one Lease of its own. A bucket has a
 // Lease that is written only when it changes hands: its transitions are the epoch that tells an owner from one before,
-// and its holder the proof. While the API server is away nothing changes hands. An instance whose own lease has run out
-// writes nothing about workloads (fence) until it has renewed it and looked who took what.
+// and its holder the proof; whose Lease was deleted has lost the bucket. While the API server is away nothing changes
+// hands. An instance whose own lease has run out writes nothing about workloads (fence) until it has renewed it and looked
+// who took what.
+//
+// Activators listen to the highest epoch that they have heard of, and never again to a lower one. So epochs must grow
+// also when the Lease is deleted, or put back as it once was: nextEpoch.
 type Membership struct {
 	cfg     MembershipConfig
 	client  *Client
 	cluster *Cluster
 
-	mu    sync.Mutex
-	view  *member.View      // guarded by mu
-	peers map[string]string // guarded by mu; address by name
-	owned []bool            // guarded by mu
+	mu     sync.Mutex
+	view   *member.View      // guarded by mu
+	peers  map[string]string // guarded by mu; address by name
+	owned  []bool            // guarded by mu
+	epochs []uint64          // guarded by mu; the highest of each bucket that was seen, whatever became of its lease
 	// confirmed is when the last renewal began since which nobody can have taken what is ours; guarded by mu.
 	confirmed time.Time
 
@@ -80,7 +86,7 @@ type Membership struct {
 func newMembership(cfg MembershipConfig, client *Client, cluster *Cluster) *Membership {
 	m := &Membership{
 		cfg: cfg, client: client, cluster: cluster, view: member.NewView(cfg.Name, Term, time.Now()), peers: map[string]string{},
-		owned: make([]bool, cfg.Buckets), ours: map[int]uint64{},
+		owned: make([]bool, cfg.Buckets), epochs: make([]uint64, cfg.Buckets), ours: map[int]uint64{},
 	}
 	return m
 }
@@ -90,6 +96,12 @@ func (m *Membership) saw(old, now *lease) {
 	l := now
 	if l == nil {
 		l = old
+	}
+	if b, ok := strings.CutPrefix(l.name, bucketPrefix); ok {
+		if n, err := strconv.Atoi(b); err == nil && n >= 0 && n < m.cfg.Buckets {
+			m.remember(n, l.transitions)
+		}
+		return
 	}
 	name, ok := strings.CutPrefix(l.name, memberPrefix)
 	if !ok || name == m.cfg.Name {
@@ -211,8 +223,9 @@ func (m *Membership) divide(ctx context.Context, until time.Time) {
 		mine := member.Holder(b, members) == m.cfg.Name
 		epoch, taken := m.ours[b]
 		if taken {
-			if l := m.cluster.leases.get(key{m.cfg.Namespace, bucketName(b)}); l != nil && uint64(l.transitions) > epoch {
-				m.giveUp(b) // another took it since
+			// Our own write is in the table, whatever the watch has brought: without a lease somebody has deleted it.
+			if l := m.cluster.leases.get(key{m.cfg.Namespace, bucketName(b)}); l == nil || uint64(l.transitions) > epoch {
+				m.giveUp(b) // another took it since, or may
 				taken = false
 			}
 		}
@@ -249,29 +262,60 @@ func (m *Membership) set(bucket int, owned bool) {
 
 func bucketName(b int) string { return bucketPrefix + strconv.Itoa(b) }
 
+// remember notes an epoch that was seen.
+func (m *Membership) remember(bucket int, transitions int32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.epochs[bucket] = max(m.epochs[bucket], uint64(max(transitions, 0)))
+}
+
+// epochStep is what the clock counts in: no bucket changes hands so often for long. The number of steps since 1970 fits
+// into a lease's transitions for six centuries.
+const epochStep = 10 * time.Second
+
+// nextEpoch returns the transitions to take a bucket with: more than its lease says, more than this instance has ever
+// seen, and at least the clock.
+//
+// Who has lost everything begins with the clock, which is beyond all epochs of before. An instance whose clock is ahead
+// hands its lead on by the lease and, when that is lost, by the memory of the others. Who finds neither needs a clock that
+// is behind the last owner's by less than the time since that one took the bucket. Versions before this one count from
+// the lease alone, and so go on from here; what they have counted is below the clock.
+func (m *Membership) nextEpoch(bucket int, lease int32, now time.Time) int32 {
+	m.remember(bucket, lease)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return int32(min(max(m.epochs[bucket]+1, uint64(max(now.Unix(), 0))/uint64(epochStep/time.Second)), math.MaxInt32))
+}
+
 // take writes our name into a bucket's lease. Of two that try at the same time one fails and looks again.
 func (m *Membership) take(ctx context.Context, b int) {
 	ctx, cancel := context.WithTimeout(ctx, renewal)
 	defer cancel()
 	leases := m.client.core.CoordinationV1().Leases(m.cfg.Namespace)
 	object, err := leases.Get(ctx, bucketName(b), metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		object, err = leases.Create(ctx, &coordinationv1.Lease{
-			ObjectMeta: metav1.ObjectMeta{Name: bucketName(b), Namespace: m.cfg.Namespace, Labels: map[string]string{leaseLabel: "bucket"}},
-			Spec:       coordinationv1.LeaseSpec{HolderIdentity: &m.cfg.Name, LeaseTransitions: ptr(int32(1)), AcquireTime: ptr(metav1.NowMicro())},
-		}, metav1.CreateOptions{})
-	} else if err == nil {
-		transitions := int32(1)
-		if object.Spec.LeaseTransitions != nil {
-			transitions += *object.Spec.LeaseTransitions
-		}
-		object.Spec.HolderIdentity, object.Spec.LeaseTransitions, object.Spec.AcquireTime = &m.cfg.Name, &transitions, ptr(metav1.NowMicro())
+	missing := apierrors.IsNotFound(err)
+	if missing {
+		object = &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: bucketName(b), Namespace: m.cfg.Namespace, Labels: map[string]string{leaseLabel: "bucket"}}}
+	} else if err != nil {
+		return // the next check tries again
+	}
+	last := int32(0)
+	if n := object.Spec.LeaseTransitions; n != nil {
+		last = *n
+	}
+	next := m.nextEpoch(b, last, time.Now())
+	object.Spec.HolderIdentity, object.Spec.LeaseTransitions, object.Spec.AcquireTime = &m.cfg.Name, &next, ptr(metav1.NowMicro())
+	if missing {
+		object, err = leases.Create(ctx, object, metav1.CreateOptions{})
+	} else {
 		object, err = leases.Update(ctx, object, metav1.UpdateOptions{})
 	}
 	if err != nil {
-		return // the next check tries again
+		return
 	}
-	m.ours[b] = uint64(*object.Spec.LeaseTransitions)
+	m.cluster.leases.put(key{m.cfg.Namespace, bucketName(b)}, leaseOf(object))
+	m.remember(b, next)
+	m.ours[b] = uint64(next)
 	m.set(b, true)
 	m.cfg.Own(b, m.ours[b])
 }

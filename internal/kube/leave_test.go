@@ -41,6 +41,7 @@ func TestARestartGoesOnLingering(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := newRig(t)
+			r.mirror.ports = newPorts(nil, "rouse-system", "rouse-ports", portalloc.DefaultRange, r.mirror.log)
 			r.mirror.ports.read(&configMap{data: map[string]string{"20001": tc.lease}, version: "2"})
 			r.deployment(1)
 			r.service(helloService(tc.service))

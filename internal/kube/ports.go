@@ -27,27 +27,39 @@ type Ports struct {
 	log       *slog.Logger
 
 	mu      sync.Mutex
-	book    *portalloc.Book               // guarded by mu; as last read or written
+	book    *portalloc.Book               // guarded by mu; as last read or written; never changed, but replaced
 	version string                        // guarded by mu
 	wanted  map[portalloc.Holder]string   // guarded by mu; the workload that the port is to lead to
 	unused  map[portalloc.Holder]struct{} // guarded by mu
-	refused map[portalloc.Holder]error    // guarded by mu
+	refused map[portalloc.Holder]refusal  // guarded by mu; until there is room
 	wake    chan struct{}
 
 	changed func() // the book is another; set before run
 }
 
+// refusal is a port that was asked for while none was free.
+type refusal struct {
+	workload string
+	err      error
+}
+
 func newPorts(client *Client, namespace, name string, within portalloc.Range, log *slog.Logger) *Ports {
 	return &Ports{
 		client: client, namespace: namespace, name: name, within: within, log: log, book: &portalloc.Book{},
-		wanted: map[portalloc.Holder]string{}, unused: map[portalloc.Holder]struct{}{}, refused: map[portalloc.Holder]error{},
+		wanted: map[portalloc.Holder]string{}, unused: map[portalloc.Holder]struct{}{}, refused: map[portalloc.Holder]refusal{},
 		wake: make(chan struct{}, 1), changed: func() {},
 	}
 }
 
-// read takes the ConfigMap as it was seen; nil when there is none.
+// read takes the ConfigMap as it was seen; nil when there is none. Neither one that was deleted nor an older state that
+// somebody put back takes a port away: workloads go on using it, and another would get it, too.
 func (p *Ports) read(c *configMap) {
 	if c == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.version != "" {
+			p.signal()
+		}
 		return
 	}
 	book, errs := portalloc.Decode(c.data)
@@ -57,6 +69,10 @@ func (p *Ports) read(c *configMap) {
 	p.mu.Lock()
 	stale := p.version != "" && !newer(c.version, p.version)
 	if !stale {
+		if n := book.Recover(p.book); n > 0 {
+			p.log.Warn("activator ports that are in use were not recorded any more: they are entered again", "configmap", p.name, "ports", n)
+			p.signal()
+		}
 		p.book, p.version = book, c.version
 	}
 	p.mu.Unlock()
@@ -73,8 +89,11 @@ func (p *Ports) port(h portalloc.Holder, workload string) (port uint16, ok bool,
 	delete(p.unused, h)
 	port, l, ok := p.book.Lease(h)
 	ok = ok && l.Released.IsZero()
-	if err := p.refused[h]; !ok && err != nil {
-		return 0, false, err
+	if r, is := p.refused[h]; !ok && is {
+		if workload != "" {
+			p.refused[h] = refusal{workload, r.err}
+		}
+		return 0, false, r.err
 	}
 	if workload != "" && (!ok || l.Workload != workload) {
 		p.wanted[h] = workload
@@ -84,6 +103,19 @@ func (p *Ports) port(h portalloc.Holder, workload string) (port uint16, ok bool,
 		return 0, false, nil
 	}
 	return port, true, nil
+}
+
+// current says whether a workload listens where the book says, on all its ports.
+func (p *Ports) current(t *tracked) bool {
+	p.mu.Lock()
+	book := p.book
+	p.mu.Unlock()
+	for i, port := range t.ports {
+		if now, ok := book.Port(t.holder(i)); !ok || now != port {
+			return false
+		}
+	}
+	return len(t.ports) > 0
 }
 
 // past is a Service that has or had ports.
@@ -133,8 +165,22 @@ func (p *Ports) release(inUse map[portalloc.Holder]bool) {
 			p.unused[l.Holder] = struct{}{}
 		}
 	}
-	clear(p.refused)
 	p.signal() // also ends quarantines
+}
+
+// again asks once more for what was refused and is still in use: room comes without a word to those who wait for it. What
+// is refused meanwhile stays refused, so that it is not said anew.
+func (p *Ports) again(inUse map[portalloc.Holder]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for h, r := range p.refused {
+		if _, ok := p.book.Port(h); ok || !inUse[h] {
+			delete(p.refused, h)
+			continue
+		}
+		p.wanted[h] = r.workload
+		p.signal()
+	}
 }
 
 // signal is called with the lock held.
@@ -169,7 +215,7 @@ func (p *Ports) run(ctx context.Context) {
 // write brings the ConfigMap up to what is asked for.
 func (p *Ports) write(ctx context.Context) error {
 	p.mu.Lock()
-	wanted, unused := maps.Clone(p.wanted), slices.Sorted(maps.Keys(p.unused))
+	wanted, unused, known := maps.Clone(p.wanted), slices.Sorted(maps.Keys(p.unused)), p.book
 	p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -179,10 +225,14 @@ func (p *Ports) write(ctx context.Context) error {
 	if err != nil && !missing {
 		return err
 	}
+	var book *portalloc.Book
 	if missing {
 		object = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: p.name, Namespace: p.namespace}}
+		book = known.Clone()
+	} else {
+		book, _ = portalloc.Decode(object.Data)
+		book.Recover(known)
 	}
-	book, _ := portalloc.Decode(object.Data)
 	now := time.Now()
 	book.Expire(now)
 	refused := make(map[portalloc.Holder]error)
@@ -219,7 +269,9 @@ func (p *Ports) wrote(book *portalloc.Book, version string, wanted map[portalloc
 			delete(p.wanted, h)
 		}
 		if err := refused[h]; err != nil {
-			p.refused[h] = fmt.Errorf("no port on the activators: %w", err)
+			p.refused[h] = refusal{workload, fmt.Errorf("no port on the activators: %w", err)}
+		} else {
+			delete(p.refused, h)
 		}
 	}
 	for _, h := range unused {

@@ -86,7 +86,7 @@ func (p *Publisher) SetMode(ctx context.Context, rev identity.Revision, serve bo
 	p.mu.Lock()
 	m := p.modes[k]
 	if m == nil || m.rev != rev {
-		m.end()
+		m.end(fmt.Errorf("%w: %s", ErrNotThere, k))
 		m = &mode{rev: rev, change: make(chan struct{})}
 		p.modes[k] = m
 	}
@@ -113,9 +113,9 @@ func (p *Publisher) SetMode(ctx context.Context, rev identity.Revision, serve bo
 }
 
 // end answers those who wait for a mode that nobody will carry out.
-func (m *mode) end() {
+func (m *mode) end(why error) {
 	if m != nil && m.done < m.asked {
-		m.done, m.err = m.asked, fmt.Errorf("endpoints of %s: %w", m.rev, ErrNotThere)
+		m.done, m.err = m.asked, why
 		close(m.change)
 		m.change = make(chan struct{})
 	}
@@ -174,13 +174,13 @@ var errNobody = errors.New("no activator listens for it yet")
 func (p *Publisher) one(ctx context.Context, k key) error {
 	t := p.mirror.get(k)
 	if t == nil || t.leaving && (t.service.selfFilled() || p.mirror.moved(t)) {
-		p.forget(k)
+		p.forget(k, fmt.Errorf("%w: %s", ErrNotThere, k))
 		return p.retire(ctx, k)
 	}
 	ours, foreign := p.cluster.slicesFor(key{t.service.Namespace, t.service.Name})
 	m := p.intent(k, t.rev, ours)
 	if !p.owns(t.rev) {
-		p.settle(k, m.asked, fmt.Errorf("endpoints of %s: another instance of control owns it", t.rev))
+		p.forget(k, fmt.Errorf("endpoints of %s: another instance of control owns it", t.rev))
 		return nil
 	}
 	if err := p.fence(); err != nil {
@@ -210,10 +210,12 @@ func (p *Publisher) said(t *tracked, err error) {
 	}
 }
 
-func (p *Publisher) forget(k key) {
+// forget drops what was asked for, and fails whoever waits for it: when the workload is ours again, its slices tell where
+// they lead.
+func (p *Publisher) forget(k key, why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.modes[k].end()
+	p.modes[k].end(why)
 	delete(p.modes, k)
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -444,5 +445,48 @@ func TestReleasedWorkloadLingersInActivators(t *testing.T) {
 	r.hello()
 	if len(r.removed) != 1 || r.mirror.get(key{"default", "hello"}) != nil || len(r.left) != 1 {
 		t.Errorf("in the end: removed %d times, still %+v", len(r.removed), r.mirror.get(key{"default", "hello"}))
+	}
+}
+
+// TestAnotherOwnersModeIsForgotten: who waits for it hears so at once, and when the workload is ours again its slices stay
+// where they lead until somebody asks for something else.
+func TestAnotherOwnersModeIsForgotten(t *testing.T) {
+	for name, tc := range map[string]struct {
+		lose func(*rig)
+		want string
+	}{
+		"another owner":        {func(r *rig) { r.publisher.owns = func(identity.Revision) bool { return false } }, "another instance of control owns it"},
+		"the workload is gone": {func(r *rig) { r.deployments.put(key{"default", "hello"}, nil); r.hello() }, ErrNotThere.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.deployment(1)
+				r.service(helloService(nil))
+				rev, k, p := r.hello().rev, key{"default", "hello"}, r.publisher
+				p.queue, p.modes = newQueue(), map[key]*mode{}
+				var asking sync.WaitGroup
+				errs := make(chan error, 2)
+				for _, serve := range []bool{true, false} {
+					asking.Go(func() { errs <- p.SetMode(t.Context(), rev, serve, 2) })
+				}
+				synctest.Wait()
+				tc.lose(r)
+				if err := p.one(t.Context(), k); err != nil {
+					t.Error(err)
+				}
+				asking.Wait()
+				for range 2 {
+					if err := <-errs; err == nil || !strings.Contains(err.Error(), tc.want) {
+						t.Errorf("SetMode = %v, want %s", err, tc.want)
+					}
+				}
+				for _, to := range []sliceplan.Backend{sliceplan.Pods, sliceplan.Activators} {
+					if m := p.intent(k, rev, []*slice{{contents: sliceplan.Slice{Backend: to}}}); m.serve != (to == sliceplan.Pods) {
+						t.Errorf("slices that lead to %s are to lead to pods: %t", to, m.serve)
+					}
+				}
+			})
+		})
 	}
 }

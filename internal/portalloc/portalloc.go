@@ -146,6 +146,25 @@ func (b *Book) Lease(h Holder) (port uint16, l Lease, ok bool) {
 	return port, b.ports[port], ok
 }
 
+// Clone returns a book that is equal and shares nothing.
+func (b *Book) Clone() *Book {
+	return &Book{ports: maps.Clone(b.ports), holders: maps.Clone(b.holders)}
+}
+
+// Recover enters what another book gave and this one knows nothing of, neither the port nor the holder, and returns how
+// many ports that were. A book loses no port that was not released before: one that did is an older state, and the
+// holders use their ports all the same.
+func (b *Book) Recover(from *Book) (entered int) {
+	for port, l := range from.ports {
+		_, taken := b.ports[port]
+		if _, has := b.holders[l.Holder]; !taken && !has && l.Released.IsZero() {
+			b.set(port, l)
+			entered++
+		}
+	}
+	return entered
+}
+
 // Leases returns every port that is given or in quarantine.
 func (b *Book) Leases() map[uint16]Lease { return maps.Clone(b.ports) }
 

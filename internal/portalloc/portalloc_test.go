@@ -101,6 +101,32 @@ func TestLeaseSaysWhatItLeadsTo(t *testing.T) {
 	}
 }
 
+// TestRecover: what an older state of a book has lost comes back, unless the port or the holder has found another.
+func TestRecover(t *testing.T) {
+	known, _ := Decode(map[string]string{
+		"20000": "d/same/http", "20001": "d/lost/http for x", "20002": "d/moved/http", "20003": "d/robbed/http", "20004": "d/gone/http released 2026-01-02T03:04:05Z",
+	})
+	older, _ := Decode(map[string]string{"20000": "d/same/http", "20009": "d/moved/http released 2026-01-02T03:04:05Z", "20003": "d/other/http"})
+	before := known.Encode()
+	if n := older.Recover(known); n != 1 {
+		t.Errorf("recovered %d ports, want one", n)
+	}
+	want := map[string]string{
+		"20000": "d/same/http", "20001": "d/lost/http for x", "20009": "d/moved/http released 2026-01-02T03:04:05Z", "20003": "d/other/http",
+	}
+	if diff := cmp.Diff(want, older.Encode()); diff != "" {
+		t.Errorf("the older state (-want +got):\n%s", diff)
+	}
+	copied := known.Clone()
+	copied.Release("d/same/http", t0)
+	if diff := cmp.Diff(before, known.Encode()); diff != "" {
+		t.Errorf("the book that was read from and copied has changed (-want +got):\n%s", diff)
+	}
+	if n := new(Book).Recover(new(Book)); n != 0 {
+		t.Errorf("recovered %d ports from an empty book", n)
+	}
+}
+
 func TestBookProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := &Book{}
