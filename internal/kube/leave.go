@@ -23,6 +23,9 @@ func (m *Mirror) leave(k key, before *tracked, o *opted) {
 		delete(m.tracked, k)
 	} else {
 		m.tracked[k] = t
+		if t.bereft() && !t.mute {
+			m.former[t.serviceKey()] = k
+		}
 	}
 	m.mu.Unlock()
 	switch {
@@ -66,7 +69,7 @@ func (m *Mirror) linger(k key, t *tracked) {
 			m.publish(t)
 			m.scrape(t.rev, nil)
 		}
-		if age >= listenOn && !t.mute {
+		if (age >= listenOn || m.succeeded(t)) && !t.mute {
 			t.mute = true
 			m.sink.Unlisten(t.rev)
 		}
@@ -80,6 +83,15 @@ func (m *Mirror) linger(k key, t *tracked) {
 	t.left = time.Time{}
 	m.forget(t)
 	m.queue.Add(k)
+}
+
+// succeeded says whether another workload has the ports of one that lingers, since its Service is for that one now.
+func (m *Mirror) succeeded(t *tracked) bool {
+	if !t.bereft() {
+		return false
+	}
+	next := m.get(t.heir())
+	return next != nil && !next.leaving && next.serviceKey() == t.serviceKey()
 }
 
 // resume goes on with the workloads that an instance before this one had let go lately: activators would drop what this

@@ -27,7 +27,8 @@ type Activator struct {
 	Zone string
 	// Connected is false once its stream broke or it said that it will end.
 	Connected bool
-	// Open says whether it listens on a port.
+	// Open says whether it listens on a port. For a moment that may still lead to another workload, whose Service it was:
+	// what is parked there goes on when the activator hears of it.
 	Open func(port uint16) bool
 }
 
@@ -161,7 +162,7 @@ var errNobody = errors.New("no activator listens for it yet")
 // one brings the slices of one workload's Service up to date.
 func (p *Publisher) one(ctx context.Context, k key) error {
 	t := p.mirror.get(k)
-	if t == nil || t.leaving && t.service.selfFilled() {
+	if t == nil || t.leaving && (t.service.selfFilled() || p.bequeathed(t)) {
 		p.forget(k)
 		return p.retire(ctx, k)
 	}
@@ -187,6 +188,12 @@ func (p *Publisher) one(ctx context.Context, k key) error {
 		return nil // an activator that comes asks again
 	}
 	return err
+}
+
+// bequeathed says whether the Service of a workload that lingers is another's, which publishes what is behind it. While
+// that one is not there its pods stay.
+func (p *Publisher) bequeathed(t *tracked) bool {
+	return t.bereft() && p.cluster.workload(t.heir()) != nil
 }
 
 func (p *Publisher) said(t *tracked, err error) {
