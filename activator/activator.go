@@ -160,6 +160,7 @@ func New(cfg Config, deps Deps) (*Activator, error) {
 // Put adds a revision, or changes the settings of one that is there. A revision with a new UID replaces the one
 // that had its name.
 func (a *Activator) Put(id identity.Revision, s Settings) {
+	var replaced *revision
 	a.revs.change(id.Name, func(m map[identity.Key]*revision) {
 		old := m[id.Key()]
 		if old != nil && old.id == id {
@@ -169,10 +170,11 @@ func (a *Activator) Put(id identity.Revision, s Settings) {
 		r := &revision{id: id, owner: a, load: metrics.NewSharedRequestStats(time.Now())}
 		r.settings.Store(&s)
 		m[id.Key()] = r
-		if old != nil {
-			old.remove()
-		}
+		replaced = old
 	})
+	if replaced != nil {
+		replaced.remove() // now that whoever is refused may find the new one
+	}
 }
 
 // Remove forgets a revision: parked requests are refused, those in flight finish.

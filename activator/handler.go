@@ -20,17 +20,12 @@ const (
 
 // Handler serves requests. Only a trusted one, on a listener that no public client reaches, honours the revision
 // headers; every other routes by host.
-func (a *Activator) Handler(trusted bool) forward.Handler { return &handler{a, trusted} }
-
-// HandlerOf serves the requests of one revision, whatever host they ask for: those of a listener that leads to it alone.
-func (a *Activator) HandlerOf(id identity.Revision) forward.Handler {
-	h := &handler{a, false}
-	return forward.HandlerFunc(func(x forward.Exchange) { h.serve(x, a.revision(id), nil) })
-}
+func (a *Activator) Handler(trusted bool) forward.Handler { return &handler{a, trusted, nil} }
 
 type handler struct {
 	*Activator
 	trusted bool
+	port    *Port // where its requests come in; nil when they are routed
 }
 
 // ServeExchange implements forward.Handler.
@@ -45,17 +40,22 @@ func (h *handler) ServeExchange(x forward.Exchange) {
 // after is in functions that are not inlined: the stack, which is a third of what a parked request costs, stays within
 // its first 2 KB. `rouse bench parked` shows it.
 func (h *handler) serve(x forward.Exchange, r *revision, answer *Answer) {
-	session, ok := h.begin(x, r, answer)
-	if !ok {
-		return
+	for moved := false; ; moved = true {
+		session, ok := h.begin(x, r, answer, moved)
+		if !ok {
+			return
+		}
+		if r = h.finish(x, r, session, h.acquire(x, r, session, false)); r == nil {
+			return
+		}
 	}
-	h.finish(x, r, session, h.acquire(x, r, session, false))
 }
 
-// begin counts the request and prepares it for its pod; ok is false when it has been answered.
+// begin counts the request and prepares it for its pod; ok is false when it has been answered. moved says that it was
+// counted for another revision until now.
 //
 //go:noinline
-func (h *handler) begin(x forward.Exchange, r *revision, answer *Answer) (session uint64, ok bool) {
+func (h *handler) begin(x forward.Exchange, r *revision, answer *Answer, moved bool) (session uint64, ok bool) {
 	if h.standIn(x, answer, r) {
 		return 0, false
 	}
@@ -63,7 +63,11 @@ func (h *handler) begin(x forward.Exchange, r *revision, answer *Answer) (sessio
 		h.unrouted(x)
 		return 0, false
 	}
-	h.began(r, x.Received())
+	if moved {
+		h.began(r, time.Now())
+	} else {
+		h.began(r, x.Received())
+	}
 	x.Remove(headerNamespace)
 	x.Remove(headerRevision)
 	x.Set(headerProxy, proxyValue)
@@ -72,17 +76,19 @@ func (h *handler) begin(x forward.Exchange, r *revision, answer *Answer) (sessio
 	return s.Affinity.session(x), true
 }
 
-// finish sees the request through, from its first turn on, and counts it out.
+// finish sees the request through, from its first turn on, and counts it out. One that no pod has seen when its revision
+// has a successor is not answered: that one is returned.
 //
 //go:noinline
-func (h *handler) finish(x forward.Exchange, r *revision, session uint64, t turn) {
-	o := h.dispatch(x, r, session, t)
+func (h *handler) finish(x forward.Exchange, r *revision, session uint64, t turn) (successor *revision) {
+	o, successor := h.dispatch(x, r, session, t)
 	now := time.Now()
 	r.load.Out(now, false)
-	if h.deps.Observer != nil {
+	if successor == nil && h.deps.Observer != nil {
 		o.Arrived, o.Took = x.Received(), now.Sub(x.Received())
 		h.deps.Observer.Done(r.id, o)
 	}
+	return successor
 }
 
 func (h *handler) route(x forward.Exchange) (*revision, *Answer) {
@@ -115,14 +121,16 @@ type turn struct {
 }
 
 // dispatch gives the request to its pod, and to another as long as it is certain that none saw it.
-func (h *handler) dispatch(x forward.Exchange, r *revision, session uint64, t turn) (o Outcome) {
+func (h *handler) dispatch(x forward.Exchange, r *revision, session uint64, t turn) (o Outcome, successor *revision) {
 	var woken *waking
 	for {
 		o.Parked = o.Parked || t.parked
 		woken = t.wokenBy(x, woken)
 		if t.err != nil {
-			o.Result = h.refuse(x, r, t.err)
-			return o
+			if successor = h.successor(r, t.err); successor == nil {
+				o.Result = h.refuse(x, r, t.err)
+			}
+			return o, successor
 		}
 		o.Tries++
 		sent := time.Now()
@@ -134,11 +142,11 @@ func (h *handler) dispatch(x forward.Exchange, r *revision, session uint64, t tu
 		}
 		if !o.Retryable {
 			o.Cold = woken.phases(sent, &o)
-			return o
+			return o, nil
 		}
 		if o.Tries == h.cfg.Tries {
 			x.Fail(o.Cause, "after "+strconv.Itoa(o.Tries)+" tries", time.Second)
-			return o
+			return o, nil
 		}
 		t = h.acquire(x, r, session, true)
 	}
@@ -151,18 +159,21 @@ func (h *handler) acquire(x forward.Exchange, r *revision, session uint64, first
 	if p != nil || err != nil {
 		return turn{pod: p, err: err}
 	}
-	cold := h.park(x, r, queued)
+	cold := h.park(x, r, w, queued)
 	return h.unpark(x, r, w, cold, w.Wait())
 }
 
 // park is what happens before a request waits in the queue. It reports whether no pod is ready.
 //
 //go:noinline
-func (h *handler) park(x forward.Exchange, r *revision, queued int) (cold bool) {
+func (h *handler) park(x forward.Exchange, r *revision, w *breaker.Waiter, queued int) (cold bool) {
 	r.report.queued.Add(1)
 	h.grew(r, queued)
 	cold = r.cold()
 	x.SetWaitDeadline(x.Received().Add(r.settings.Load().QueueDeadline))
+	if h.port != nil {
+		h.port.recheck(w, r)
+	}
 	return cold
 }
 

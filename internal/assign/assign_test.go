@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -115,6 +116,7 @@ func (b *book) Ports(ports map[uint16]identity.Revision) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ports = ports
+	b.note("ports")
 }
 
 // is asks the book under its lock.
@@ -469,6 +471,85 @@ func TestTheFirstFrameMayBeFull(t *testing.T) {
 	}
 	if second == nil || second.Hello != nil || len(second.Ports) != 1 || third != nil {
 		t.Errorf("then %+v and %+v, want the port, and nothing", second, third)
+	}
+}
+
+// TestWhatIsGoneHasNoPort: before a revision is removed its port leads to the one that takes its place.
+func TestWhatIsGoneHasNoPort(t *testing.T) {
+	b := newBook()
+	c, err := NewClient(ClientConfig{URLs: []string{"ws://nobody"}, Name: "a"}, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, l := newMirror(c), &link{c: c, more: make(chan struct{}, 1)}
+	put := func(name string) []wireRevision {
+		return []wireRevision{{ID: idOf(rev(name)), Config: &wireConfig{Ports: []uint16{20001}}}}
+	}
+	m.hear(heard{l, &down{Epoch: 1, Begin: true, Revisions: put("blue"), End: true}})
+	m.published, m.cost = time.Now(), time.Minute // ports were handed over just now, which took long
+	m.hear(heard{l, &down{Epoch: 1, Revisions: put("green"), Removed: []wireID{idOf(rev("blue"))}}})
+	if want := []string{"put blue", "ports", "put green"}; !slices.Equal(b.calls, want) {
+		t.Errorf("the activator was told %q, want %q and the rest when its time comes", b.calls, want)
+	}
+	m.publish()
+	if want := []string{"put blue", "ports", "put green", "ports", "remove blue"}; !slices.Equal(b.calls, want) || b.ports[20001] != rev("green") {
+		t.Errorf("the activator was told %q, ports %v; want %q", b.calls, b.ports, want)
+	}
+	m.published, m.cost = time.Now(), time.Minute
+	m.hear(heard{l, &down{Epoch: 1, Removed: []wireID{idOf(rev("green"))}}})
+	m.hear(heard{l, &down{Epoch: 1, Revisions: put("green")}})
+	m.publish()
+	if want := []string{"remove green", "put green", "ports"}; !slices.Equal(b.calls[5:], want) {
+		t.Errorf("then %q, want %q: what is back is not removed", b.calls[5:], want)
+	}
+}
+
+// TestWhatIsKnownOfPortsIsNotRepeated: neither does an activator say it twice, nor does control look at everything again
+// when one does.
+func TestWhatIsKnownOfPortsIsNotRepeated(t *testing.T) {
+	var changes atomic.Int64
+	s := serve(t, ServerConfig{Changed: func() { changes.Add(1) }})
+	conn := raw(t, s.url, `{"v":1,"hello":{"name":"a","instance":"i"},"state":"ready"}`)
+	say := func(ports, want string, moves int64) {
+		t.Helper()
+		before := changes.Load()
+		// What is said of a port that nobody looks at shows that all before it was heard.
+		for _, frame := range []string{ports, ports, `{"port":1,"open":true}`, `{"port":1}`} {
+			if err := conn.Write(t.Context(), websocket.MessageText, []byte(`{"v":1,"ports":[`+frame+`]}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		await(t, "it is heard", func() bool { return changes.Load() >= before+moves+2 })
+		state, known := s.Activators()[0].Ports[20001]
+		if got := fmt.Sprintf("%t %s", known, state); got != want || changes.Load() != before+moves+2 {
+			t.Errorf("after %s twice: %q with %d changes, want %q with %d", ports, got, changes.Load()-before-2, want, moves)
+		}
+	}
+	await(t, "it is there", func() bool { return changes.Load() == 2 })
+	say(`{"port":20001,"reason":"in use"}`, "true in use", 1)
+	say(`{"port":20001,"open":true}`, "true ", 1)
+	say(`{"port":20001}`, "false ", 1)
+	say(`{"port":20001}`, "false ", 0)
+
+	c, err := NewClient(ClientConfig{URLs: []string{"ws://nobody"}, Name: "a"}, newBook())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, l := newMirror(c), &link{c: c, more: make(chan struct{}, 1)}
+	m.greet[l] = true
+	for i, tc := range []struct {
+		state wirePortState
+		said  bool
+	}{
+		{wirePortState{Port: 1}, false},
+		{wirePortState{Port: 1, Reason: "in use"}, true}, {wirePortState{Port: 1, Reason: "in use"}, false},
+		{wirePortState{Port: 1, Open: true}, true}, {wirePortState{Port: 1, Open: true}, false},
+		{wirePortState{Port: 1}, true}, {wirePortState{Port: 1}, false},
+	} {
+		m.tell([]*link{l}, map[uint16]wirePortState{1: tc.state}, "")
+		if f := l.take(); (f != nil) != tc.said {
+			t.Errorf("%d: %+v makes the frame %+v, want one: %t", i, tc.state, f, tc.said)
+		}
 	}
 }
 

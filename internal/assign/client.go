@@ -22,7 +22,7 @@ import (
 type Receiver interface {
 	// Put adds a revision or changes one that is there. A revision with a new UID replaces the one that had its name.
 	Put(r Revision)
-	// Remove ends a revision that was put.
+	// Remove ends a revision that was put. Routes and ports that led to it were replaced before.
 	Remove(id identity.Revision)
 	// Endpoints takes a change of the endpoints of a revision that was put. Versions may skip some.
 	Endpoints(u endpoint.Update)
@@ -191,7 +191,7 @@ func (c *Client) Freed(id identity.Revision, _ string) {
 	c.want(func(w *wants) { w.freed[id] = struct{}{} })
 }
 
-// PortOpened says that a listening port is open.
+// PortOpened says that a listening port is open. What control knows of a port already is not told again.
 func (c *Client) PortOpened(port uint16) {
 	c.want(func(w *wants) { w.ports[port] = wirePortState{Port: port, Open: true} })
 }

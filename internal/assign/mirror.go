@@ -33,8 +33,9 @@ type mirror struct {
 	state  string
 	synced bool
 
-	rerouted, ported bool      // routes or ports differ from what the receiver was told
-	published        time.Time // when they were handed over last
+	removed          []identity.Revision // the receiver still knows them: until routes and ports lead elsewhere
+	rerouted, ported bool                // routes or ports differ from what the receiver was told
+	published        time.Time           // when they were handed over last
 	cost             time.Duration
 	late             *time.Timer // fires when they may be handed over again
 }
@@ -177,15 +178,17 @@ func (m *mirror) apply(sh *shard, d *down) {
 		m.complete(d.Shards)
 		return
 	}
-	if wait := time.Until(m.published.Add(publishShare * m.cost)); wait > 0 {
+	if wait := time.Until(m.published.Add(publishShare * m.cost)); wait > 0 && (m.rerouted || m.ported) {
 		m.late.Reset(wait)
 	} else {
 		m.publish()
 	}
 }
 
-// publish hands over routes and ports that have changed.
+// publish hands over routes and ports that have changed, and after them what is gone: who asked for that may find its
+// successor.
 func (m *mirror) publish() {
+	defer m.let()
 	if !m.rerouted && !m.ported {
 		return
 	}
@@ -199,6 +202,14 @@ func (m *mirror) publish() {
 	m.rerouted, m.ported = false, false
 	m.published = time.Now()
 	m.cost = m.published.Sub(began)
+}
+
+// let makes the receiver forget what is gone.
+func (m *mirror) let() {
+	for _, id := range m.removed {
+		m.c.to.Remove(id)
+	}
+	m.removed = nil
 }
 
 // revision takes over what changed of one, and reports whether its ports did.
@@ -231,6 +242,9 @@ func (m *mirror) revision(sh *shard, d *down, w *wireRevision) (ports bool) {
 func (m *mirror) configure(r *mirrored, shard int, id identity.Revision, w *wireConfig) (_ *mirrored, ports bool) {
 	next := Revision{ID: id, Shard: shard, Service: w.Service, Configuration: w.Configuration, Settings: w.Settings, Ports: w.Ports}
 	if r == nil {
+		if slices.Contains(m.removed, id) {
+			m.let() // it is back: not to be removed after it was put
+		}
 		r = &mirrored{endpoints: endpoint.Snapshot{Revision: id}, draining: map[string]struct{}{}}
 		m.revs[id] = r
 	}
@@ -331,7 +345,7 @@ func (m *mirror) remove(id identity.Revision) (ports bool) {
 	}
 	delete(m.revs, id)
 	delete(m.active, id)
-	m.c.to.Remove(id)
+	m.removed = append(m.removed, id)
 	return len(r.Ports) > 0
 }
 

@@ -39,12 +39,17 @@ func (m *mirror) serveWants() {
 	}
 }
 
-// tell says the state of ports and of this activator to every stream: all of it to a new one.
+// tell says the state of ports and of this activator to every stream: all of it to a new one, what has changed to others.
 func (m *mirror) tell(streams []*link, ports map[uint16]wirePortState, state string) {
 	for port, p := range ports {
-		m.ports[port] = p
-		if !p.Open && p.Reason == "" {
+		closed := !p.Open && p.Reason == ""
+		switch before, known := m.ports[port]; {
+		case known && before == p, !known && closed:
+			delete(ports, port)
+		case closed:
 			delete(m.ports, port)
+		default:
+			m.ports[port] = p
 		}
 	}
 	for _, l := range streams {

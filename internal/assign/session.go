@@ -217,8 +217,9 @@ func (st *session) heard(f *up) {
 	for i := range f.Loads {
 		st.loaded(&f.Loads[i])
 	}
+	told := f.State != ""
 	for _, p := range f.Ports {
-		st.port(p)
+		told = st.port(p) || told
 	}
 	for i := range f.Idle {
 		st.idled(&f.Idle[i])
@@ -238,20 +239,24 @@ func (st *session) heard(f *up) {
 		s.stir()
 	}
 	s.mu.Unlock()
-	if len(f.Ports) > 0 || f.State != "" {
+	if told {
 		s.changed()
 	}
 }
 
-func (st *session) port(p wirePortState) {
-	switch {
-	case p.Open:
-		st.act.Ports[p.Port] = ""
-	case p.Reason != "":
-		st.act.Ports[p.Port] = p.Reason
-	default:
+// port takes over the state of a port, and says whether it was another.
+func (st *session) port(p wirePortState) (changed bool) {
+	before, known := st.act.Ports[p.Port]
+	if !p.Open && p.Reason == "" {
 		delete(st.act.Ports, p.Port)
+		return known
 	}
+	reason := p.Reason
+	if p.Open {
+		reason = ""
+	}
+	st.act.Ports[p.Port] = reason
+	return !known || before != reason
 }
 
 // Close tells every activator to connect elsewhere, refuses new ones and waits for the streams to end until ctx does; then

@@ -229,7 +229,8 @@ func TestFidelityH2Reset(t *testing.T) {
 	p.wantCause(fault.None)
 }
 
-// TestFidelityH2Drain checks GOAWAY on present and later connections, and that streams that are open finish.
+// TestFidelityH2Drain checks GOAWAY on present and later connections but not after Resume, and that streams that are open
+// finish.
 func TestFidelityH2Drain(t *testing.T) {
 	started, release := make(chan struct{}), make(chan struct{})
 	app := func(w http.ResponseWriter, r *http.Request) {
@@ -249,6 +250,12 @@ func TestFidelityH2Drain(t *testing.T) {
 	late := p.framed()
 	late.request(1, true, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/fast")
 	wantGoAwayAnd200(t, late)
+	p.srv.Resume()
+	again := p.framed()
+	for _, id := range []uint32{1, 3} {
+		again.request(id, true, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/fast")
+		again.wantHeaders(id, true, ":status", "200")
+	}
 	shut := make(chan error, 1)
 	go func() { shut <- p.srv.Shutdown(context.Background()) }()
 	close(release)

@@ -163,6 +163,13 @@ func (s *Server) Drain() {
 	s.drainH2()
 }
 
+// Resume takes Drain back: connections that have not been told to end go on. The caller sees to it that it does not meet
+// a Shutdown.
+func (s *Server) Resume() {
+	s.draining.Store(false)
+	s.h2.draining.Store(false)
+}
+
 // Shutdown closes listeners and idle connections and waits for active requests and tunnels. When ctx ends it cuts
 // what is left and returns ctx.Err(). After it no goroutine of the server is left.
 func (s *Server) Shutdown(ctx context.Context) error {

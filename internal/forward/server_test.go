@@ -234,6 +234,29 @@ func TestDrainSaysClose(t *testing.T) {
 	})
 }
 
+// TestResumeTakesDrainBack: an idle connection that Drain did not cut goes on, and so do new ones, of both protocols.
+func TestResumeTakesDrainBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, _ := memServer(t, Config{}, HandlerFunc(func(x Exchange) { x.Reply(200, "", "") }))
+		c := l.dial()
+		send(t, c, plainGet)
+		readUntil(t, c, "\r\n\r\n")
+		s.Drain()
+		s.Resume()
+		for _, c := range []net.Conn{c, l.dial()} {
+			for range 2 {
+				send(t, c, plainGet)
+				if got := readUntil(t, c, "\r\n\r\n"); strings.Contains(got, "Connection:") {
+					t.Errorf("after Resume: %q", got)
+				}
+			}
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Errorf("Shutdown = %v", err)
+		}
+	})
+}
+
 func TestConnectionTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, l, _ := memServer(t, Config{HeadTimeout: 2 * time.Second, IdleTimeout: 5 * time.Second},

@@ -4,11 +4,15 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rousehq/rouse/internal/assign"
 	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/identity"
 )
 
 // TestControlAway kills control under load, with all that it knew, and later starts one that has to be told everything
@@ -142,6 +146,143 @@ func TestPorts(t *testing.T) {
 		t.Errorf("the request in flight: %v", err)
 	}
 	await(t, "the port is closed", a.out.String, func() bool { _, open := state().Ports[port]; return !open })
+}
+
+// TestAPortLeadsElsewhere re-points a port under load, while streams of the revision before are open: no request fails, none
+// that was sent after the first answer of the new one goes to the old one, and the streams finish.
+func TestAPortLeadsElsewhere(t *testing.T) {
+	c := begin(t, "127.0.0.1:0")
+	defer c.kill()
+	revs, pods := [2]identity.Revision{}, [2]*pod{}
+	for i, name := range []string{"blue", "green"} {
+		revs[i] = identity.Revision{Namespace: "default", Name: name, UID: name}
+		pods[i] = newPod(t, name, time.Millisecond)
+	}
+	c.put(revs[0], pods[0])
+	c.put(revs[1], pods[1])
+	c.assign.Own(0, 1)
+	a := launch(t, c, "a", "--drain-minimum=2s")
+	port := freePort(t)
+	c.assign.SetPorts(revs[0], port)
+	await(t, "the port is open", a.out.String, func() bool { return a.opened(port) })
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	var said, seen atomic.Int64 // changes that control has said, and of which an answer came from where the port leads then
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	defer close(stop)
+	client := newClient(t)
+	for range 8 {
+		clients.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				known := seen.Load()
+				got, err := get(client, addr)
+				switch {
+				case err != nil:
+					t.Error(err)
+					return
+				case got == pods[known%2].uid:
+				case said.Load() > known:
+					seen.CompareAndSwap(known, known+1)
+				default:
+					t.Errorf("%s answers a request that was sent after %s had answered others", got, pods[known%2].uid)
+				}
+			}
+		})
+	}
+	for i := range 20 {
+		from, to := i%2, (i+1)%2
+		stream := pods[from].stream(t, addr)
+		said.Add(1)
+		if i%4 < 2 { // either may be heard of first
+			c.assign.SetPorts(revs[to], port)
+			c.assign.SetPorts(revs[from])
+		} else {
+			c.assign.SetPorts(revs[from])
+			c.assign.SetPorts(revs[to], port)
+		}
+		served := pods[to].served.Load()
+		await(t, "the other one is asked", a.out.String, func() bool { return pods[to].served.Load() > served+20 || t.Failed() })
+		if got := stream(); got != []string{"blue", "green"}[from] {
+			t.Errorf("the stream that was open got %q", got)
+		}
+		if !a.opened(port) {
+			t.Error("the port is not open any more for control")
+		}
+	}
+}
+
+// TestAPortOfASleepingRevisionLeadsElsewhere: what is parked there wakes the other one.
+func TestAPortOfASleepingRevisionLeadsElsewhere(t *testing.T) {
+	c := begin(t, "127.0.0.1:0")
+	defer c.kill()
+	blue, green := identity.Revision{Namespace: "default", Name: "blue", UID: "1"}, identity.Revision{Namespace: "default", Name: "green", UID: "2"}
+	c.put(blue)
+	c.put(green)
+	c.assign.Own(0, 1)
+	a := launch(t, c, "a")
+	port := freePort(t)
+	c.assign.SetPorts(blue, port)
+	await(t, "the port is open", a.out.String, func() bool { return a.opened(port) })
+	answered := make(chan string, 1)
+	go func() {
+		body, err := get(newClient(t), fmt.Sprintf("127.0.0.1:%d", port))
+		answered <- fmt.Sprint(body, err)
+	}()
+	await(t, "it is parked", a.out.String, func() bool { return c.demand.of("blue") > 0 })
+	c.assign.SetPorts(green, port)
+	c.assign.SetPorts(blue)
+	await(t, "the other one is to be woken", a.out.String, func() bool { return c.demand.of("green") > 0 })
+	c.assign.Endpoints(endpoint.Update{Snapshot: endpoint.Snapshot{Revision: green, Version: 1, Endpoints: []endpoint.Endpoint{newPod(t, "p", 0).endpoint()}}})
+	if got := <-answered; got != "p<nil>" {
+		t.Errorf("the parked request got %q, want the other's answer", got)
+	}
+}
+
+// TestAPortOfARecreatedRevision: its successor has the port at once, though a stream of the one before is open.
+func TestAPortOfARecreatedRevision(t *testing.T) {
+	c := begin(t, "127.0.0.1:0")
+	defer c.kill()
+	before := newPod(t, "before", 0)
+	c.tell(1, 0, before)
+	a := launch(t, c, "a", "--drain-minimum=1m")
+	port := freePort(t)
+	c.assign.SetPorts(hello, port)
+	await(t, "the port is open", a.out.String, func() bool { return a.opened(port) })
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	client := newClient(t)
+	for i := range 3 {
+		stream := before.stream(t, addr)
+		old, next := hello, hello
+		old.UID, next.UID = fmt.Sprint("u", i+1), fmt.Sprint("u", i+2)
+		after := newPod(t, fmt.Sprint("after", i), 0)
+		c.assign.RemoveRevision(old)
+		c.put(next, after)
+		c.assign.SetPorts(next, port)
+		var answers []string // a moment in which nobody has the port is not ours
+		await(t, "the successor answers", a.out.String, func() bool {
+			got, err := get(client, addr)
+			answers = append(answers, fmt.Sprint(got, err))
+			return err == nil && got == after.uid
+		})
+		for range 50 {
+			if got, err := get(client, addr); err != nil || got != after.uid {
+				t.Fatalf("after the successor's first answer: %q, %v", got, err)
+			}
+		}
+		if len(answers) > 20 {
+			t.Errorf("%d requests went astray, such as %q", len(answers)-1, answers[0])
+		}
+		if got := stream(); got != before.uid {
+			t.Errorf("the stream that was open got %q", got)
+		}
+		before = after
+	}
 }
 
 // TestSecondSignal ends at once, whatever is in flight.

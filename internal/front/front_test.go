@@ -80,6 +80,18 @@ func (d *demand) reports() int {
 	return len(d.all)
 }
 
+// of counts the reports for one revision.
+func (d *demand) of(name string) (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range d.all {
+		if d.all[i].Name == name {
+			n++
+		}
+	}
+	return n
+}
+
 // begin starts a control that knows nothing, at addr.
 func begin(t *testing.T, addr string) *control {
 	t.Helper()
@@ -140,6 +152,16 @@ func (c *control) endpoints(version uint64, pods ...*pod) {
 	c.assign.Endpoints(endpoint.Update{Snapshot: s})
 }
 
+// put makes another revision known with its pods.
+func (c *control) put(id identity.Revision, pods ...*pod) {
+	c.assign.PutRevision(assign.Revision{ID: id, Settings: assign.Settings{QueueLimit: 1000, QueueDeadline: time.Minute}})
+	s := endpoint.Snapshot{Revision: id, Version: 1}
+	for _, p := range pods {
+		s.Endpoints = append(s.Endpoints, p.endpoint())
+	}
+	c.assign.Endpoints(endpoint.Update{Snapshot: s})
+}
+
 func (c *control) state(name string) (assign.ActivatorState, bool) {
 	for _, a := range c.assign.Activators() {
 		if a.Name == name && a.Connected && a.Ready {
@@ -155,6 +177,7 @@ type pod struct {
 	server        *httptest.Server
 	present, most atomic.Int64
 	served        atomic.Int64
+	streams       atomic.Int64 // requests with a body of unknown length
 	work          time.Duration
 	hold          chan struct{} // when not nil, requests wait until it is closed
 }
@@ -172,6 +195,9 @@ func (p *pod) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for most := p.most.Load(); now > most && !p.most.CompareAndSwap(most, now); most = p.most.Load() {
 	}
 	p.served.Add(1)
+	if r.ContentLength < 0 {
+		p.streams.Add(1)
+	}
 	_, _ = io.Copy(io.Discard, r.Body) // a client that left is found by writing
 	if p.hold != nil {
 		<-p.hold
@@ -182,6 +208,34 @@ func (p *pod) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, p.uid)
 }
 
+// stream opens a request through an address, and returns what ends it and returns the answer.
+func (p *pod) stream(t *testing.T, addr string) (end func() string) {
+	t.Helper()
+	client := newClient(t)
+	body, w := io.Pipe()
+	req, err := http.NewRequest(http.MethodPost, "http://"+addr+"/", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan string, 1)
+	before := p.streams.Load()
+	go func() {
+		res, err := client.Do(req)
+		if err != nil {
+			answered <- err.Error()
+			return
+		}
+		defer res.Body.Close()
+		b, err := io.ReadAll(res.Body)
+		if err != nil {
+			b = append(b, err.Error()...)
+		}
+		answered <- string(b)
+	}()
+	await(t, "the stream is open", nil, func() bool { return p.streams.Load() > before })
+	return func() string { w.Close(); return <-answered }
+}
+
 func (p *pod) endpoint() endpoint.Endpoint {
 	return endpoint.Endpoint{Pod: identity.Pod{UID: p.uid, Addr: netip.MustParseAddrPort(p.server.Listener.Addr().String())}, State: endpoint.Ready}
 }
@@ -189,6 +243,7 @@ func (p *pod) endpoint() endpoint.Endpoint {
 // activatorProcess is a real process.
 type activatorProcess struct {
 	t    *testing.T
+	c    *control
 	name string
 	cmd  *exec.Cmd
 	out  *lockedBuffer
@@ -215,7 +270,7 @@ func (l *lockedBuffer) String() string {
 // launch starts an activator and waits until control sees it ready.
 func launch(t *testing.T, c *control, name string, flags ...string) *activatorProcess {
 	t.Helper()
-	a := &activatorProcess{t: t, name: name, out: &lockedBuffer{}}
+	a := &activatorProcess{t: t, c: c, name: name, out: &lockedBuffer{}}
 	a.cmd = exec.Command(os.Args[0], append([]string{
 		"activator", "--name=" + name, "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--port-host=127.0.0.1", "--with-stdin",
 		"--control-urls=ws://" + c.addr + "/assign", "--stats-urls=ws://" + c.addr + "/stats", "--log-format=text",
@@ -241,6 +296,13 @@ func launch(t *testing.T, c *control, name string, flags ...string) *activatorPr
 		return ok
 	})
 	return a
+}
+
+// opened says whether control knows a port as open.
+func (a *activatorProcess) opened(port uint16) bool {
+	st, _ := a.c.state(a.name)
+	reason, known := st.Ports[port]
+	return known && reason == ""
 }
 
 func (a *activatorProcess) signal(s syscall.Signal) {

@@ -18,18 +18,28 @@ const maxPorts = 20_000
 // portPoll is how often a port that is not wanted any more is looked at.
 const portPoll = 100 * time.Millisecond
 
-// ports are listeners that lead to one revision each. One that is not wanted any more ends its connections with their
-// next response, and listens until nothing is in flight and routers have had time to hear of it.
+// ports are listeners that lead to one revision each. One that is to lead to another goes on as it is, and each request
+// goes where it leads by then. One that is not wanted any more ends its connections with their next response, and listens
+// until nothing is in flight and routers have had time to hear of it; if it is wanted again before that, it goes on.
 type ports struct {
-	host    string
-	handler func(identity.Revision) forward.Handler
-	told    portStates
-	linger  time.Duration
-	changed chan struct{} // capacity 1
+	host   string
+	lead   func(identity.Revision) lead
+	told   portStates
+	linger time.Duration
 
-	mu   sync.Mutex // guards all below
-	want map[uint16]identity.Revision
-	open map[uint16]*port // written by run alone
+	changed chan struct{} // capacity 1
+	leading sync.Mutex    // held while ports are made to lead to what is wanted; taken before mu
+
+	mu       sync.Mutex // guards all below
+	want     map[uint16]identity.Revision
+	open     map[uint16]*port // written by run alone
+	draining bool             // all of them, for good
+}
+
+// lead is the handler of a port, whose revision may change.
+type lead interface {
+	forward.Handler
+	Lead(identity.Revision)
 }
 
 // portStates hears what became of ports.
@@ -40,24 +50,54 @@ type portStates interface {
 }
 
 type port struct {
-	rev     identity.Revision
+	rev     identity.Revision // guarded by mu; changed with leading held
+	lead    lead
 	server  *forward.Server
 	stop    context.CancelFunc
 	closing time.Time // since when it is not wanted; zero while it is
 }
 
-func newPorts(host string, handler func(identity.Revision) forward.Handler, told portStates, linger time.Duration) *ports {
-	return &ports{host: host, handler: handler, told: told, linger: linger, changed: make(chan struct{}, 1), open: map[uint16]*port{}}
+func newPorts(host string, lead func(identity.Revision) lead, told portStates, linger time.Duration) *ports {
+	return &ports{host: host, lead: lead, told: told, linger: linger, changed: make(chan struct{}, 1), open: map[uint16]*port{}}
 }
 
-// set replaces the ports that should be there.
+// set replaces the ports that should be there. Those that are open lead to their revisions when it returns.
 func (p *ports) set(want map[uint16]identity.Revision) {
 	p.mu.Lock()
 	p.want = want
 	p.mu.Unlock()
+	p.follow()
 	select {
 	case p.changed <- struct{}{}:
 	default:
+	}
+}
+
+// follow makes every open port lead to the revision that it is wanted for. One that is not wanted stays as it is.
+func (p *ports) follow() {
+	p.leading.Lock()
+	defer p.leading.Unlock()
+	var moved []*port
+	p.mu.Lock()
+	for n, o := range p.open {
+		if rev, wanted := p.want[n]; wanted && rev != o.rev {
+			o.rev = rev
+			moved = append(moved, o)
+		}
+	}
+	p.mu.Unlock()
+	for _, o := range moved {
+		o.lead.Lead(o.rev)
+	}
+}
+
+// drain makes every response the last one of its connection, also those of ports that are opened later.
+func (p *ports) drain() {
+	p.mu.Lock()
+	p.draining = true
+	p.mu.Unlock()
+	for _, s := range p.servers() {
+		s.Drain()
 	}
 }
 
@@ -105,23 +145,35 @@ func (p *ports) reconcile(ctx context.Context, serving *sync.WaitGroup, now time
 	want := p.want
 	p.mu.Unlock()
 	for n, o := range p.open {
-		if o.closing.IsZero() && want[n] != o.rev {
+		_, wanted := want[n]
+		switch {
+		case wanted && !o.closing.IsZero():
+			o.closing = time.Time{}
+			p.resume(o)
+		case !wanted && o.closing.IsZero():
 			o.closing = now
 			o.server.Drain()
 		}
-		if !o.closing.IsZero() {
+		if !wanted {
 			closing = !p.release(n, o, now) || closing
 		}
 	}
 	for n, rev := range want {
-		switch o := p.open[n]; {
-		case o == nil:
+		if p.open[n] == nil {
 			p.listen(ctx, serving, n, rev)
-		case !o.closing.IsZero():
-			p.told.PortRefused(n, "still in use by "+o.rev.String())
 		}
 	}
+	p.follow() // what was opened just now may be wanted for another revision by now
 	return closing
+}
+
+// resume lets the connections of a port go on that is wanted again.
+func (p *ports) resume(o *port) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.draining {
+		o.server.Resume()
+	}
 }
 
 // release closes a port once nobody uses it and nobody can be about to.
@@ -150,7 +202,8 @@ func (p *ports) listen(ctx context.Context, serving *sync.WaitGroup, n uint16, r
 		p.told.PortRefused(n, err.Error())
 		return
 	}
-	server, err := forward.NewServer(serverConfig(), p.handler(rev))
+	leads := p.lead(rev)
+	server, err := forward.NewServer(serverConfig(), probed(leads))
 	if err != nil {
 		ln.Close()
 		p.told.PortRefused(n, err.Error())
@@ -163,8 +216,12 @@ func (p *ports) listen(ctx context.Context, serving *sync.WaitGroup, n uint16, r
 		}
 	})
 	p.mu.Lock()
-	p.open[n] = &port{rev: rev, server: server, stop: stop}
+	p.open[n] = &port{rev: rev, lead: leads, server: server, stop: stop}
+	draining := p.draining
 	p.mu.Unlock()
+	if draining {
+		server.Drain()
+	}
 	p.told.PortOpened(n)
 }
 

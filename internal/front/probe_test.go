@@ -5,14 +5,11 @@ import (
 
 	"github.com/rousehq/rouse/internal/forward"
 	"github.com/rousehq/rouse/internal/forward/forwardtest"
-	"github.com/rousehq/rouse/internal/identity"
 )
 
 func TestControlsProbeWakesNothing(t *testing.T) {
 	passed := 0
-	h := probed(func(identity.Revision) forward.Handler {
-		return forward.HandlerFunc(func(forward.Exchange) { passed++ })
-	})(identity.Revision{})
+	h := probed(forward.HandlerFunc(func(forward.Exchange) { passed++ }))
 	x := forwardtest.New("hello")
 	x.Headers = map[string]string{"k-network-probe": probeValue}
 	h.ServeExchange(x)

@@ -251,6 +251,7 @@ func (p *process) drain(wishes <-chan struct{}) error {
 	began := time.Now()
 	close(p.draining)
 	p.plane.client.Drain()
+	p.plane.ports.drain()
 	for _, s := range p.servers() {
 		s.Drain()
 	}

@@ -100,7 +100,7 @@ func New(cfg Config, client *Client) (*Control, error) {
 		Resumed: cfg.Resumed,
 	}, client, c.cluster)
 	c.mirror = &Mirror{cluster: c.cluster, ports: c.ports, book: cfg.Book, sink: cfg.Sink, reporter: c.reporter, owns: c.Owns, scrape: cfg.Scrape, log: cfg.Log,
-		queue: newQueue(), tracked: make(map[key]*tracked), since: make(map[key]map[workload.Reason]time.Time)}
+		queue: newQueue(), tracked: make(map[key]*tracked), since: make(map[key]map[workload.Reason]time.Time), former: make(map[key]key)}
 	c.Publisher = &Publisher{client: client, cluster: c.cluster, mirror: c.mirror, owns: c.Owns, fence: c.membership.fence, activators: cfg.Activators, reporter: c.reporter,
 		log: cfg.Log, perSlice: cfg.PerSlice, began: time.Now(), queue: newQueue(), modes: make(map[key]*mode), gone: make(map[key]time.Time)}
 	c.Scaler = &Scaler{client: client, cluster: c.cluster, fence: c.membership.fence, reporter: c.reporter}

@@ -23,6 +23,9 @@ func (m *Mirror) leave(k key, before *tracked, o *opted) {
 		delete(m.tracked, k)
 	} else {
 		m.tracked[k] = t
+		if t.bereft() && !t.mute {
+			m.former[t.serviceKey()] = k
+		}
 	}
 	m.mu.Unlock()
 	switch {
@@ -49,17 +52,16 @@ func (m *Mirror) leaver(k key, before *tracked, o *opted) *tracked {
 	} else if t.service = m.cluster.published(k); t.service != nil {
 		t.primary = primary(t.service.Ports)
 	}
-	if t.service == nil || len(t.service.Ports) == 0 || t.left.IsZero() && (t.service.selfFilled() || m.moved(t)) {
+	if t.service == nil || len(t.service.Ports) == 0 || t.left.IsZero() && (t.service.selfFilled() || m.bequeathed(t)) {
 		return nil
 	}
 	return t
 }
 
-// moved says whether a workload's Service is another workload's by now, whose ports and slices it has.
-func (m *Mirror) moved(t *tracked) bool {
-	to := key{t.service.Namespace, t.service.target()}
-	o := m.cluster.workload(to)
-	return to.name != t.object.Name && o != nil && o.OptedIn()
+// bequeathed says whether the Service of a workload that lingers is another's, which publishes what is behind it. While
+// that one is not there its pods stay.
+func (m *Mirror) bequeathed(t *tracked) bool {
+	return t.bereft() && m.cluster.workload(t.heir()) != nil
 }
 
 // selfFilled says whether Kubernetes fills the Service's endpoints.
@@ -73,7 +75,7 @@ func (m *Mirror) linger(k key, t *tracked) {
 			m.publish(t)
 			m.scrape(t.rev, nil)
 		}
-		if (age >= listenOn || m.moved(t)) && !t.mute {
+		if (age >= listenOn || m.succeeded(t)) && !t.mute {
 			t.mute = true
 			m.sink.Unlisten(t.rev)
 		}
@@ -89,6 +91,15 @@ func (m *Mirror) linger(k key, t *tracked) {
 	m.queue.Add(k)
 }
 
+// succeeded says whether another workload has the ports of one that lingers, since its Service is for that one now.
+func (m *Mirror) succeeded(t *tracked) bool {
+	if !t.bereft() {
+		return false
+	}
+	next := m.get(t.heir())
+	return next != nil && !next.leaving && next.serviceKey() == t.serviceKey()
+}
+
 // resume goes on with the workloads that an instance before this one had let go lately: activators would drop what this
 // one does not name. When that was is in the book of ports, to the half-minute; of a port that was not released yet it is
 // now. It must come after the first look at every workload, and before a bucket is taken.
@@ -99,7 +110,7 @@ func (m *Mirror) resume(now time.Time) {
 			continue
 		}
 		t := m.remains(o, s, p.left)
-		if m.moved(t) {
+		if m.succeeded(t) {
 			t.sent.Ports, t.sent.Extra = nil, nil
 		}
 		m.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/rousehq/rouse/internal/portalloc"
+	"github.com/rousehq/rouse/internal/workload"
 )
 
 // TestARestartGoesOnLingering: an instance that did not see a workload leave finds it in the book of ports.
@@ -71,6 +72,69 @@ func TestARestartGoesOnLingering(t *testing.T) {
 			r.hello()
 			if len(r.removed) != 1 {
 				t.Errorf("in the end removed %d times, want once", len(r.removed))
+			}
+		})
+	}
+}
+
+// TestAServiceThatChangesHands: a workload whose Service is for another gives its ports up when that one has them, whoever is
+// looked at first, and leaves the slices alone.
+func TestAServiceThatChangesHands(t *testing.T) {
+	for _, tc := range []struct {
+		name             string
+		first            string // who is looked at first
+		there, annotated bool   // the other workload
+		muted, others    bool
+	}{
+		{"the old one first", "hello", true, true, true, true},
+		{"the new one first", "next", true, true, true, true},
+		{"the new one is not scaled", "hello", true, false, false, true},
+		{"there is no new one", "hello", false, false, false, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig(t)
+			r.deployment(0)
+			r.service(helloService(nil))
+			r.hello()
+			if tc.there {
+				o := *r.deployments.get(key{"default", "hello"})
+				o.Name, o.UID = "next", "u2"
+				if !tc.annotated {
+					o.Annotations = nil
+				}
+				r.deployments.put(key{"default", "next"}, &o)
+			}
+			r.mirror.sync(key{"default", "next"})
+			r.service(helloService(func(s *corev1.Service) { s.Annotations = map[string]string{workload.ServiceFor: "next"} }))
+			order := []string{"hello", "next"}
+			if tc.first == "next" {
+				slices.Reverse(order)
+			}
+			for _, name := range order {
+				r.mirror.sync(key{"default", name})
+			}
+			old := r.mirror.get(key{"default", "hello"})
+			if r.mirror.queue.waiting[key{"default", "hello"}] {
+				r.hello()
+			}
+			if got := slices.Contains(r.muted, old.rev); got != tc.muted || len(r.removed) > 0 {
+				t.Errorf("told to close its ports: %t, removed %v; want %t, and what is in flight finishes", got, r.removed, tc.muted)
+			}
+			if got := r.mirror.bequeathed(old); got != tc.others {
+				t.Errorf("leaves the slices to another: %t, want %t", got, tc.others)
+			}
+			if !tc.annotated {
+				return
+			}
+			next := r.mirror.get(key{"default", "next"})
+			if r.mirror.bequeathed(next) || !slices.Equal(next.ports, []uint16{20001}) {
+				t.Errorf("the new one has the ports %v, want 20001, and the slices", next.ports)
+			}
+			r.service(helloService(nil)) // and back
+			r.hello()
+			r.mirror.sync(key{"default", "next"})
+			if back := r.hello(); back.leaving || back.mute || !slices.Contains(r.muted, next.rev) {
+				t.Errorf("back again: %+v, muted %v; want the old one in its place", back, r.muted)
 			}
 		})
 	}

@@ -89,6 +89,15 @@ type tracked struct {
 // known says whether activators know the workload.
 func (t *tracked) known() bool { return t != nil && (!t.leaving || !t.left.IsZero()) }
 
+// serviceKey names the Service.
+func (t *tracked) serviceKey() key { return key{t.service.Namespace, t.service.Name} }
+
+// bereft says whether the Service of a workload that lingers is another's now.
+func (t *tracked) bereft() bool { return t.leaving && t.service.target() != t.object.Name }
+
+// heir names the workload that the Service is for.
+func (t *tracked) heir() key { return key{t.service.Namespace, t.service.target()} }
+
 // listening says whether every port of the Service has one on the activators.
 func (t *tracked) listening() bool { return len(t.ports) > 0 && !slices.Contains(t.ports, 0) }
 
@@ -110,6 +119,7 @@ type Mirror struct {
 	mu      sync.RWMutex
 	tracked map[key]*tracked                      // guarded by mu
 	since   map[key]map[workload.Reason]time.Time // when a workload's passing problems were first seen; guarded by mu
+	former  map[key]key                           // by Service: the workload that it was taken from and that lingers; guarded by mu
 }
 
 const workloadVersion = "apps/v1"
@@ -365,13 +375,18 @@ func (m *Mirror) portProblems(t *tracked) (problems []workload.Problem) {
 	return nil
 }
 
-// put tells the sink of what changed.
+// put tells the sink of what changed. Whoever had the Service before gives its ports up.
 func (m *Mirror) put(k key, before, now *tracked) {
 	m.mu.Lock()
 	m.tracked[k] = now
+	former, taken := m.former[now.serviceKey()]
+	delete(m.former, now.serviceKey())
 	m.mu.Unlock()
 	if before == nil || !reflect.DeepEqual(before.sent, now.sent) {
 		m.sink.Put(now.sent)
+	}
+	if taken && former != k {
+		m.queue.Add(former)
 	}
 }
 
@@ -379,6 +394,9 @@ func (m *Mirror) put(k key, before, now *tracked) {
 func (m *Mirror) drop(k key, t *tracked) {
 	m.mu.Lock()
 	delete(m.tracked, k)
+	if m.former[t.serviceKey()] == k {
+		delete(m.former, t.serviceKey())
+	}
 	m.mu.Unlock()
 	if t.known() {
 		m.scrape(t.rev, nil)

@@ -27,7 +27,8 @@ type Activator struct {
 	Zone string
 	// Connected is false once its stream broke or it said that it will end.
 	Connected bool
-	// Open says whether it listens on a port.
+	// Open says whether it listens on a port. For a moment that may still lead to another workload, whose Service it was:
+	// what is parked there goes on when the activator hears of it.
 	Open func(port uint16) bool
 }
 
@@ -173,7 +174,7 @@ var errNobody = errors.New("no activator listens for it yet")
 // one brings the slices of one workload's Service up to date.
 func (p *Publisher) one(ctx context.Context, k key) error {
 	t := p.mirror.get(k)
-	if t == nil || t.leaving && (t.service.selfFilled() || p.mirror.moved(t)) {
+	if t == nil || t.leaving && (t.service.selfFilled() || p.mirror.bequeathed(t)) {
 		p.forget(k, fmt.Errorf("%w: %s", ErrNotThere, k))
 		return p.retire(ctx, k)
 	}

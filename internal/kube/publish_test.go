@@ -44,7 +44,7 @@ func newRig(t testing.TB) *rig {
 	ports := newPorts(nil, "rouse-system", "rouse-ports", portalloc.DefaultRange, log)
 	ports.read(&configMap{data: map[string]string{"20001": "default/hello/http", "20002": "default/hello/metrics"}, version: "1"})
 	r.mirror = &Mirror{cluster: r.Cluster, ports: ports, book: &endpoint.Book{}, sink: r, reporter: newReporter(nil, log),
-		owns: func(identity.Revision) bool { return true }, touched: func(key) {}, log: log, queue: newQueue(), tracked: map[key]*tracked{}, since: map[key]map[workload.Reason]time.Time{},
+		owns: func(identity.Revision) bool { return true }, touched: func(key) {}, log: log, queue: newQueue(), tracked: map[key]*tracked{}, since: map[key]map[workload.Reason]time.Time{}, former: map[key]key{},
 		scrape: func(rev identity.Revision, pods []identity.Pod) { r.scraped[rev] = pods }}
 	r.publisher = &Publisher{cluster: r.Cluster, mirror: r.mirror, activators: func() []Activator { return r.activators }, began: time.Now().Add(-time.Hour), perSlice: 100}
 	t.Cleanup(r.mirror.queue.close)

@@ -1,0 +1,113 @@
+package front
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rousehq/rouse/internal/forward"
+	"github.com/rousehq/rouse/internal/identity"
+)
+
+// here answers with where it leads.
+type here struct {
+	mu sync.Mutex
+	to identity.Revision // guarded by mu
+}
+
+func (h *here) Lead(id identity.Revision) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.to = id
+}
+
+func (h *here) ServeExchange(x forward.Exchange) {
+	h.mu.Lock()
+	name := h.to.Name
+	h.mu.Unlock()
+	x.Reply(http.StatusOK, "text/plain", name)
+}
+
+// journal writes down what became of ports.
+type journal struct {
+	mu  sync.Mutex
+	all []string // guarded by mu
+}
+
+func (j *journal) note(text string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.all = append(j.all, text)
+}
+
+func (j *journal) PortOpened(uint16)                 { j.note("opened") }
+func (j *journal) PortRefused(_ uint16, text string) { j.note("refused: " + text) }
+func (j *journal) PortClosed(uint16)                 { j.note("closed") }
+
+func (j *journal) last() (n int, text string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if n = len(j.all); n > 0 {
+		text = j.all[n-1]
+	}
+	return n, text
+}
+
+// TestPortsComeBack: a port that is on its way out goes on when it is wanted again, for whomever, and is neither refused nor
+// opened anew; only while the whole activator drains do its connections end all the same.
+func TestPortsComeBack(t *testing.T) {
+	told := &journal{}
+	p := newPorts("127.0.0.1", func(id identity.Revision) lead { return &here{to: id} }, told, time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	var owned sync.WaitGroup
+	owned.Go(func() { p.run(ctx) })
+	defer owned.Wait()
+	defer func() {
+		for _, s := range p.servers() {
+			_ = s.Shutdown(ended())
+		}
+		cancel()
+	}()
+	n, late := freePort(t), freePort(t)
+	client := newClient(t)
+	ask := func(n uint16) (name string, last bool) {
+		res, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/", n)) //nolint:noctx // the test ends with it
+		if err != nil {
+			return err.Error(), false
+		}
+		defer res.Body.Close()
+		b := make([]byte, 20)
+		got, _ := res.Body.Read(b) // short, and all of it
+		return string(b[:got]), res.Close
+	}
+	answers := func(n uint16, want string, last bool) {
+		t.Helper()
+		await(t, fmt.Sprintf("%s answers, and ends the connection: %t", want, last), nil, func() bool {
+			name, close := ask(n)
+			return name == want && close == last
+		})
+	}
+	blue, green := identity.Revision{Name: "blue"}, identity.Revision{Name: "green"}
+	p.set(map[uint16]identity.Revision{n: blue})
+	answers(n, "blue", false)
+	p.set(map[uint16]identity.Revision{n: green})
+	if name, last := ask(n); name != "green" || last {
+		t.Errorf("%s answers, and ends the connection: %t; want green at once, and no end", name, last)
+	}
+	p.set(nil)
+	answers(n, "green", true)
+	p.set(map[uint16]identity.Revision{n: blue})
+	answers(n, "blue", false)
+	if all, text := told.last(); all != 1 || text != "opened" {
+		t.Errorf("%d things were told, %q the last; want that it was opened, once", all, text)
+	}
+	p.drain()
+	answers(n, "blue", true)
+	p.set(nil)
+	p.set(map[uint16]identity.Revision{n: green, late: blue})
+	answers(late, "blue", true)
+	answers(n, "green", true)
+}
