@@ -96,7 +96,7 @@ ifdef RUN
 	$(E2E) -timeout 30m -v -run '$(RUN)' -skip '$(SKEW)' ./selftest ./e2e
 else
 	$(CITEST) -suite cluster -- env CGO_ENABLED=0 $(GO) -C test/cluster test -trimpath -count=1 ./launch ./agent/... ./harness
-	$(CITEST) -suite e2e -- env $(E2E) -timeout 15m -skip '$(SKEW)' ./selftest ./e2e
+	$(CITEST) -suite e2e -- env $(E2E) -timeout 18m -skip '$(SKEW)' ./selftest ./e2e
 endif
 
 e2e-skew: cluster $(OLD) ## this version beside the one before, PREVIOUS, in every mixture (needs git's history); RUN=TestRouseSkew/part
