@@ -191,7 +191,7 @@ func TestEpochsGrow(t *testing.T) {
 			case "delete":
 				written = 0
 			case "restore":
-				written = int32(rapid.Int32Range(0, highest).Draw(t, "restored"))
+				written = rapid.Int32Range(0, highest).Draw(t, "restored")
 			case "restart":
 				if written == highest { // which it finds
 					instances[i] = fresh()

@@ -182,7 +182,7 @@ func TestTheBookOfPortsIsLost(t *testing.T) {
 					if watched {
 						r.sees()
 					} else { // another write finds it
-						r.control.ports.port(portalloc.HolderOf("default", "new", "http"), "new")
+						_, _, _ = r.control.ports.port(portalloc.HolderOf("default", "new", "http"), "new") // it is asked for; the answer comes later
 					}
 					r.settle()
 					book := r.book()
