@@ -111,11 +111,14 @@ func (r *live) expect(what, service, want string) {
 	}
 }
 
-// named is an annotated Deployment.
-func (r *live) named(name, uid string) {
+// named is an annotated Deployment, with more annotations in pairs.
+func (r *live) named(name, uid string, annotations ...string) {
 	o := &opted{}
 	o.Kind, o.Namespace, o.Name, o.UID, o.Replicas = "Deployment", "default", name, uid, 1
 	o.Annotations, o.PodLabels = map[string]string{class: "kpa.autoscaling.knative.dev"}, map[string]string{"app": name}
+	for pair := range slices.Chunk(annotations, 2) {
+		o.Annotations[pair[0]] = pair[1]
+	}
 	r.deployments.put(key{"default", name}, o)
 }
 
@@ -276,10 +279,7 @@ func TestAServiceThatBecameAnothers(t *testing.T) {
 func TestARestartWithBadSettings(t *testing.T) {
 	inLife(t, func(r *live) {
 		bad := func() {
-			r.named("hello", "u1")
-			o := *r.deployments.get(key{"default", "hello"})
-			o.Annotations = map[string]string{class: "kpa.autoscaling.knative.dev", "autoscaling.knative.dev/target": "no", "autoscaling.knative.dev/min-scale": "2"}
-			r.deployments.put(key{"default", "hello"}, &o)
+			r.named("hello", "u1", "autoscaling.knative.dev/target", "no", "autoscaling.knative.dev/min-scale", "2")
 		}
 		bad()
 		r.service(helloService(nil))

@@ -35,6 +35,7 @@ type rig struct {
 	muted      []identity.Revision
 	removed    []identity.Revision
 	scraped    map[identity.Revision][]identity.Pod
+	mu         sync.Mutex // held while what was told is noted: workloads are looked at by several goroutines
 }
 
 func newRig(t testing.TB) *rig {
@@ -45,17 +46,23 @@ func newRig(t testing.TB) *rig {
 	ports.read(&configMap{data: map[string]string{"20001": "default/hello/http", "20002": "default/hello/metrics"}, version: "1"})
 	r.mirror = &Mirror{cluster: r.Cluster, ports: ports, book: &endpoint.Book{}, sink: r, reporter: newReporter(nil, log),
 		owns: func(identity.Revision) bool { return true }, touched: func(key) {}, log: log, queue: newQueue(), tracked: map[key]*tracked{}, since: map[key]map[workload.Reason]time.Time{}, former: map[key]key{},
-		scrape: func(rev identity.Revision, pods []identity.Pod) { r.scraped[rev] = pods }}
+		scrape: func(rev identity.Revision, pods []identity.Pod) { r.note(func() { r.scraped[rev] = pods }) }}
 	r.publisher = &Publisher{cluster: r.Cluster, mirror: r.mirror, activators: func() []Activator { return r.activators }, began: time.Now().Add(-time.Hour), perSlice: 100}
 	t.Cleanup(r.mirror.queue.close)
 	return r
 }
 
-func (r *rig) Put(x Routed)                  { r.puts = append(r.puts, x) }
-func (r *rig) Linger(x Routed)               { r.lingers = append(r.lingers, x) }
-func (r *rig) Leave(id identity.Revision)    { r.left = append(r.left, id) }
-func (r *rig) Unlisten(id identity.Revision) { r.muted = append(r.muted, id) }
-func (r *rig) Remove(id identity.Revision)   { r.removed = append(r.removed, id) }
+func (r *rig) Put(x Routed)                  { r.note(func() { r.puts = append(r.puts, x) }) }
+func (r *rig) Linger(x Routed)               { r.note(func() { r.lingers = append(r.lingers, x) }) }
+func (r *rig) Leave(id identity.Revision)    { r.note(func() { r.left = append(r.left, id) }) }
+func (r *rig) Unlisten(id identity.Revision) { r.note(func() { r.muted = append(r.muted, id) }) }
+func (r *rig) Remove(id identity.Revision)   { r.note(func() { r.removed = append(r.removed, id) }) }
+func (r *rig) note(what func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	what()
+}
+
 func (r *rig) hello() *tracked {
 	r.mirror.sync(key{"default", "hello"})
 	return r.mirror.get(key{"default", "hello"})
