@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -27,13 +28,26 @@ func TestRouseLosesNothing(t *testing.T) {
 	url := waitReachable(c)
 	span := long(8*time.Second, 2*time.Minute)
 	some := func() { lasting(c, time.Duration(rng.Int64N(int64(span/5)))) }
+	// A Deployment's status may still count a pod that has been deleted: pods themselves say whether those that stay are ready.
 	victim := func(selector string) string {
-		pods := c.Pods(selector)
-		for {
-			if p := pods[rng.IntN(len(pods))]; p.DeletionTimestamp == nil {
-				return p.Name
+		var ready []string
+		c.Eventually(time.Minute, "the pods that stay are ready", func() error {
+			ready = nil
+			for _, p := range c.Pods(selector) {
+				if p.DeletionTimestamp != nil {
+					continue
+				}
+				if err := harness.Ready(&p); err != nil {
+					return fmt.Errorf("%s: %w", p.Name, err)
+				}
+				ready = append(ready, p.Name)
 			}
-		}
+			if len(ready) == 0 {
+				return errors.New("there is none")
+			}
+			return nil
+		})
+		return ready[rng.IntN(len(ready))]
 	}
 	remove := func(name string) {
 		if err := c.Client.CoreV1().Pods(c.Namespace).Delete(c.Context, name, metav1.DeleteOptions{}); err != nil {
