@@ -12,6 +12,7 @@ import (
 
 	"github.com/rousehq/rouse/deploy"
 	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/kube"
 )
 
 // releaser gives the Services that control fills their selectors.
@@ -57,7 +58,8 @@ func newUninstall() *cobra.Command {
 }
 
 // releaseAll releases one Service after the other, each with its own time, and goes on after a failure: what can have its
-// selector gets it.
+// selector gets it. It returns when clients have left the activators: those share the slots of pods with a limit, which an
+// activator cannot get once control is gone.
 func releaseAll(ctx context.Context, c releaser, timeout time.Duration, out io.Writer) error {
 	list, cancel := context.WithTimeout(ctx, timeout)
 	services, err := c.Carried(list)
@@ -79,5 +81,9 @@ func releaseAll(ctx context.Context, c releaser, timeout time.Duration, out io.W
 	if len(failed) > 0 {
 		return fmt.Errorf("nothing is printed for deletion, since %d of %d Services could not be released: %w", len(failed), len(services), errors.Join(failed...))
 	}
-	return nil
+	if len(services) > 0 {
+		fmt.Fprintf(out, "activators serve the connections that they have for another %s\n", kube.Handover)
+		pause(ctx, kube.Handover)
+	}
+	return ctx.Err()
 }

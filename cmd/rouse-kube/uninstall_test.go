@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/kube"
 )
 
 // cluster has Services of which one cannot be released.
@@ -38,18 +41,36 @@ func (c *cluster) Release(ctx context.Context, _, name string, say func(string))
 }
 
 func TestReleaseAll(t *testing.T) {
-	var out bytes.Buffer
-	c := &cluster{services: []string{"a", "b", "c"}}
-	if err := releaseAll(t.Context(), c, time.Minute, &out); err != nil || len(c.released) != 3 {
-		t.Errorf("released %q, %v; want all", c.released, err)
-	}
-	if !strings.Contains(out.String(), "default/b has its selector") {
-		t.Errorf("said %s", out.String())
-	}
-	c = &cluster{services: []string{"a", "b", "c"}, stuck: "a"}
-	err := releaseAll(t.Context(), c, time.Minute, &out)
-	if err == nil || !strings.Contains(err.Error(), "1 of 3") || len(c.released) != 2 {
-		t.Errorf("with one that is stuck: released %q, %v; want the others, and an error", c.released, err)
+	for name, tc := range map[string]struct {
+		services []string
+		stuck    string
+		waits    time.Duration
+	}{
+		"all":               {[]string{"a", "b", "c"}, "", kube.Handover},
+		"one that is stuck": {[]string{"a", "b", "c"}, "a", 0},
+		"none":              {nil, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				c := &cluster{services: tc.services, stuck: tc.stuck}
+				began := time.Now()
+				err := releaseAll(t.Context(), c, time.Minute, &out)
+				if waited := time.Since(began); waited != tc.waits {
+					t.Errorf("waited %s, want %s", waited, tc.waits)
+				}
+				free := slices.DeleteFunc(slices.Clone(tc.services), func(s string) bool { return s == tc.stuck })
+				if !slices.Equal(c.released, free) {
+					t.Errorf("released %q, want %q", c.released, free)
+				}
+				if stuck := err != nil && strings.Contains(err.Error(), "1 of 3"); stuck != (tc.stuck != "") || (err == nil) == stuck {
+					t.Errorf("error %v", err)
+				}
+				if len(free) > 0 && !strings.Contains(out.String(), "default/b has its selector") {
+					t.Errorf("said %s", out.String())
+				}
+			})
+		})
 	}
 }
 

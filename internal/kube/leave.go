@@ -14,6 +14,10 @@ const (
 	lingerOn = portalloc.Quarantine
 )
 
+// Handover is how long after a release clients come to activators, at most: until those have ended the connections that
+// they had, and a moment for the responses.
+const Handover = listenOn + 5*time.Second
+
 // leave takes a workload that can't be scaled any more out of control, if it was in it. Its pods stay behind its Service as
 // long as nobody else puts them there, and activators serve what still comes to them.
 func (m *Mirror) leave(k key, before *tracked, o *opted) {
