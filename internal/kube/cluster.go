@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -391,57 +389,6 @@ func (c *Cluster) published(k key) *service {
 		}
 	}
 	return nil
-}
-
-// servicesOf returns the Services that say that they are a workload's, by their annotation or their name.
-func (c *Cluster) servicesOf(k key) (all []*service) {
-	c.mu.RLock()
-	names := slices.Sorted(maps.Keys(c.serving[k]))
-	c.mu.RUnlock()
-	for _, name := range names {
-		if s := c.services.get(key{k.namespace, name}); s != nil {
-			all = append(all, s)
-		}
-	}
-	return all
-}
-
-// strays returns the workloads that are not there and whose Services have slices of ours.
-func (c *Cluster) strays() (found []key) {
-	var services []key
-	c.mu.RLock()
-	for k, of := range c.slicesOf {
-		for _, s := range of {
-			if s.ours() {
-				services = append(services, k)
-				break
-			}
-		}
-	}
-	c.mu.RUnlock()
-	for _, k := range services {
-		if s := c.services.get(k); s != nil && c.workload(key{k.namespace, s.target()}) == nil {
-			found = append(found, key{k.namespace, s.target()})
-		}
-	}
-	return found
-}
-
-// knowsWorkloads says whether every workload was read once: only then one that is not known is not there.
-func (c *Cluster) knowsWorkloads() bool { return c.deployments.synced.Load() && c.sets.synced.Load() }
-
-// alive says whether a pod of a workload of this name is ready, whether the workload is there or not.
-func (c *Cluster) alive(k key) bool {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	for _, kind := range []workload.Kind{workload.Deployment, workload.StatefulSet} {
-		for _, p := range c.podsOf[owner{kind, k}] {
-			if p.ready && !p.terminating && !p.ended {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // candidates returns the Services that may belong to a workload.

@@ -3,13 +3,10 @@ package kube
 import (
 	"context"
 	"slices"
-	"time"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/rousehq/rouse/internal/identity"
 )
 
 // removeForeign removes the slices of other writers from a Service that has no selector, and the Endpoints object from
@@ -73,40 +70,6 @@ func (p *Publisher) retire(ctx context.Context, k key) error {
 		return nil
 	}
 	return p.abandon(ctx, k, left)
-}
-
-// abandonment is how long the Service of a workload that was deleted leads where it led: one that is made anew at once, or
-// whose pods outlive it, must not leave a hole.
-const abandonment = 5 * time.Second
-
-// abandon deletes our slices of a workload that is gone. They lead to addresses that will be others'.
-func (p *Publisher) abandon(ctx context.Context, k key, left []*slice) error {
-	if !p.owns(identity.Revision{Namespace: k.namespace, Name: k.name}) || !p.cluster.knowsWorkloads() || p.cluster.alive(k) {
-		return nil
-	}
-	p.mu.Lock()
-	since, known := p.gone[k]
-	if !known {
-		since = time.Now()
-		p.gone[k] = since
-	}
-	p.mu.Unlock()
-	if wait := abandonment - time.Since(since); wait > 0 {
-		p.queue.AddAfter(k, wait)
-		return nil
-	}
-	if err := p.fence(); err != nil {
-		return err
-	}
-	p.log.Info("its workload is gone: the Service leads nowhere from now on", "namespace", k.namespace, "service", left[0].service.name, "workload", k.name)
-	for _, s := range left {
-		asSeen := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &s.version}}
-		err := p.client.core.DiscoveryV1().EndpointSlices(k.namespace).Delete(ctx, s.name, asSeen)
-		if unlessGone(err) != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // readyIn returns the families of a Service in which its workload has a ready pod.
