@@ -3,10 +3,16 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
+
+// hardware is the bridge's own address on the link. Without one the kernel gives it the lowest of its ports': it changes when a pod with a lower
+// one comes or goes, and the other pods send what they have for the node into nothing. By IPv4 they hear of it, as the node asks aloud for the new
+// pod; by IPv6 they find out after half a minute.
+var hardware = net.HardwareAddr{0x0a, 0x58, 10, 88, 0, 1}
 
 // makeBridge connects the node's own network with the pods', in both families.
 func makeBridge() error {
@@ -14,7 +20,7 @@ func makeBridge() error {
 	if err != nil {
 		return err
 	}
-	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge}}
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge, HardwareAddr: hardware}}
 	if err := netlink.LinkAdd(br); err != nil {
 		return fmt.Errorf("bridge: %w", err)
 	}

@@ -32,6 +32,7 @@ spec:
   - name: app
     image: {{image "testapp"}}
     resources: {limits: {memory: 64Mi}}
+    ` + listens + `
     envFrom: [{configMapRef: {name: settings}}, {secretRef: {name: keys}, prefix: KEY_}]
     env:
     - {name: TIER, valueFrom: {fieldRef: {fieldPath: "metadata.labels['tier']"}}}

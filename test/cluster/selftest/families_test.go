@@ -1,11 +1,15 @@
 package selftest
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/rousehq/rouse/test/cluster/harness"
 )
@@ -46,6 +50,7 @@ func TestBothFamilies(t *testing.T) {
 		t.Errorf("a Service that asks for nothing has the addresses %v, want one of IPv4", urls)
 	}
 	c.WaitPod("tester", "runs", 30*time.Second, harness.Ready)
+	bridgeKeepsItsAddress(t)
 	for service, n := range map[string]int{"both": 2, "six": 1} {
 		urls := c.URLs(service, 80)
 		if len(urls) != n || !strings.Contains(urls[n-1], "[") {
@@ -67,6 +72,29 @@ func TestBothFamilies(t *testing.T) {
 		if err != nil || address == "" || !strings.Contains(want, address) {
 			t.Errorf("%s resolves to %q (%v), want %s", name, out, err, want)
 		}
+	}
+}
+
+// bridgeKeepsItsAddress: a bridge without a hardware address of its own has the lowest of its ports', until a lower one comes.
+func bridgeKeepsItsAddress(t *testing.T) {
+	t.Helper()
+	links, err := netlink.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := 0
+	for _, port := range links {
+		i := slices.IndexFunc(links, func(l netlink.Link) bool { return l.Type() == "bridge" && l.Attrs().Index == port.Attrs().MasterIndex })
+		if i < 0 {
+			continue
+		}
+		ports++
+		if got := links[i].Attrs().HardwareAddr; bytes.Equal(got, port.Attrs().HardwareAddr) {
+			t.Errorf("the bridge has %s, the address of its port %s", got, port.Attrs().Name)
+		}
+	}
+	if ports < 2 {
+		t.Errorf("%d pods are on the bridge, want the two of this test at least", ports)
 	}
 }
 

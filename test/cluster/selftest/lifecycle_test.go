@@ -17,6 +17,9 @@ import (
 // journal mounts the shared directory and names the container in what it writes there.
 const journal = `volumeMounts: [{name: shared, mountPath: /shared}], image: {{image "testapp"}}`
 
+// listens makes a pod ready when its process has begun, not when it was started: it would not have heard of signals and hooks before.
+const listens = `readinessProbe: {httpGet: {path: /started, port: 8080}, periodSeconds: 1}`
+
 const sidecars = `
 apiVersion: v1
 kind: Pod
@@ -33,10 +36,15 @@ spec:
     lifecycle: {preStop: {httpGet: {path: /prestop, port: 9001}}}
     ` + block + `
   - {name: second, args: [-name, second, -journal, /shared/order, -once, /tmp/done], ` + journal + `}
-  - {name: agent, restartPolicy: Always, args: [-name, agent, -journal, /shared/order, -listen, ":9002"], ` + journal + `}
+  - name: agent
+    restartPolicy: Always
+    args: [-name, agent, -journal, /shared/order, -listen, ":9002"]
+    startupProbe: {httpGet: {path: /started, port: 9002}, periodSeconds: 1, failureThreshold: 30}
+    ` + block + `
   containers:
   - name: app
     args: [-name, app, -journal, /shared/order, -linger, 1s]
+    ` + listens + `
     lifecycle: {preStop: {httpGet: {path: /prestop, port: 8080}}}
     ` + block + `
 `
@@ -98,6 +106,7 @@ spec:
   containers:
   - name: app
     args: [-name, app, -journal, /shared/hooks]
+    ` + listens + `
     lifecycle:
       postStart: {exec: {command: [sh, -c, "echo 0 hook poststart >>/shared/hooks"]}}
       preStop: %s
@@ -145,7 +154,10 @@ spec:
   terminationGracePeriodSeconds: 3
   volumes: [{name: shared, hostPath: {path: {{shared}}}}]
   containers:
-  - {name: app, args: [-name, app, -journal, /shared/grace, -linger, 1h], ` + journal + `}
+  - name: app
+    args: [-name, app, -journal, /shared/grace, -linger, 1h]
+    ` + listens + `
+    ` + block + `
 `
 
 // TestGracePeriod: SIGTERM first, SIGKILL when the grace period is over, and the pod's object stays as long as its processes do.
@@ -187,7 +199,10 @@ metadata: {name: failing}
 spec:
   restartPolicy: %s
   containers:
-  - {name: app, image: {{image "testapp"}}, args: %s}
+  - name: app
+    image: {{image "testapp"}}
+    args: %s
+    ` + listens + `
 `
 
 func TestCrashLoop(t *testing.T) {
