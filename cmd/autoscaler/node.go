@@ -178,9 +178,9 @@ func (n *node) activators() []kube.Activator {
 			n.log.Warn("an activator names no address", "activator", s.Name, "address", s.Addr)
 			continue
 		}
-		r.all = append(r.all, kube.Activator{Addr: addr.Addr().Unmap(), Zone: s.Zone, Connected: s.Connected && !s.Draining, Open: func(port uint16) bool {
-			reason, known := s.Ports[port]
-			return known && reason == ""
+		r.all = append(r.all, kube.Activator{Addr: addr.Addr().Unmap(), Zone: s.Zone, Connected: s.Connected && !s.Draining, Port: func(port uint16) (open bool, refused string) {
+			refused, known := s.Ports[port]
+			return known && refused == "", refused
 		}})
 	}
 	return r.all

@@ -66,7 +66,7 @@ func newPlane(o *Options, cfg assign.ClientConfig, registry prometheus.Registere
 	if err := p.telemetry.RegisterPods(registry, p.activator); err != nil {
 		return nil, nil, err
 	}
-	p.ports = newPorts(o.PortHost, func(id identity.Revision) lead { return p.activator.Port(id) }, p.client, o.DrainMinimum)
+	p.ports = newPorts(o.PortHost, func(id identity.Revision) lead { return p.activator.Port(id) }, p.client, log, o.DrainMinimum)
 	return p, streams, nil
 }
 

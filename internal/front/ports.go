@@ -3,6 +3,8 @@ package front
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"maps"
 	"net"
 	"strconv"
 	"sync"
@@ -15,17 +17,22 @@ import (
 // maxPorts bounds per-revision listeners; more are refused.
 const maxPorts = 20_000
 
-// portPoll is how often a port that is not wanted any more is looked at.
-const portPoll = 100 * time.Millisecond
+const (
+	portPoll  = 100 * time.Millisecond // how often a port that is not wanted any more is looked at
+	portRetry = 2 * time.Second        // how often one is tried that something else had
+)
 
 // ports are listeners that lead to one revision each. One that is to lead to another goes on as it is, and each request
 // goes where it leads by then. One that is not wanted any more ends its connections with their next response, and listens
-// until nothing is in flight and routers have had time to hear of it; if it is wanted again before that, it goes on.
+// until nothing is in flight and routers have had time to hear of it; if it is wanted again before that, it goes on. One
+// that can't be opened, as something else listens there, is tried again until it can.
 type ports struct {
 	host   string
 	lead   func(identity.Revision) lead
 	told   portStates
+	log    *slog.Logger
 	linger time.Duration
+	retry  time.Duration
 
 	changed chan struct{} // capacity 1
 	leading sync.Mutex    // held while ports are made to lead to what is wanted; taken before mu
@@ -34,6 +41,8 @@ type ports struct {
 	want     map[uint16]identity.Revision
 	open     map[uint16]*port // written by run alone
 	draining bool             // all of them, for good
+
+	refused map[uint16]string // why, as it was told; used by run alone
 }
 
 // lead is the handler of a port, whose revision may change.
@@ -57,8 +66,9 @@ type port struct {
 	closing time.Time // since when it is not wanted; zero while it is
 }
 
-func newPorts(host string, lead func(identity.Revision) lead, told portStates, linger time.Duration) *ports {
-	return &ports{host: host, lead: lead, told: told, linger: linger, changed: make(chan struct{}, 1), open: map[uint16]*port{}}
+func newPorts(host string, lead func(identity.Revision) lead, told portStates, log *slog.Logger, linger time.Duration) *ports {
+	return &ports{host: host, lead: lead, told: told, log: log, linger: linger, retry: portRetry, changed: make(chan struct{}, 1),
+		open: map[uint16]*port{}, refused: map[uint16]string{}}
 }
 
 // set replaces the ports that should be there. Those that are open lead to their revisions when it returns.
@@ -122,13 +132,14 @@ func (p *ports) servers() (all []*forward.Server) {
 func (p *ports) run(ctx context.Context) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
-	tick := time.NewTicker(portPoll)
-	defer tick.Stop()
 	for {
 		closing := p.reconcile(ctx, &serving, time.Now())
 		var again <-chan time.Time
-		if closing {
-			again = tick.C
+		switch {
+		case closing:
+			again = time.After(portPoll)
+		case len(p.refused) > 0:
+			again = time.After(p.retry)
 		}
 		select {
 		case <-ctx.Done():
@@ -158,9 +169,10 @@ func (p *ports) reconcile(ctx context.Context, serving *sync.WaitGroup, now time
 			closing = !p.release(n, o, now) || closing
 		}
 	}
+	maps.DeleteFunc(p.refused, func(n uint16, _ string) bool { _, wanted := want[n]; return !wanted })
 	for n, rev := range want {
 		if p.open[n] == nil {
-			p.listen(ctx, serving, n, rev)
+			p.settle(n, p.listen(ctx, serving, n, rev))
 		}
 	}
 	p.follow() // what was opened just now may be wanted for another revision by now
@@ -192,22 +204,33 @@ func (p *ports) release(n uint16, o *port, now time.Time) bool {
 	return true
 }
 
-func (p *ports) listen(ctx context.Context, serving *sync.WaitGroup, n uint16, rev identity.Revision) {
-	if len(p.open) >= maxPorts {
-		p.told.PortRefused(n, fmt.Sprintf("%d ports are open already", maxPorts))
+// settle tells what became of a port that was to be opened, a refusal once for each reason.
+func (p *ports) settle(n uint16, err error) {
+	if err == nil {
+		delete(p.refused, n)
+		p.told.PortOpened(n)
 		return
+	}
+	if reason := err.Error(); p.refused[n] != reason {
+		p.refused[n] = reason
+		p.log.Warn("a port is refused; it is tried again", "port", n, "every", p.retry.String(), "error", err)
+		p.told.PortRefused(n, reason)
+	}
+}
+
+func (p *ports) listen(ctx context.Context, serving *sync.WaitGroup, n uint16, rev identity.Revision) error {
+	if len(p.open) >= maxPorts {
+		return fmt.Errorf("%d ports are open already", maxPorts)
 	}
 	ln, err := net.Listen("tcp", net.JoinHostPort(p.host, strconv.Itoa(int(n))))
 	if err != nil {
-		p.told.PortRefused(n, err.Error())
-		return
+		return err
 	}
 	leads := p.lead(rev)
 	server, err := forward.NewServer(serverConfig(), probed(leads))
 	if err != nil {
 		ln.Close()
-		p.told.PortRefused(n, err.Error())
-		return
+		return err
 	}
 	life, stop := context.WithCancel(ctx)
 	serving.Go(func() {
@@ -222,7 +245,7 @@ func (p *ports) listen(ctx context.Context, serving *sync.WaitGroup, n uint16, r
 	if draining {
 		server.Drain()
 	}
-	p.told.PortOpened(n)
+	return nil
 }
 
 func serverConfig() forward.Config {

@@ -3,7 +3,10 @@ package front
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -60,7 +63,7 @@ func (j *journal) last() (n int, text string) {
 // opened anew; only while the whole activator drains do its connections end all the same.
 func TestPortsComeBack(t *testing.T) {
 	told := &journal{}
-	p := newPorts("127.0.0.1", func(id identity.Revision) lead { return &here{to: id} }, told, time.Hour)
+	p := newPorts("127.0.0.1", func(id identity.Revision) lead { return &here{to: id} }, told, slog.New(slog.DiscardHandler), time.Hour)
 	ctx, cancel := context.WithCancel(t.Context())
 	var owned sync.WaitGroup
 	owned.Go(func() { p.run(ctx) })
@@ -110,4 +113,34 @@ func TestPortsComeBack(t *testing.T) {
 	p.set(map[uint16]identity.Revision{n: green, late: blue})
 	answers(late, "blue", true)
 	answers(n, "green", true)
+}
+
+// TestPortIsTriedAgain: a port that something else listens on is refused once, and opened when that is gone, without being asked for again.
+func TestPortIsTriedAgain(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	told := &journal{}
+	p := newPorts("127.0.0.1", func(id identity.Revision) lead { return &here{to: id} }, told, slog.New(slog.DiscardHandler), time.Hour)
+	p.retry = time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	var owned sync.WaitGroup
+	owned.Go(func() { p.run(ctx) })
+	defer owned.Wait()
+	defer func() {
+		for _, s := range p.servers() {
+			_ = s.Shutdown(ended())
+		}
+		cancel()
+	}()
+	n := other.Addr().(*net.TCPAddr).AddrPort().Port()
+	p.set(map[uint16]identity.Revision{n: {Name: "blue"}})
+	await(t, "the port is refused", nil, func() bool { _, text := told.last(); return strings.HasPrefix(text, "refused: ") })
+	other.Close()
+	await(t, "the port is opened", nil, func() bool { _, text := told.last(); return text == "opened" })
+	if all, _ := told.last(); all != 2 {
+		t.Errorf("%d things were told, want a refusal and that it was opened", all)
+	}
 }

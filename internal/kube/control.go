@@ -161,11 +161,11 @@ func (c *Control) configChanged(name string) {
 func (c *Control) watchHealth(what string, err error) {
 	about := subject{"v1", "Namespace", key{"", c.cfg.Namespace}, ""}
 	if err == nil {
-		c.reporter.retract(about, "CannotWatch"+what)
+		c.reporter.say(about, source(what))
 		c.cfg.Log.Info("watching again", "what", what)
 		return
 	}
-	c.reporter.add(about, complaint{"CannotWatch" + what, fmt.Sprintf(
+	c.reporter.say(about, source(what), complaint{"CannotWatch" + what, fmt.Sprintf(
 		"%s can't be watched: %v; if it is forbidden, see the ClusterRole of control", what, err)})
 }
 

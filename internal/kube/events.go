@@ -27,6 +27,16 @@ type subject struct {
 // eventBacklog bounds the Events that wait for the API server; more are only logged.
 const eventBacklog = 1024
 
+// source is who says something about an object: each keeps to its own.
+type source string
+
+const (
+	fromLook      source = "look" // at the object itself
+	fromScale     source = "scale"
+	fromEndpoints source = "endpoints"
+	fromPorts     source = "ports" // of activators
+)
+
 // reporter says what is wrong: one log line and one Event for each problem of an object, however often it is seen, and
 // again when it has gone and come back. The name of an Event follows from what it says, so that a restart, or another
 // instance, adds none.
@@ -35,27 +45,25 @@ type reporter struct {
 	log    *slog.Logger
 
 	mu   sync.Mutex
-	said map[key]map[subject]map[string]string // text by reason; guarded by mu
+	said map[key]map[subject]map[source][]complaint // guarded by mu; nothing in there is empty
 	out  chan *corev1.Event
 }
 
 func newReporter(client *Client, log *slog.Logger) *reporter {
-	return &reporter{client: client, log: log, said: make(map[key]map[subject]map[string]string), out: make(chan *corev1.Event, eventBacklog)}
+	return &reporter{client: client, log: log, said: make(map[key]map[subject]map[source][]complaint), out: make(chan *corev1.Event, eventBacklog)}
 }
 
 // complaint is one thing to say.
 type complaint struct{ reason, text string }
 
-// say makes these the complaints about a subject of one kind of problem: what was said already is not repeated, what
-// is no longer among them is forgotten.
-func (r *reporter) say(s subject, complaints ...complaint) {
+// say makes these what one source complains of about a subject: what it has said already is not repeated, what is no
+// longer among them is forgotten.
+func (r *reporter) say(s subject, from source, complaints ...complaint) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := r.said[s.key][s]
-	now := make(map[string]string, len(complaints))
+	before := r.said[s.key][s][from]
 	for _, c := range complaints {
-		now[c.reason] = c.text
-		if before[c.reason] == c.text {
+		if slices.Contains(before, c) {
 			continue
 		}
 		r.log.Warn(c.text, "reason", c.reason, "kind", s.kind, "namespace", s.namespace, "name", s.name)
@@ -64,18 +72,29 @@ func (r *reporter) say(s subject, complaints ...complaint) {
 		default:
 		}
 	}
-	r.keep(s, now)
+	r.keep(s, from, complaints)
 }
 
-// keep makes this what was said about a subject; the caller holds the lock.
-func (r *reporter) keep(s subject, now map[string]string) {
-	if len(now) > 0 {
-		if r.said[s.key] == nil {
-			r.said[s.key] = make(map[subject]map[string]string, 1)
+// keep makes this what a source said about a subject; the caller holds the lock.
+func (r *reporter) keep(s subject, from source, complaints []complaint) {
+	if len(complaints) == 0 {
+		delete(r.said[s.key][s], from)
+		if len(r.said[s.key][s]) == 0 {
+			r.forget(s)
 		}
-		r.said[s.key][s] = now
 		return
 	}
+	if r.said[s.key] == nil {
+		r.said[s.key] = make(map[subject]map[source][]complaint, 1)
+	}
+	if r.said[s.key][s] == nil {
+		r.said[s.key][s] = make(map[source][]complaint, 1)
+	}
+	r.said[s.key][s][from] = complaints
+}
+
+// forget forgets what was said about a subject; the caller holds the lock.
+func (r *reporter) forget(s subject) {
 	delete(r.said[s.key], s)
 	if len(r.said[s.key]) == 0 {
 		delete(r.said, s.key)
@@ -88,36 +107,16 @@ func (r *reporter) only(k key, uids ...string) {
 	defer r.mu.Unlock()
 	for s := range r.said[k] {
 		if s.apiVersion == workloadVersion && !slices.Contains(uids, s.uid) {
-			r.keep(s, nil)
+			r.forget(s)
 		}
 	}
 }
 
-// add says one thing more about a subject, once.
-func (r *reporter) add(s subject, c complaint) {
-	r.mu.Lock()
-	said := r.said[s.key][s]
-	if said[c.reason] == c.text {
-		r.mu.Unlock()
-		return
-	}
-	all := []complaint{c}
-	for reason, text := range said {
-		if reason != c.reason {
-			all = append(all, complaint{reason, text})
-		}
-	}
-	r.mu.Unlock()
-	r.say(s, all...)
-}
-
-// retract forgets what add said for a reason.
-func (r *reporter) retract(s subject, reason string) {
+// gone forgets what was said about a subject that is no more.
+func (r *reporter) gone(s subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	said := r.said[s.key][s]
-	delete(said, reason)
-	r.keep(s, said)
+	r.forget(s)
 }
 
 func eventOf(s subject, c complaint, now time.Time) *corev1.Event {

@@ -34,7 +34,7 @@ func inLife(t *testing.T, test func(*live)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &live{rig: newRig(t), t: t, server: fake.NewClientset()}
 		all := activatorAt(1)
-		all.Open = func(uint16) bool { return true }
+		all.Port = func(uint16) (bool, string) { return true, "" }
 		r.activators = []Activator{all}
 		p := r.publisher
 		p.client, p.owns, p.fence, p.queue, p.log = &Client{core: r.server}, r.mirror.owns, func() error { return nil }, newQueue(), slog.New(slog.DiscardHandler)

@@ -269,7 +269,7 @@ func TestFencedInstanceWritesNothing(t *testing.T) {
 	}
 	p := r.publisher
 	p.client, p.fence, p.owns = client, fence, func(identity.Revision) bool { return true }
-	r.activators = []Activator{{Addr: netip.MustParseAddr("10.0.0.1"), Connected: true, Open: func(uint16) bool { return true }}}
+	r.activators = []Activator{{Addr: netip.MustParseAddr("10.0.0.1"), Connected: true, Port: func(uint16) (bool, string) { return true, "" }}}
 	if err := p.one(t.Context(), key{"default", "hello"}); !errors.Is(err, errFenced) {
 		t.Errorf("publishing: %v, want %v", err, errFenced)
 	}

@@ -152,6 +152,6 @@ func (m *Mirror) sayLeft(k key, o *opted) {
 	if t == nil || t.service.selfFilled() || !m.owns(o.Revision()) {
 		return
 	}
-	m.reporter.say(subjectOf(o), complaint{string(workload.LeftControl), "is not scaled any more, and Service " + t.service.Name +
+	m.reporter.say(subjectOf(o), fromLook, complaint{string(workload.LeftControl), "is not scaled any more, and Service " + t.service.Name +
 		" has no selector: control goes on publishing its pods until it has one; run `rouse release` if it was adopted"})
 }

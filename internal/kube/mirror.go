@@ -164,7 +164,7 @@ func (m *Mirror) configure(data map[string]string, about subject) {
 	if unknown := config.UnknownKeys(data); len(unknown) > 0 {
 		complaints = append(complaints, complaint{string(workload.UnknownSettings), "nothing reads " + strings.Join(unknown, ", ")})
 	}
-	m.reporter.say(about, complaints...)
+	m.reporter.say(about, fromLook, complaints...)
 	if len(faults) > 0 && !first {
 		return
 	}
@@ -201,7 +201,7 @@ func (m *Mirror) run(ctx context.Context) {
 func (m *Mirror) sync(k key) {
 	if s := m.cluster.shadowed(k); s != nil {
 		taken := workload.Taken()
-		m.reporter.say(subjectOf(s), complaint{string(taken.Reason), taken.Text})
+		m.reporter.say(subjectOf(s), fromLook, complaint{string(taken.Reason), taken.Text})
 	}
 	m.reporter.only(k, m.cluster.uids(k)...)
 	before, o := m.get(k), m.cluster.workload(k)
@@ -254,7 +254,7 @@ func (m *Mirror) complain(o *opted, problems []workload.Problem) {
 	for _, p := range problems {
 		complaints = append(complaints, complaint{string(p.Reason), p.Text})
 	}
-	m.reporter.say(subjectOf(o), complaints...)
+	m.reporter.say(subjectOf(o), fromLook, complaints...)
 }
 
 // patience is how long a passing problem is not said.
@@ -402,7 +402,7 @@ func (m *Mirror) drop(k key, t *tracked) {
 		m.scrape(t.rev, nil)
 		m.forget(t)
 	}
-	m.reporter.say(subjectOf(t.object))
+	m.reporter.gone(subjectOf(t.object))
 	m.touched(k)
 }
 

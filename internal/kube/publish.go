@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -27,9 +28,14 @@ type Activator struct {
 	Zone string
 	// Connected is false once its stream broke or it said that it will end.
 	Connected bool
-	// Open says whether it listens on a port. For a moment that may still lead to another workload, whose Service it was:
-	// what is parked there goes on when the activator hears of it.
-	Open func(port uint16) bool
+	// Port says whether it listens on a port, or why it can't. For a moment one may still lead to another workload, whose
+	// Service it was: what is parked there goes on when the activator hears of it.
+	Port func(port uint16) (open bool, refused string)
+}
+
+// listens says whether an activator listens on all of these ports.
+func (a Activator) listens(ports []uint16) bool {
+	return !slices.ContainsFunc(ports, func(p uint16) bool { open, _ := a.Port(p); return !open })
 }
 
 // writePerPod is how long a Service's slices are not written again, for each of its workload's pods: a slice goes to every
@@ -195,6 +201,7 @@ func (p *Publisher) one(ctx context.Context, k key) error {
 		err = p.removeForeign(ctx, t, foreign)
 	}
 	p.said(t, err)
+	p.saidPorts(t)
 	p.settle(k, m.asked, err)
 	if errors.Is(err, errNobody) {
 		return nil // an activator that comes asks again
@@ -203,12 +210,32 @@ func (p *Publisher) one(ctx context.Context, k key) error {
 }
 
 func (p *Publisher) said(t *tracked, err error) {
-	if apierrors.IsForbidden(err) {
-		p.reporter.add(subjectOf(t.object), complaint{string(workload.PermissionDenied),
+	switch {
+	case err == nil:
+		p.reporter.say(subjectOf(t.object), fromEndpoints)
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause): // forbidden, too, but by nobody's fault
+	case apierrors.IsForbidden(err):
+		p.reporter.say(subjectOf(t.object), fromEndpoints, complaint{string(workload.PermissionDenied),
 			"the endpoints of Service " + t.service.Name + " may not be written: " + err.Error() + "; see the ClusterRole of control"})
-	} else if err != nil && !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !errors.Is(err, errNobody) {
+	case !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !errors.Is(err, errNobody):
 		p.log.Warn("endpoints are not written yet", "namespace", t.service.Namespace, "service", t.service.Name, "error", err)
 	}
+}
+
+// saidPorts says that an activator can't listen for a workload, if so: of several the one with the lowest address.
+func (p *Publisher) saidPorts(t *tracked) {
+	all := slices.SortedFunc(slices.Values(p.activators()), func(a, b Activator) int { return a.Addr.Compare(b.Addr) })
+	for _, a := range all {
+		for _, port := range t.ports {
+			if _, refused := a.Port(port); refused != "" && a.Connected {
+				p.reporter.say(subjectOf(t.object), fromPorts, complaint{string(workload.PortRefused), fmt.Sprintf(
+					"the activator at %s gets none of the requests of Service %s, as it can't listen on port %d: %s; it tries again every 2 s: end what listens there, or give control another ROUSE_ACTIVATOR_PORTS",
+					a.Addr, t.service.Name, port, refused)})
+				return
+			}
+		}
+	}
+	p.reporter.say(subjectOf(t.object), fromPorts)
 }
 
 // forget drops what was asked for, and fails whoever waits for it: when the workload is ours again, its slices tell where
@@ -381,7 +408,7 @@ func (p *Publisher) listeners(t *tracked, six bool, n int, ours []*slice) slicep
 			known[addr] = true
 		}
 		i := slices.IndexFunc(addrs, func(addr netip.Addr) bool { return addr.Is6() == six })
-		if i >= 0 && a.Connected && !slices.ContainsFunc(t.ports, func(p uint16) bool { return !a.Open(p) }) && p.sound(a.Addr, false) {
+		if i >= 0 && a.Connected && a.listens(t.ports) && p.sound(a.Addr, false) {
 			byName[a.Addr.String()] = p.listener(addrs[i], a.Zone)
 		}
 	}

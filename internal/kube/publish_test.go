@@ -89,7 +89,8 @@ func helloService(change func(*corev1.Service)) *corev1.Service {
 }
 
 func activatorAt(i int, ports ...uint16) Activator {
-	return Activator{Addr: netip.AddrFrom4([4]byte{10, 88, 9, byte(i)}), Connected: true, Open: func(p uint16) bool { return slices.Contains(ports, p) }}
+	return Activator{Addr: netip.AddrFrom4([4]byte{10, 88, 9, byte(i)}), Connected: true,
+		Port: func(p uint16) (bool, string) { return slices.Contains(ports, p), "" }}
 }
 
 func addressesOf(groups []sliceplan.Group) (all []string) {
@@ -246,7 +247,7 @@ func TestBadSettingsKeepTheLastGoodOnes(t *testing.T) {
 	if now == nil || now.sent.Config != good.sent.Config || now.sent.Replicas != 5 {
 		t.Fatalf("now %+v, want the settings of before with 5 replicas", now)
 	}
-	if said := r.mirror.reporter.said[subjectOf(now.object).key][subjectOf(now.object)]; len(said) != 1 || said["InvalidSettings"] == "" {
+	if said := r.mirror.reporter.said[subjectOf(now.object).key][subjectOf(now.object)][fromLook]; len(said) != 1 || said[0].reason != "InvalidSettings" {
 		t.Errorf("said %v, want the fault", said)
 	}
 	r.service(helloService(func(s *corev1.Service) { s.Spec.ClusterIP = "None" }))

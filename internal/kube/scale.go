@@ -67,10 +67,10 @@ func (s *Scaler) Scale(ctx context.Context, rev identity.Revision, desired int, 
 func (s *Scaler) said(o *opted, err error) {
 	switch {
 	case apierrors.IsForbidden(err):
-		s.reporter.add(subjectOf(o), complaint{string(workload.PermissionDenied), "may not be scaled: " + err.Error() +
+		s.reporter.say(subjectOf(o), fromScale, complaint{string(workload.PermissionDenied), "may not be scaled: " + err.Error() +
 			"; grant patch of its scale subresource to control's service account"})
 	case err == nil:
-		s.reporter.retract(subjectOf(o), string(workload.PermissionDenied))
+		s.reporter.say(subjectOf(o), fromScale)
 	}
 }
 

@@ -149,6 +149,7 @@ const (
 	NameTaken        Reason = "NameTaken"
 	PermissionDenied Reason = "PermissionDenied"
 	PortsExhausted   Reason = "ActivatorPortsExhausted"
+	PortRefused      Reason = "ActivatorPortRefused"
 	LeftControl      Reason = "LeftControl"
 )
 

@@ -82,16 +82,20 @@ spec: {maxReplicas: 3, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, n
 		if n := events(t, c, tc.name, tc.reason); n != 1 {
 			t.Errorf("%s: %d Events %s later, want one", tc.name, n, tc.reason)
 		}
-		lines := 0
-		for line := range strings.Lines(logs) {
-			if strings.Contains(line, `"reason":"`+tc.reason+`"`) && strings.Contains(line, `"name":"`+tc.name+`"`) {
-				lines++
-			}
-		}
-		if lines != 1 {
-			t.Errorf("%s: %d log lines, want one", tc.name, lines)
+		if n := linesAbout(logs, tc.name, tc.reason); n != 1 {
+			t.Errorf("%s: %d log lines, want one", tc.name, n)
 		}
 	}
+}
+
+// linesAbout counts the log lines that name an object with a reason.
+func linesAbout(logs, name, reason string) (n int) {
+	for line := range strings.Lines(logs) {
+		if strings.Contains(line, `"reason":"`+reason+`"`) && strings.Contains(line, `"name":"`+name+`"`) {
+			n++
+		}
+	}
+	return n
 }
 
 func events(t *testing.T, c *harness.Cluster, name, reason string) (n int) {
@@ -144,6 +148,9 @@ func TestRouseWithoutRights(t *testing.T) {
 	lasting(c, 5*time.Second)
 	if n := events(t, c, "hello", "PermissionDenied"); n != 1 {
 		t.Errorf("%d Events, want one", n)
+	}
+	if n := linesAbout(c.Logs("autoscaler-0", "autoscaler")+c.Logs("autoscaler-1", "autoscaler"), "hello", "PermissionDenied"); n != 1 {
+		t.Errorf("%d log lines, want one", n)
 	}
 	live, err := c.Client.RbacV1().ClusterRoles().Get(c.Context, "rouse-control", metav1.GetOptions{})
 	if err != nil {
