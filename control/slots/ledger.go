@@ -297,6 +297,22 @@ func (l *Ledger) Bounds(uid string) map[string]int {
 	return out
 }
 
+// Settled says whether every activator is connected, and has acknowledged exactly what it should have: nothing is on its
+// way. For tests and for people.
+func (l *Ledger) Settled() bool {
+	for _, h := range l.holders {
+		if !h.connected || h.waiting {
+			return false
+		}
+		for uid := range l.pods {
+			if h.acked.at(uid) != h.target[uid] {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 func (a Ack) bounds() bounds { return bounds{a.Unlimited, maps.Clone(a.Bounds)} }
 
 func widest(a, b bounds) bounds {

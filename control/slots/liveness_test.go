@@ -162,6 +162,9 @@ func TestQuietLeasesDoNotMove(t *testing.T) {
 		w := newWorld(t, rapid.IntRange(2, 5).Draw(t, "limit"), 3)
 		w.ready(3)
 		w.pass(time.Minute)
+		if !w.ledger.Settled() {
+			t.Fatalf("nothing is needed and something is on its way: %s", w)
+		}
 		before := []uint64{w.agents[0].seq, w.agents[1].seq, w.agents[2].seq}
 		for range 50 {
 			a := rapid.SampledFrom(w.agents).Draw(t, "activator")

@@ -94,7 +94,8 @@ func (w *world) end(a *agent, uid string) {
 	a.up = append(a.up, a.ack())
 }
 
-// check holds the promise: nobody sends more than a pod takes, and the ledger never says less than can be.
+// check holds the promise: nobody sends more than a pod takes, and the ledger never says less than can be. When it says that nothing is on its
+// way, everybody has what it says.
 func (w *world) check() {
 	if w.limit == 0 {
 		return
@@ -117,6 +118,11 @@ func (w *world) check() {
 		}
 		if sum > w.limit {
 			w.t.Fatalf("bounds %v in pod %s, its limit is %d", w.ledger.Bounds(uid), uid, w.limit)
+		}
+		for _, a := range w.agents {
+			if got := w.ledger.Bounds(uid)[a.name]; w.ledger.Settled() && a.joined && a.grants[uid] != got {
+				w.t.Fatalf("it is settled that %s has %d in pod %s: %s", a.name, got, uid, w)
+			}
 		}
 	}
 }

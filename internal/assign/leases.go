@@ -186,6 +186,14 @@ func (s *Server) every(f func(*slots.Ledger)) {
 	}
 }
 
+// Settled says whether the slots of a revision are where they should be, and none is on its way: for people and tests.
+func (s *Server) Settled(id identity.Revision) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.revs[id]
+	return e != nil && e.leases.Ledger != nil && e.leases.Settled()
+}
+
 // Leases returns how many requests each activator may have in flight in a pod of the revision at most, by instance: for
 // people and tests.
 func (s *Server) Leases(id identity.Revision, podUID string) map[string]int {

@@ -28,6 +28,7 @@ func TestControlAway(t *testing.T) {
 	}
 	l := surge(t, 4, all...) // four clients at each, one slot: three are always parked
 	l.progress(t, 50)
+	c.rest(len(all), pods...)
 	c.kill()
 	l.progress(t, 200)
 	for _, a := range all {

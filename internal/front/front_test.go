@@ -57,9 +57,11 @@ type control struct {
 	assign *assign.Server
 	stats  *statstream.Handler
 	http   *http.Server
-	life   context.CancelFunc
 	owned  sync.WaitGroup
 	demand *demand
+
+	decides  context.CancelFunc
+	deciding sync.WaitGroup
 }
 
 // demand keeps the reports of load.
@@ -113,11 +115,41 @@ func begin(t *testing.T, addr string) *control {
 		t.Fatal(err)
 	}
 	c.addr = ln.Addr().String()
-	life, cancel := context.WithCancel(context.Background())
-	c.life = cancel
 	c.owned.Go(func() { _ = c.http.Serve(ln) })
-	c.owned.Go(func() { _ = c.assign.Run(life) })
+	c.decide()
 	return c
+}
+
+// decide moves slots between activators until halt.
+func (c *control) decide() {
+	life, cancel := context.WithCancel(context.Background())
+	c.decides = cancel
+	c.deciding.Go(func() { _ = c.assign.Run(life) })
+}
+
+func (c *control) halt() {
+	c.decides()
+	c.deciding.Wait()
+}
+
+// rest halts decisions when each activator has a slot and none is on its way. Slots go to those who need them, also away from an activator
+// whose clients the machine does not let run for a moment; with none it would serve nobody for as long as control is away.
+func (c *control) rest(activators int, pods ...*pod) {
+	c.t.Helper()
+	await(c.t, "each activator has a slot", nil, func() bool {
+		c.halt()
+		holders := map[string]bool{}
+		for _, p := range pods {
+			for instance := range c.assign.Leases(hello, p.uid) {
+				holders[instance] = true
+			}
+		}
+		if c.assign.Settled(hello) && len(holders) == activators {
+			return true
+		}
+		c.decide()
+		return false
+	})
 }
 
 // kill ends it without a word.
@@ -127,7 +159,7 @@ func (c *control) kill() {
 	_ = c.http.Close()
 	_ = c.assign.Close(gone)
 	_ = c.stats.Close(gone)
-	c.life()
+	c.halt()
 	c.owned.Wait()
 }
 
