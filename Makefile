@@ -9,7 +9,7 @@ CITEST  := $(GO) run ./internal/citest
 # A test cluster (test/cluster): namespaces need root, compiling doesn't. RUN=TestName runs that test alone, and shows what it logs.
 SUDO    := $(if $(filter 0,$(shell id -u)),,sudo -E)
 CLUSTER := $(CACHE)/cluster
-INSIDE   = $(SUDO) $(CLUSTER)/cluster run -bin $$($(CLUSTER)/cluster build -module test/cluster) -images $(CLUSTER)/images --
+INSIDE   = $(SUDO) $(CLUSTER)/cluster run -bin $$($(CLUSTER)/cluster build -module test/cluster) -images $(CLUSTER)/images $(CLUSTERFLAGS) --
 E2E      = CGO_ENABLED=0 $(GO) -C test/cluster test -trimpath -count=1 -p 1 -parallel 8 -exec "$(INSIDE)"
 
 # Images are built as the Dockerfile builds them: how long a queue-proxy takes to start is a part of the figures.

@@ -22,6 +22,7 @@ type Config struct {
 	NodeName   string
 	Gateway    string // the node's address with the length of the pods' network: 10.88.0.1/16
 	Gateway6   string // the same in IPv6: fd00:10:88::1/64
+	IPv6First  bool   // of the two addresses of the node and of each pod the one of IPv6 comes first
 	Bridge     string
 	DNS        string // address that pods ask for names
 	Images     string
@@ -71,6 +72,7 @@ func NewCommand() *cobra.Command {
 	f.StringVar(&cfg.NodeName, "node-name", "node1", "name of the node")
 	f.StringVar(&cfg.Gateway, "gateway", "10.88.0.1/16", "the node's address, with the length of the pods' network")
 	f.StringVar(&cfg.Gateway6, "gateway6", "fd00:10:88::1/64", "the node's IPv6 address, with the length of the pods' network")
+	f.BoolVar(&cfg.IPv6First, "ipv6-first", false, "IPv6 addresses come first")
 	f.StringVar(&cfg.Bridge, "bridge", "pods0", "the bridge that pods are connected to")
 	f.StringVar(&cfg.DNS, "dns", "10.88.0.1", "address where pods ask for names, and where the agent answers")
 	f.StringVar(&cfg.Images, "images", "", "image registry/NAME:tag is the binary NAME in this directory")

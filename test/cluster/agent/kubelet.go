@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,7 +50,11 @@ func run(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() { served <- names.Run(ctx) }()
-	if err := startKubelet(ctx, cfg, []netip.Addr{gateway.Addr(), gateway6.Addr()}, rest, runtime); err != nil {
+	addresses := []netip.Addr{gateway.Addr(), gateway6.Addr()} // kubelet puts those of pods into the same order
+	if cfg.IPv6First {
+		slices.Reverse(addresses)
+	}
+	if err := startKubelet(ctx, cfg, addresses, rest, runtime); err != nil {
 		cancel()
 		return errors.Join(err, <-served, runtime.Close(ctx))
 	}

@@ -115,12 +115,12 @@ func sleeper(c *harness.Cluster, name string) error {
 
 // figures reads the metrics without labels of a pod's admin page.
 func figures(c *harness.Cluster, pod string) map[string]float64 {
-	return parsed(c.Get("http://" + c.Pod(pod).Status.PodIP + ":9090/metrics").Body)
+	return parsed(c.Get(harness.At(c.Pod(pod), 9090) + "/metrics").Body)
 }
 
 // look is figures of a pod that may not be there yet.
 func look(c *harness.Cluster, pod string) (map[string]float64, error) {
-	r, err := harness.Send(c.Context, "GET", "http://"+c.Pod(pod).Status.PodIP+":9090/metrics", nil, nil)
+	r, err := harness.Send(c.Context, "GET", harness.At(c.Pod(pod), 9090)+"/metrics", nil, nil)
 	return parsed(r.Body), err
 }
 

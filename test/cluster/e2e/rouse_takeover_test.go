@@ -296,7 +296,7 @@ func admin(c *harness.Cluster, instance, path string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.Context, 2*time.Second)
 	defer cancel()
-	r, err := harness.Send(ctx, http.MethodGet, "http://"+p.Status.PodIP+":9090"+path, nil, nil)
+	r, err := harness.Send(ctx, http.MethodGet, harness.At(p, 9090)+path, nil, nil)
 	if err == nil && r.Status != http.StatusOK {
 		err = fmt.Errorf("%s of %s: %d %q", path, instance, r.Status, r.Body)
 	}

@@ -236,6 +236,11 @@ func (c *Cluster) URLs(service string, port int) (urls []string) {
 	return urls
 }
 
+// At is the URL of a port of a pod, by its first address.
+func At(p *corev1.Pod, port int) string {
+	return "http://" + net.JoinHostPort(p.Status.PodIP, strconv.Itoa(port))
+}
+
 // Logs returns what a container has written, both streams.
 func (c *Cluster) Logs(pod, container string) string {
 	c.t.Helper()

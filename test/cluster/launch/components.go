@@ -2,6 +2,7 @@ package launch
 
 import (
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -22,6 +23,20 @@ var controllers = strings.Join([]string{
 	"disruption-controller", "horizontal-pod-autoscaler-controller", "node-lifecycle-controller", "clusterrole-aggregation-controller",
 }, ",")
 
+// pair puts what the cluster has in both families into their order.
+func (o Options) pair(four, six string) string {
+	if o.IPv6First {
+		four, six = six, four
+	}
+	return four + "," + six
+}
+
+// first is what the cluster has in the family that comes first.
+func (o Options) first(four, six string) string {
+	one, _, _ := strings.Cut(o.pair(four, six), ",")
+	return one
+}
+
 // components lists the processes in the order of their start.
 func components(o Options) []component {
 	pki := func(name string) string { return filepath.Join(o.State, "pki", name) }
@@ -35,10 +50,10 @@ func components(o Options) []component {
 			"--log-level=warn",
 		}, ""},
 		{"kube-apiserver", []string{
-			"--etcd-servers=" + etcdURL, "--bind-address=0.0.0.0", "--advertise-address=" + nodeIP, "--secure-port=" + apiPort,
+			"--etcd-servers=" + etcdURL, "--bind-address=" + o.first("0.0.0.0", "::"), "--advertise-address=" + o.first(nodeIP, nodeIP6), "--secure-port=" + apiPort,
 			"--tls-cert-file=" + pki("apiserver.crt"), "--tls-private-key-file=" + pki("apiserver.key"), "--client-ca-file=" + pki("ca.crt"),
 			"--service-account-key-file=" + pki("accounts.key"), "--service-account-signing-key-file=" + pki("accounts.key"),
-			"--service-account-issuer=https://kubernetes.default.svc." + domain, "--service-cluster-ip-range=" + services + "," + services6,
+			"--service-account-issuer=https://kubernetes.default.svc." + domain, "--service-cluster-ip-range=" + o.pair(services, services6),
 			"--authorization-mode=RBAC", "--allow-privileged=true",
 			"--kubelet-client-certificate=" + pki("kubelet-client.crt"), "--kubelet-client-key=" + pki("kubelet-client.key"),
 			"--kubelet-certificate-authority=" + pki("ca.crt"), "--kubelet-preferred-address-types=InternalIP",
@@ -57,13 +72,13 @@ func components(o Options) []component {
 			"--bind-address=127.0.0.1", "--secure-port=10259", "--leader-elect=false", "--kube-api-qps=200", "--kube-api-burst=400", "--profiling=false",
 		}, "https://127.0.0.1:10259/healthz"},
 		{"kube-proxy", []string{
-			"--kubeconfig=" + kube("proxy-delayed"), "--proxy-mode=nftables", "--hostname-override=" + nodeName, "--cluster-cidr=" + podNetwork + "," + podNetwork6,
+			"--kubeconfig=" + kube("proxy-delayed"), "--proxy-mode=nftables", "--hostname-override=" + nodeName, "--cluster-cidr=" + o.pair(podNetwork, podNetwork6),
 			"--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249",
 			// The machine's limits of connection tracking are not ours to change.
 			"--conntrack-max-per-core=0", "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
 		}, "http://127.0.0.1:10256/livez"},
 		{"node-agent", []string{
-			"--kubeconfig=" + kube("node"), "--node-name=" + nodeName, "--gateway=" + gateway, "--gateway6=" + gateway6, "--bridge=" + bridge, "--dns=" + nodeIP,
+			"--kubeconfig=" + kube("node"), "--node-name=" + nodeName, "--gateway=" + gateway, "--gateway6=" + gateway6, "--ipv6-first=" + strconv.FormatBool(o.IPv6First), "--bridge=" + bridge, "--dns=" + nodeIP,
 			"--images=" + o.Images, "--shim=" + filepath.Join(o.Bin, "container"), "--state=" + filepath.Join(o.State, "node"), "--cgroup=" + o.Cgroup,
 			"--cert=" + pki("kubelet.crt"), "--key=" + pki("kubelet.key"), "--client-ca=" + pki("ca.crt"), "--v=2",
 		}, ""},

@@ -23,8 +23,10 @@ type Options struct {
 	Verbose bool   // say how long each step took
 	// DelaySlices is how much later than everybody else kube-proxy hears of EndpointSlices; tests can change it.
 	DelaySlices time.Duration
-	Command     []string // runs in the cluster
-	Cgroup      string   // parent cgroup of all containers; Enter chooses it
+	// IPv6First makes IPv6 the family of who asks for none: of the node, of pods' first addresses, and the only one of Services.
+	IPv6First bool
+	Command   []string // runs in the cluster
+	Cgroup    string   // parent cgroup of all containers; Enter chooses it
 }
 
 // insideArg marks the second start of this program.

@@ -94,18 +94,19 @@ func (a *authority) write(name, kind string, der []byte) error {
 	return os.WriteFile(filepath.Join(a.dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }
 
-// The cluster's addresses. Pods are on a bridge whose addresses are the node's. IPv4 comes first: a Service that asks for nothing else has that
-// family alone.
+// The cluster's addresses. Pods are on a bridge whose addresses are the node's.
 const (
 	bridge      = "pods0"
 	nodeIP      = "10.88.0.1"
 	podNetwork  = "10.88.0.0/16"
 	gateway     = nodeIP + "/16"
 	services    = "10.96.0.0/16"
-	firstIP     = "10.96.0.1" // the Service "kubernetes"
+	firstIP     = "10.96.0.1" // the Service "kubernetes", where IPv4 comes first
 	podNetwork6 = "fd00:10:88::/64"
-	gateway6    = "fd00:10:88::1/64"
+	nodeIP6     = "fd00:10:88::1"
+	gateway6    = nodeIP6 + "/64"
 	services6   = "fd00:10:96::/112"
+	firstIP6    = "fd00:10:96::1"
 	apiPort     = "16443"
 	delayPort   = "16444" // the API server, with slices delayed; for kube-proxy alone
 	etcdURL     = "http://127.0.0.1:12379"
@@ -132,9 +133,9 @@ func writeKeys(state string) error {
 	}
 	_, err = a.newKey("accounts.key")
 	errs := []error{err,
-		a.issue("apiserver", "kube-apiserver", nil, []string{"127.0.0.1", nodeIP, firstIP, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
+		a.issue("apiserver", "kube-apiserver", nil, []string{"127.0.0.1", nodeIP, nodeIP6, firstIP, firstIP6, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
 			"kubernetes.default.svc." + domain}),
-		a.issue("kubelet", "system:node:"+nodeName, []string{"system:nodes"}, []string{nodeIP, nodeName}),
+		a.issue("kubelet", "system:node:"+nodeName, []string{"system:nodes"}, []string{nodeIP, nodeIP6, nodeName}),
 	}
 	for _, u := range users {
 		var groups []string

@@ -28,7 +28,7 @@ func main() {
 	os.Exit(code)
 }
 
-var errUsage = errors.New("usage: cluster build | check | run [-bin DIR] [-module DIR] [-images DIR] [-state DIR] [-delay-slices D] [-verbose] -- COMMAND [ARG ...]")
+var errUsage = errors.New("usage: cluster build | check | run [-bin DIR] [-module DIR] [-images DIR] [-state DIR] [-delay-slices D] [-ipv6-first] [-verbose] -- COMMAND [ARG ...]")
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, error) {
 	if launch.IsInside(args) {
@@ -45,6 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	fs.StringVar(&o.Bin, "bin", "", "the directory that cluster build printed; default: what -module builds")
 	fs.StringVar(&o.State, "state", "", "directory for keys and logs; default a temporary one that is removed at the end")
 	fs.DurationVar(&o.DelaySlices, "delay-slices", 0, "how much later kube-proxy hears of EndpointSlices, as on a large cluster: 3s")
+	fs.BoolVar(&o.IPv6First, "ipv6-first", false, "IPv6 is the family of who asks for none, as on clusters that were made for IPv6")
 	fs.BoolVar(&o.Verbose, "verbose", false, "say how long each step took")
 	if err := fs.Parse(args[2:]); err != nil {
 		return 2, nil // the flag set has said it
