@@ -221,6 +221,30 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+const small = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: hello, annotations: {rouse.dev/inject: enabled}}
+spec: {template: {spec: {containers: [{name: user, image: x, ports: [{containerPort: 8080}]}]}}}
+`
+
+// TestNothingIsLost: what stands around a document that changes is kept, or it is an error.
+func TestNothingIsLost(t *testing.T) {
+	for name, text := range map[string]string{
+		"a document end":   small + "...\nkind: ConfigMap\n",
+		"a stream of JSON": `{"apiVersion": "v1", "kind": "Pod"}` + "\n" + `{"kind": "ConfigMap"}`,
+	} {
+		if r, err := Manifest("x", []byte(text), options); err == nil || !strings.Contains(err.Error(), "document at line 1") {
+			t.Errorf("%s: error %v, want one that names the document:\n%s", name, err, r.YAML)
+		}
+	}
+	for _, text := range []string{"--- # Source: chart\n" + small, small + "...\n", small + "...\n# the end\n"} {
+		r, err := Manifest("x", []byte(text), options)
+		if err != nil || !strings.Contains(string(r.YAML), "name: queue-proxy") || strings.Contains(text, "# Source") && strings.Count(string(r.YAML), "--- # Source: chart\n") != 1 {
+			t.Errorf("%q: error %v and\n%s", text, err, r.YAML)
+		}
+	}
+}
+
 // FuzzManifest: no input makes it panic, and what it has injected it leaves alone.
 func FuzzManifest(f *testing.F) {
 	names, _ := filepath.Glob("testdata/*.yaml") // without seeds it fuzzes all the same

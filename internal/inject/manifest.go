@@ -81,6 +81,9 @@ func (r *Result) document(file string, d document, o Options) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("document at line %d: %w", d.line+1, err)
 	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) { // as after "...", or one JSON object behind another
+		return nil, fmt.Errorf("document at line %d: something follows it without a marker; put a line --- between documents", d.line+1)
+	}
 	if root.Kind != yaml.DocumentNode || len(root.Content) != 1 {
 		return d.text, nil
 	}
@@ -108,8 +111,13 @@ func shift(n *yaml.Node, by int) {
 // encoded writes a document in the style of its source, as far as that is known.
 func encoded(source []byte, root *yaml.Node) ([]byte, error) {
 	var b bytes.Buffer
-	if bytes.HasPrefix(source, []byte("---")) {
-		b.WriteString("---\n")
+	if rest, ok := bytes.CutPrefix(source, []byte("---")); ok {
+		line, _, _ := bytes.Cut(rest, []byte("\n"))
+		b.WriteString("---")
+		if line = bytes.TrimSpace(line); bytes.HasPrefix(line, []byte("#")) { // the decoder drops this comment
+			b.WriteString(" " + string(line))
+		}
+		b.WriteByte('\n')
 	}
 	enc := yaml.NewEncoder(&b)
 	enc.SetIndent(2)
