@@ -158,10 +158,19 @@ func (t *template) findReadiness(a app) (readiness, bool) {
 		t.fault(own, "is no probe", "")
 		return readiness{}, false
 	}
+	asks := 0
 	for _, kind := range []string{"httpGet", "tcpSocket", "grpc"} {
-		if h, ok := wire[kind].(map[string]any); ok && !t.resolvePort(own.at(kind), a, h) {
+		h, ok := wire[kind].(map[string]any)
+		if !ok {
+			continue
+		}
+		if asks++; !t.resolvePort(own.at(kind), a, h) {
 			return readiness{}, false
 		}
+	}
+	if asks != 1 { // the queue-proxy would not start with it
+		t.fault(own, fmt.Sprintf("asks in %d ways", asks), "give it one of httpGet, tcpSocket, grpc and exec, or remove it")
+		return readiness{}, false
 	}
 	r := newReadiness(wire, own)
 	r.moved = true

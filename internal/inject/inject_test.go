@@ -245,6 +245,46 @@ func TestNothingIsLost(t *testing.T) {
 	}
 }
 
+// with returns the small Deployment with more in its container, and with annotations.
+func with(container, annotations string) string {
+	s := strings.Replace(small, "{name: user,", "{"+container+" name: user,", 1)
+	return strings.Replace(s, "{rouse.dev/inject: enabled", "{"+annotations+" rouse.dev/inject: enabled", 1)
+}
+
+// TestReadAsKubernetesDoes: null is missing, and booleans have several spellings.
+func TestReadAsKubernetesDoes(t *testing.T) {
+	plain := injected(t, "x", []byte(small), options)
+	for _, text := range []string{with("readinessProbe: null,", ""), with("lifecycle: ~,", ""), with("lifecycle: {preStop: null},", ""),
+		strings.Replace(small, "{containers:", "{initContainers: null, volumes: ~, containers:", 1)} {
+		r := injected(t, "x", []byte(text), options)
+		if len(r.Faults) > 0 || strings.Count(string(r.YAML), "/wait-for-drain") != 1 || strings.Count(string(r.YAML), "K-Network-Probe") != 1 {
+			t.Errorf("%s: %v, want what became of the same without null:\n%s\n%s", text, r.Faults, plain.YAML, r.YAML)
+		}
+	}
+	for _, yes := range []string{"true", "True", "yes", "on"} {
+		r := injected(t, "x", []byte(strings.Replace(small, "{containers:", "{hostNetwork: "+yes+", containers:", 1)), options)
+		if len(r.Faults) != 1 || !strings.HasSuffix(r.Faults[0].Field, "hostNetwork") {
+			t.Errorf("hostNetwork: %s: %v, want it refused", yes, r.Faults)
+		}
+	}
+}
+
+// TestRefused: what would make a pod that never becomes ready, or none at all, is said with its field.
+func TestRefused(t *testing.T) {
+	for _, c := range []struct{ name, text, field, says string }{
+		{"a probe that asks nothing", with("readinessProbe: {initialDelaySeconds: 3},", ""), "containers[0].readinessProbe", "0 ways"},
+		{"a probe that asks twice", with("readinessProbe: {tcpSocket: {port: 8080}, httpGet: {port: 8080}},", ""), "containers[0].readinessProbe", "2 ways"},
+	} {
+		r := injected(t, "x", []byte(c.text), options)
+		if len(r.Faults) != 1 || r.Faults[0].Minor || !strings.HasSuffix(r.Faults[0].Field, c.field) || !strings.Contains(r.Faults[0].Error(), c.says) {
+			t.Errorf("%s: %v, want %s with %q", c.name, r.Faults, c.field, c.says)
+		}
+		if string(r.YAML) != c.text {
+			t.Errorf("%s: the document is changed all the same:\n%s", c.name, r.YAML)
+		}
+	}
+}
+
 // FuzzManifest: no input makes it panic, and what it has injected it leaves alone.
 func FuzzManifest(f *testing.F) {
 	names, _ := filepath.Glob("testdata/*.yaml") // without seeds it fuzzes all the same

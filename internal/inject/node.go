@@ -15,11 +15,14 @@ type field struct {
 	path string
 }
 
-// at returns a field of a mapping.
+// at returns a field of a mapping. Null is missing, as Kubernetes reads it: templates leave it behind where nothing is set.
 func (f field) at(key string) field {
 	to := field{near: f.near, path: join(f.path, key)}
 	if n := lookup(f.node, key); n != nil {
-		to.node, to.near = n, n
+		to.near = n
+		if n.Tag != "!!null" {
+			to.node = n
+		}
 	}
 	return to
 }
@@ -49,6 +52,11 @@ func (f field) text() string {
 		return ""
 	}
 	return f.node.Value
+}
+
+// holds says whether a scalar is true, in any of YAML's spellings.
+func (f field) holds() (v bool) {
+	return f.node != nil && f.node.Decode(&v) == nil && v
 }
 
 // number returns a scalar as an integer, or the fallback.

@@ -74,7 +74,7 @@ func (t *template) run() error {
 
 // refuse names what a sidecar cannot live with.
 func (t *template) refuse() {
-	if at := t.spec.at("hostNetwork"); at.text() == "true" {
+	if at := t.spec.at("hostNetwork"); at.holds() {
 		t.fault(at, "pods of this workload share the node's ports, so that two of them collide on the queue-proxy's",
 			"remove hostNetwork, or opt out with the annotation "+Inject+": disabled")
 	}
