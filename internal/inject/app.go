@@ -26,7 +26,7 @@ type named struct {
 // tcpPorts returns the ports that a container declares.
 func tcpPorts(c field) (all []named) {
 	for _, p := range c.at("ports").items() {
-		if proto := p.at("protocol").text(); proto != "" && proto != "TCP" {
+		if !isTCP(p) {
 			continue
 		}
 		if n := p.at("containerPort").number(0); n > 0 {
@@ -34,6 +34,11 @@ func tcpPorts(c field) (all []named) {
 		}
 	}
 	return all
+}
+
+func isTCP(port field) bool {
+	proto := port.at("protocol").text()
+	return proto == "" || proto == "TCP"
 }
 
 func servingPorts(all []named) (some []named) {

@@ -269,11 +269,21 @@ func TestReadAsKubernetesDoes(t *testing.T) {
 	}
 }
 
+// TestPortsOfOtherProtocols: UDP is no neighbour of TCP.
+func TestPortsOfOtherProtocols(t *testing.T) {
+	r := injected(t, "x", []byte(strings.Replace(small, "{containerPort: 8080}", "{containerPort: 8080}, {containerPort: 9090, protocol: UDP}", 1)), options)
+	if len(r.Faults) > 0 || len(r.Injected) != 1 {
+		t.Errorf("an application with UDP port 9090: %v", r.Faults)
+	}
+}
+
 // TestRefused: what would make a pod that never becomes ready, or none at all, is said with its field.
 func TestRefused(t *testing.T) {
 	for _, c := range []struct{ name, text, field, says string }{
 		{"a probe that asks nothing", with("readinessProbe: {initialDelaySeconds: 3},", ""), "containers[0].readinessProbe", "0 ways"},
 		{"a probe that asks twice", with("readinessProbe: {tcpSocket: {port: 8080}, httpGet: {port: 8080}},", ""), "containers[0].readinessProbe", "2 ways"},
+		{"a queue-proxy that would ask itself", with("", `rouse.dev/inject-port: "8012",`), "annotations.rouse.dev/inject-port", "serving=18012"},
+		{"a port that cannot move up", with("", `rouse.dev/inject-port: "60000", rouse.dev/inject-ports: admin=60000,`), "annotations.rouse.dev/inject-port", "admin=50000"},
 	} {
 		r := injected(t, "x", []byte(c.text), options)
 		if len(r.Faults) != 1 || r.Faults[0].Minor || !strings.HasSuffix(r.Faults[0].Field, c.field) || !strings.Contains(r.Faults[0].Error(), c.says) {

@@ -2,6 +2,7 @@ package inject
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -63,6 +64,7 @@ func (t *template) run() error {
 	p.rootPod = t.spec.at("securityContext").at("runAsUser").text() == "0"
 	a, ok := t.findApp()
 	if ok {
+		t.undeclared(a, p.ports)
 		p.app = a
 		p.probe, _ = t.findReadiness(a)
 	}
@@ -146,11 +148,29 @@ func (t *template) ports() PortSet {
 func (t *template) collisions(c field, p PortSet) {
 	for _, own := range p.list() {
 		for _, port := range c.at("ports").items() {
-			if port.at("containerPort").number(0) == own.Port {
-				role := map[string]string{ServingPortName: "serving", "http-queueadm": "admin", "http-autometric": "stats", "http-usermetric": "metrics"}[own.Name]
-				t.fault(port.at("containerPort"), fmt.Sprintf("port %d of container %s is the queue-proxy's", own.Port, c.at("name").text()),
-					fmt.Sprintf("move the queue-proxy's by the annotation %s: %s=1%d", Ports, role, own.Port))
+			if isTCP(port) && port.at("containerPort").number(0) == own.Port {
+				t.fault(port.at("containerPort"), fmt.Sprintf("port %d of container %s is the queue-proxy's", own.Port, c.at("name").text()), elsewhere(own))
 			}
+		}
+	}
+}
+
+// elsewhere is the remedy for a port that the application needs.
+func elsewhere(own containerPort) string {
+	role := map[string]string{ServingPortName: "serving", "http-queueadm": "admin", "http-autometric": "stats", "http-usermetric": "metrics"}[own.Name]
+	other := own.Port + 10000
+	if other > 65535 {
+		other -= 20000
+	}
+	return fmt.Sprintf("move the queue-proxy's by the annotation %s: %s=%d", Ports, role, other)
+}
+
+// undeclared finds a serving port that only the annotation names, which is the queue-proxy's: it would ask itself.
+func (t *template) undeclared(a app, p PortSet) {
+	declared := slices.ContainsFunc(tcpPorts(a.field), func(n named) bool { return n.port == a.port })
+	for _, own := range p.list() {
+		if own.Port == a.port && !declared { // else it is among the collisions
+			t.fault(t.annotation(Port), fmt.Sprintf("port %d is the queue-proxy's", own.Port), elsewhere(own))
 		}
 	}
 }
