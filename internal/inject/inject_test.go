@@ -277,11 +277,23 @@ func TestPortsOfOtherProtocols(t *testing.T) {
 	}
 }
 
+// TestOtherKinds: who asks for what is not done is told.
+func TestOtherKinds(t *testing.T) {
+	for _, kind := range []string{"DaemonSet", "Job"} {
+		text := strings.Replace(small, "Deployment", kind, 1)
+		r := injected(t, "x", []byte(text), options)
+		if len(r.Faults) != 1 || !r.Faults[0].Minor || !strings.Contains(r.Faults.Error(), "webhook") || string(r.YAML) != text {
+			t.Errorf("%s: %v, want a warning and no change", kind, r.Faults)
+		}
+	}
+}
+
 // TestRefused: what would make a pod that never becomes ready, or none at all, is said with its field.
 func TestRefused(t *testing.T) {
 	for _, c := range []struct{ name, text, field, says string }{
 		{"a probe that asks nothing", with("readinessProbe: {initialDelaySeconds: 3},", ""), "containers[0].readinessProbe", "0 ways"},
 		{"a probe that asks twice", with("readinessProbe: {tcpSocket: {port: 8080}, httpGet: {port: 8080}},", ""), "containers[0].readinessProbe", "2 ways"},
+		{"a wish that is none", strings.Replace(small, "enabled", `"off", autoscaling.knative.dev/class: kpa.autoscaling.knative.dev`, 1), "annotations.rouse.dev/inject", "disabled"},
 		{"a queue-proxy that would ask itself", with("", `rouse.dev/inject-port: "8012",`), "annotations.rouse.dev/inject-port", "serving=18012"},
 		{"a port that cannot move up", with("", `rouse.dev/inject-port: "60000", rouse.dev/inject-ports: admin=60000,`), "annotations.rouse.dev/inject-port", "admin=50000"},
 	} {

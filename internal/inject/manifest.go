@@ -170,6 +170,7 @@ func (r *Result) object(file string, top field, o Options, depth int) (changed b
 	case kind == "Pod" && version == "v1":
 		t.root, t.revision = top, revisionOfPod(meta)
 	default:
+		r.other(t, top)
 		return false, nil
 	}
 	if !t.asked() {
@@ -186,21 +187,37 @@ func (r *Result) object(file string, top field, o Options, depth int) (changed b
 	return t.changed, nil
 }
 
-// asked says whether the workload wants a sidecar: by the annotation or the pods' label, by being opted in to scaling, or
-// because all do.
-func (t *template) asked() bool {
-	annotations := annotationsOf(t.owner, t.root)
-	wish := annotations[Inject]
-	if wish == "" {
-		wish = t.root.at("metadata").at("labels").at(Inject).text()
+// other warns of a workload that asks for a sidecar and is of a kind that gets none here.
+func (r *Result) other(t *template, top field) {
+	if t.root = top.at("spec").at("template"); t.root.node == nil {
+		return
 	}
-	switch wish {
+	if at := t.wish(); at.text() == "enabled" || at.text() == "true" {
+		t.warn(at, "only Deployments, StatefulSets and Pods are injected into, and it is left as it is",
+			"the webhook injects into the pods of every kind, as they are made")
+		r.Faults = append(r.Faults, t.faults...)
+	}
+}
+
+// wish is what the workload or its pods say about injection.
+func (t *template) wish() field {
+	if at := t.annotation(Inject); at.text() != "" {
+		return at
+	}
+	return t.root.at("metadata").at("labels").at(Inject)
+}
+
+// asked says whether the workload wants a sidecar: by the annotation or the pods' label, by being opted in to scaling, or
+// because all do. One whose wish can't be understood is asked about again, in run.
+func (t *template) asked() bool {
+	switch t.wish().text() {
+	case "":
 	case "disabled", "false":
 		return false
-	case "enabled", "true":
+	default:
 		return true
 	}
-	w := workload.Object{Annotations: annotations, Labels: t.owner.at("labels").strings()}
+	w := workload.Object{Annotations: annotationsOf(t.owner, t.root), Labels: t.owner.at("labels").strings()}
 	return w.OptedIn() || t.options.All && t.owner.at("labels").at(config.PrefixServing+"revision").text() == ""
 }
 

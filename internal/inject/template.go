@@ -56,6 +56,9 @@ func (t *template) run() error {
 		return nil
 	}
 	t.annotations = annotationsOf(t.owner, t.root)
+	if at := t.wish(); !slices.Contains([]string{"", "enabled", "true"}, at.text()) {
+		t.fault(at, fmt.Sprintf("%q says neither yes nor no", at.text()), "make it enabled or disabled")
+	}
 	t.refuse()
 	t.findSidecar()
 	p := &plan{revision: t.revision, service: t.revision, options: t.options, sizes: sizesOf(t.annotations)}
