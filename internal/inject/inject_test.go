@@ -293,6 +293,8 @@ func TestRefused(t *testing.T) {
 	for _, c := range []struct{ name, text, field, says string }{
 		{"a probe that asks nothing", with("readinessProbe: {initialDelaySeconds: 3},", ""), "containers[0].readinessProbe", "0 ways"},
 		{"a probe that asks twice", with("readinessProbe: {tcpSocket: {port: 8080}, httpGet: {port: 8080}},", ""), "containers[0].readinessProbe", "2 ways"},
+		{"no quantity", with("", sizePrefix+"cpu-resource-request: 1core,"), sizePrefix + "cpu-resource-request", "no quantity"},
+		{"a limit below the request", with("", sizePrefix+"memory-resource-request: 1Gi, "+sizePrefix+"memory-resource-limit: 1000M,"), sizePrefix + "memory-resource-limit", "less than"},
 		{"a wish that is none", strings.Replace(small, "enabled", `"off", autoscaling.knative.dev/class: kpa.autoscaling.knative.dev`, 1), "annotations.rouse.dev/inject", "disabled"},
 		{"a queue-proxy that would ask itself", with("", `rouse.dev/inject-port: "8012",`), "annotations.rouse.dev/inject-port", "serving=18012"},
 		{"a port that cannot move up", with("", `rouse.dev/inject-port: "60000", rouse.dev/inject-ports: admin=60000,`), "annotations.rouse.dev/inject-port", "admin=50000"},

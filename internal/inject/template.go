@@ -61,7 +61,7 @@ func (t *template) run() error {
 	}
 	t.refuse()
 	t.findSidecar()
-	p := &plan{revision: t.revision, service: t.revision, options: t.options, sizes: sizesOf(t.annotations)}
+	p := &plan{revision: t.revision, service: t.revision, options: t.options, sizes: t.sizes()}
 	p.config = t.settings()
 	p.ports = t.ports()
 	p.rootPod = t.spec.at("securityContext").at("runAsUser").text() == "0"
