@@ -127,6 +127,24 @@ func TestChangesFollow(t *testing.T) {
 	}
 }
 
+// TestWhatIsGoneGoes: a sidecar that was there follows the application's port with the probe that it keeps, and has no
+// token that nobody asks for.
+func TestWhatIsGoneGoes(t *testing.T) {
+	once := injected(t, "a", []byte(with("readinessProbe: {httpGet: {path: /ok, port: 8080}},", "")), options)
+	moved := strings.Replace(string(once.YAML), "containerPort: 8080", "containerPort: 3000", 1)
+	bare := Options{Image: options.Image}
+	got := string(injected(t, "b", []byte(moved), bare).YAML)
+	if !strings.Contains(got, `{"httpGet":{"path":"/ok","port":3000}}`) {
+		t.Errorf("the probe did not follow the port:\n%s", got)
+	}
+	if strings.Contains(got, tokenVolume) {
+		t.Errorf("the token is still mounted:\n%s", got)
+	}
+	if again := string(injected(t, "c", []byte(got), bare).YAML); again != got {
+		t.Errorf("a second time (-once +twice):\n%s", cmp.Diff(got, again))
+	}
+}
+
 // pods returns the Pods that the golden inputs would make, as JSON.
 func pods(t testing.TB) (all [][]byte) {
 	t.Helper()

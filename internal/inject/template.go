@@ -246,10 +246,11 @@ func (t *template) raiseGrace(p *plan) (bool, error) {
 	return put(t.spec.node, "terminationGracePeriodSeconds", need)
 }
 
-// putToken mounts the token that the sidecar shows to control.
+// putToken mounts the token that the sidecar shows to control, and takes away one that it shows no longer: a volume costs
+// cold starts time.
 func (t *template) putToken(p *plan) (bool, error) {
 	if p.options.TokenAudience == "" {
-		return false, nil
+		return t.dropToken(), nil
 	}
 	source := map[string]any{"serviceAccountToken": map[string]any{"audience": p.options.TokenAudience, "expirationSeconds": tokenLife, "path": tokenFile}}
 	v, err := encode(map[string]any{"name": tokenVolume, "projected": map[string]any{"sources": []any{source}}})
@@ -273,6 +274,16 @@ func (t *template) putToken(p *plan) (bool, error) {
 	volumes.node.Style = 0
 	volumes.node.Content = append(volumes.node.Content, v)
 	return true, nil
+}
+
+func (t *template) dropToken() bool {
+	volumes := t.spec.at("volumes").node
+	if volumes == nil {
+		return false
+	}
+	before := len(volumes.Content)
+	volumes.Content = slices.DeleteFunc(volumes.Content, func(n *yaml.Node) bool { return field{node: resolved(n)}.at("name").text() == tokenVolume })
+	return len(volumes.Content) < before
 }
 
 // nameOf is how people call an object.
