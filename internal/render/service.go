@@ -73,7 +73,7 @@ func (r *renderer) service(s *service) []map[string]any {
 	if !r.pod(what, u) {
 		return nil
 	}
-	objects := []map[string]any{u.deployment(), u.clusterService()}
+	objects := []map[string]any{u.deployment(r.options.Sidecar == nil), u.clusterService()}
 	if r.options.NetworkPolicy {
 		objects = append(objects, u.policy(r.options.SystemNamespace, r.options.MetricsNamespace))
 	}
