@@ -227,6 +227,26 @@ func TestPod(t *testing.T) {
 	}
 }
 
+// TestPodKeepsTexts: what the application is told passes through as it was, YAML's line ends and control characters too.
+func TestPodKeepsTexts(t *testing.T) {
+	for _, text := range []string{"a\u0085b", "\x7f\u009b", "\ufeff\ufffe", "\u2028", "😀", "<<", "0x10", "no"} {
+		value, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		patch, _, err := Pod([]byte(`{"metadata": {"labels": {"rouse.dev/inject": "enabled"}}, "spec": {"containers": [
+			{"name": "user", "args": [`+string(value)+`], "ports": [{"containerPort": 8080}]}]}}`), "default", options)
+		if err != nil || len(patch) == 0 {
+			t.Errorf("%q: %d operations, error %v", text, len(patch), err)
+			continue
+		}
+		after, err := json.Marshal(patch[0].Value)
+		if err != nil || !strings.Contains(string(after), `"args":[`+string(value)+`]`) {
+			t.Errorf("%s has become %s, error %v", value, after, err)
+		}
+	}
+}
+
 func TestOptions(t *testing.T) {
 	_, err := Manifest("x", nil, Options{StatsURL: "http://x", TokenAudience: "y"})
 	for _, word := range []string{"image", "stats URL"} {
