@@ -184,6 +184,7 @@ func TestCheckExit(t *testing.T) {
 	}{
 		{"check", 2, "/nonexistent/config"}, {"check --no-such-flag", 2, "no-such-flag"}, {"check -o yaml", 2, `--output = "yaml": must be text or json`},
 		{"check -A -n x", 2, "--namespace and --all-namespaces"}, {"check -f /nonexistent.yaml", 2, "/nonexistent.yaml"}, {"check -A -f x.yaml", 2, "--file looks at no cluster"},
+		{"check app.yaml", 2, `"app.yaml": manifests are given by --file`},
 		{"status", 1, "/nonexistent/config"}, {"top", 1, "/nonexistent/config"}, {"explain hello", 1, "/nonexistent/config"},
 		{"status -o yaml", 1, "--output"}, {"top -o yaml", 1, "--output"}, {"explain -o yaml", 1, "--output"},
 	} {
