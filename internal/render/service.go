@@ -71,9 +71,7 @@ func (r *renderer) service(s *service) []map[string]any {
 		}
 	}
 	public := r.public(what, s, named)
-	if s.Metadata.Annotations[config.PrefixServing+"rollout-duration"] != "" {
-		r.warn(what, "%srollout-duration has no effect: an HTTPRoute moves traffic at once", config.PrefixServing)
-	}
+	r.unread(what, s)
 	if !r.pod(what, u) {
 		return nil
 	}
@@ -85,6 +83,18 @@ func (r *renderer) service(s *service) []map[string]any {
 		objects = append(objects, u.route(r.options, s.Spec.Traffic)...)
 	}
 	return objects
+}
+
+// unread warns of annotations of the service itself that have no effect.
+func (r *renderer) unread(what string, s *service) {
+	if s.Metadata.Annotations[config.PrefixServing+"rollout-duration"] != "" {
+		r.warn(what, "%srollout-duration has no effect: an HTTPRoute moves traffic at once", config.PrefixServing)
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Metadata.Annotations)) {
+		if strings.HasPrefix(key, config.PrefixRouse) { // of others nobody knows for which object they are meant
+			r.warn(what, "metadata.annotations.%s has no effect; move it to spec.template.metadata.annotations", key)
+		}
+	}
 }
 
 // public says whether a service has a host, and with it HTTPRoutes.
