@@ -292,7 +292,7 @@ func with(container, annotations string) string {
 // TestReadAsKubernetesDoes: null is missing, and booleans have several spellings.
 func TestReadAsKubernetesDoes(t *testing.T) {
 	plain := injected(t, "x", []byte(small), options)
-	for _, text := range []string{with("readinessProbe: null,", ""), with("lifecycle: ~,", ""), with("lifecycle: {preStop: null},", ""),
+	for _, text := range []string{with("readinessProbe: null,", ""), with("lifecycle: ~,", ""), with("lifecycle: {preStop: null},", ""), with("", "rouse.dev/inject-port: null,"),
 		strings.Replace(small, "{containers:", "{initContainers: null, volumes: ~, containers:", 1)} {
 		r := injected(t, "x", []byte(text), options)
 		if len(r.Faults) > 0 || strings.Count(string(r.YAML), "/wait-for-drain") != 1 || strings.Count(string(r.YAML), "K-Network-Probe") != 1 {

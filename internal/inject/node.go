@@ -68,14 +68,14 @@ func (f field) number(fallback int) int {
 	return n
 }
 
-// strings returns a mapping of texts.
+// strings returns a mapping of texts, without those that are null.
 func (f field) strings() map[string]string {
 	m := make(map[string]string)
 	if f.node == nil || f.node.Kind != yaml.MappingNode {
 		return m
 	}
 	for i := 0; i+1 < len(f.node.Content); i += 2 {
-		if v := resolved(f.node.Content[i+1]); v.Kind == yaml.ScalarNode {
+		if v := resolved(f.node.Content[i+1]); v.Kind == yaml.ScalarNode && v.Tag != "!!null" {
 			m[f.node.Content[i].Value] = v.Value
 		}
 	}
