@@ -19,6 +19,8 @@ import (
 	"text/template"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/rousehq/rouse/internal/config"
 )
 
 //go:embed chart
@@ -78,6 +80,13 @@ func (o Options) Validate() error {
 			errs = append(errs, fmt.Errorf("%s = %q: must be a name without blanks and quotes", name, text))
 		}
 	}
+	_, faults := config.ParseAutoscaler(o.Autoscaler, nil) // control would go on with its defaults
+	for _, f := range faults {
+		errs = append(errs, f)
+	}
+	for _, key := range config.UnknownKeys(o.Autoscaler) {
+		errs = append(errs, fmt.Errorf("%s: nothing reads this key of config-autoscaler; mend its spelling", key))
+	}
 	return errors.Join(errs...)
 }
 
@@ -98,12 +107,17 @@ func Render(o Options) ([]Component, error) {
 	if err != nil {
 		return nil, err
 	}
+	return execute(values, o.Namespace)
+}
+
+// execute renders the templates. Values may be of any type that YAML has: Helm's --set makes numbers of digits.
+func execute(values map[string]any, namespace string) ([]Component, error) {
 	names, err := fs.Glob(chart, "chart/templates/*.yaml")
 	if err != nil {
 		return nil, err
 	}
 	slices.Sort(names)
-	data := map[string]any{"Values": values, "Release": map[string]any{"Namespace": o.Namespace, "Name": "rouse"}}
+	data := map[string]any{"Values": values, "Release": map[string]any{"Namespace": namespace, "Name": "rouse"}}
 	var all []Component
 	for _, name := range names {
 		t, err := template.New(name).Option("missingkey=error").ParseFS(chart, name)

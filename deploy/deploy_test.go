@@ -156,6 +156,37 @@ func TestOptionsReachTheObjects(t *testing.T) {
 	}
 }
 
+// TestValuesOfAnyType: Helm makes numbers of digits and booleans of words, and objects have texts all the same.
+func TestValuesOfAnyType(t *testing.T) {
+	v, err := Options{Webhook: true}.values()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(section, key string, value any) {
+		m, _ := v[section].(map[string]any)
+		m[key] = value
+	}
+	set("image", "tag", int64(20260101))
+	set("token", "value", int64(42))
+	set("reports", "audience", int64(7))
+	v["autoscaler"] = map[string]any{"max-scale": float64(10), "enable-scale-to-zero": false}
+	all, err := execute(v, "rouse-system")
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects(t, all)
+	var text strings.Builder
+	for _, c := range all {
+		text.Write(c.YAML)
+	}
+	for _, want := range []string{`value: "rouse/queueproxy:20260101"`, "image: rouse/webhook:20260101", `token: "42"`, `ROUSE_TOKEN_AUDIENCE, value: "7"`,
+		`max-scale: "10"`, `enable-scale-to-zero: "false"`} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("the objects lack %s", want)
+		}
+	}
+}
+
 // TestSecretsOfControl: it may make the token's Secret, unless there is one already, and read that one alone.
 func TestSecretsOfControl(t *testing.T) {
 	for secret, want := range map[string]string{"": "get [rouse-token], create []", "mine": "get [mine]"} {
@@ -174,8 +205,8 @@ func TestSecretsOfControl(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	_, err := Render(Options{Control: 21, Activators: -1, Namespace: "a b", Tag: "x\ny"})
-	for _, name := range []string{"control", "activators", "namespace", "image tag"} {
+	_, err := Render(Options{Control: 21, Activators: -1, Namespace: "a b", Tag: "x\ny", Autoscaler: map[string]string{"stable-window": "soon", "max-scal": "1"}})
+	for _, name := range []string{"control", "activators", "namespace", "image tag", "stable-window", "max-scal:"} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("error %v does not name %s", err, name)
 		}

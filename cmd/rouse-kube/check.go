@@ -43,7 +43,13 @@ func newCheck() *cobra.Command {
 	var files []string
 	var format string
 	cmd := &cobra.Command{
-		Use: "check [-n NAMESPACE|-A] | check -f FILE", Args: cobra.NoArgs, Long: checkLong,
+		Use: "check [-n NAMESPACE|-A] | check -f FILE", Long: checkLong,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return &exit{exitUnasked, fmt.Errorf("%q: manifests are given by --file, a namespace by --namespace", args[0])}
+		},
 		Short: "What is wrong with the installation and with annotated workloads, and how to mend it",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			found, err := check(cmd, &r, files, format)

@@ -15,12 +15,13 @@ import (
 	"github.com/rousehq/rouse/internal/portalloc"
 )
 
-// Defaults of control's environment.
+// Defaults of control's environment, and the token's Secret that installations have.
 const (
 	defaultBuckets  = "16"
 	defaultPorts    = "20000-29999"
 	defaultBook     = "rouse-ports"
 	defaultSettings = "config-autoscaler"
+	defaultToken    = "rouse-token"
 )
 
 // askers is how many questions are under way at once.
@@ -45,7 +46,13 @@ func (k *checker) installed(ctx context.Context) {
 
 // rights asks of every rule of the installation's roles whether it is in force.
 func (k *checker) rights(ctx context.Context) {
-	objects, err := installation(k.reach.system)
+	secret := ""
+	if k.control != nil {
+		if name, _ := agreed(k.control, "ROUSE_TOKEN_SECRET", defaultToken); name != defaultToken {
+			secret = name
+		}
+	}
+	objects, err := installation(k.reach.system, secret)
 	if err != nil {
 		k.add(unasked("rights", err, kube.Right{}))
 		return
@@ -231,7 +238,7 @@ func (k *checker) refresh(ctx context.Context) {
 // uninstalled checks whether Rouse could be installed: the API server serves every kind, and the caller may make it.
 func (k *checker) uninstalled(ctx context.Context) {
 	const check = "installation"
-	objects, err := installation(k.reach.system)
+	objects, err := installation(k.reach.system, "")
 	if err != nil {
 		k.add(unasked(check, err, kube.Right{}))
 		return

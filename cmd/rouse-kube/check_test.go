@@ -26,6 +26,18 @@ func TestCheckCluster(t *testing.T) {
 		{"healthy", nil, 0, good, "0 of 0 pods ready, Service hello leads to 1 activators"},
 		{"healthy: the note", nil, 0, noted, "not installed: queue-proxies come by `rouse inject` alone"},
 		{"a right is missing", func(f *fake) { f.lacks = "rouse-control patch deployments.apps/scale" }, 1, failed, "may not patch deployments.apps/scale"},
+		{"the token is somebody's own", func(f *fake) {
+			for i := range f.components["autoscaler"].Instances {
+				f.components["autoscaler"].Instances[i].Environ["ROUSE_TOKEN_SECRET"] = "mine"
+			}
+			f.lacks = "rouse-token" // nor does it need to
+		}, 0, good, "are granted"},
+		{"the token is somebody's own, out of reach", func(f *fake) {
+			for i := range f.components["autoscaler"].Instances {
+				f.components["autoscaler"].Instances[i].Environ["ROUSE_TOKEN_SECRET"] = "mine"
+			}
+			f.lacks = "mine"
+		}, 1, failed, `may not get secrets "mine"`},
 		{"rights can't be asked", func(f *fake) { f.refuses["granted"] = refused }, 2, unknown, "could not be asked: refused"},
 		{"control is not ready", func(f *fake) { f.components["autoscaler"].Instances[0].Ready = false }, 0, warned, "1 of 2 ready"},
 		{"pages can't be read", func(f *fake) { f.refuses["page"] = refused }, 2, unknown, "autoscaler-0: refused; autoscaler-1: refused"},
@@ -172,6 +184,7 @@ func TestCheckExit(t *testing.T) {
 	}{
 		{"check", 2, "/nonexistent/config"}, {"check --no-such-flag", 2, "no-such-flag"}, {"check -o yaml", 2, `--output = "yaml": must be text or json`},
 		{"check -A -n x", 2, "--namespace and --all-namespaces"}, {"check -f /nonexistent.yaml", 2, "/nonexistent.yaml"}, {"check -A -f x.yaml", 2, "--file looks at no cluster"},
+		{"check app.yaml", 2, `"app.yaml": manifests are given by --file`},
 		{"status", 1, "/nonexistent/config"}, {"top", 1, "/nonexistent/config"}, {"explain hello", 1, "/nonexistent/config"},
 		{"status -o yaml", 1, "--output"}, {"top -o yaml", 1, "--output"}, {"explain -o yaml", 1, "--output"},
 	} {

@@ -277,7 +277,7 @@ func authority(t *testing.T, end time.Time) []byte {
 
 // TestGrants: what is asked of the API server is what the installation's roles say, no more and no less.
 func TestGrants(t *testing.T) {
-	objects, err := installation("here")
+	objects, err := installation("here", "")
 	if err != nil {
 		t.Fatal(err)
 	}

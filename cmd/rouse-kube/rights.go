@@ -34,9 +34,10 @@ type object struct {
 	} `json:"subjects"`
 }
 
-// installation returns the objects that `rouse install` would make in a namespace, the webhook's with it.
-func installation(namespace string) ([]object, error) {
-	parts, err := deploy.Render(deploy.Options{Namespace: namespace, CreateNamespace: true, Webhook: true, Everything: true})
+// installation returns the objects that `rouse install` would make in a namespace, the webhook's with it. tokenSecret is a
+// Secret that somebody brought, which control may read and not make; empty is control's own.
+func installation(namespace, tokenSecret string) ([]object, error) {
+	parts, err := deploy.Render(deploy.Options{Namespace: namespace, CreateNamespace: true, Webhook: true, Everything: true, TokenSecret: tokenSecret})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -97,6 +98,9 @@ func eachSource(cmd *cobra.Command, files []string, become func(manifest.Source)
 	}
 	for i, text := range out {
 		if i > 0 {
+			if before := out[i-1]; len(before) > 0 && !bytes.HasSuffix(before, []byte("\n")) {
+				fmt.Fprintln(cmd.OutOrStdout()) // behind the last line the marker would be none
+			}
 			fmt.Fprintln(cmd.OutOrStdout(), "---")
 		}
 		if _, err := cmd.OutOrStdout().Write(text); err != nil {

@@ -50,6 +50,13 @@ func TestInjectSeveralFiles(t *testing.T) {
 	if code != 0 || strings.Count(out, "\n---\n") != 1 || strings.Count(out, "name: queue-proxy") != 2 {
 		t.Errorf("inject of a folder = %d\n%s\n%s", code, out, errs)
 	}
+	open := filepath.Join(dir, "open.yaml") // its last line has no end
+	if err := os.WriteFile(open, []byte("apiVersion: v1\nkind: ConfigMap\ndata: {a: b}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, out, _ = command(t, "", "inject", "-f", open, "-f", open); !strings.Contains(out, "\ndata: {a: b}\n---\napiVersion") {
+		t.Errorf("two files whose last line has no end run together:\n%s", out)
+	}
 }
 
 func TestRender(t *testing.T) {

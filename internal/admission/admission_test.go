@@ -231,6 +231,30 @@ func (m *memory) Trust(_ context.Context, bundle []byte) error {
 	return nil
 }
 
+// TestKeeperSaysItOnce: an outage is two lines in the log, however many tries it takes.
+func TestKeeperSaysItOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, out := &memory{away: true}, &bytes.Buffer{}
+		k, err := NewKeeper(KeeperConfig{Names: names, Store: store, Log: slog.New(slog.NewTextHandler(out, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var owned sync.WaitGroup
+		owned.Go(func() { _ = k.Run(ctx) })
+		time.Sleep(time.Hour)
+		store.mu.Lock()
+		store.away = false
+		store.mu.Unlock()
+		time.Sleep(time.Hour)
+		cancel()
+		owned.Wait()
+		if n := strings.Count(out.String(), "level=WARN"); n != 1 || strings.Count(out.String(), "looked after again") != 1 {
+			t.Errorf("an hour without the store is %d warnings:\n%.2000s", n, out)
+		}
+	})
+}
+
 // TestKeepers: two instances and one store, for three months with an outage of one. Both always serve what is trusted.
 func TestKeepers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

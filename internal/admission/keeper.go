@@ -72,13 +72,22 @@ func (k *Keeper) Certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return nil, k.Ready()
 }
 
-// Run looks after the certificates until ctx ends. The store away changes nothing: the last ones serve on.
+// Run looks after the certificates until ctx ends. The store away changes nothing: the last ones serve on. What is wrong is
+// said when it begins, changes and ends.
 func (k *Keeper) Run(ctx context.Context) error {
+	said := ""
 	for {
 		pause := k.cfg.Period
-		if err := k.once(ctx); err != nil && ctx.Err() == nil {
-			k.cfg.Log.Warn("the webhook's certificates could not be looked after", "retry", k.cfg.Retry, "error", err)
+		switch err := k.once(ctx); {
+		case err != nil && ctx.Err() == nil:
+			if text := err.Error(); text != said {
+				k.cfg.Log.Warn("the webhook's certificates could not be looked after", "retry", k.cfg.Retry, "error", err)
+				said = text
+			}
 			pause = k.cfg.Retry
+		case err == nil && said != "":
+			k.cfg.Log.Info("the webhook's certificates are looked after again")
+			said = ""
 		}
 		select {
 		case <-ctx.Done():

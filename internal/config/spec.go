@@ -13,6 +13,14 @@ var specFields = []struct {
 	{PrefixRouse + "idle-timeout-seconds", func(in *Input) **int64 { return &in.IdleTimeoutSeconds }},
 }
 
+// SpecAnnotations returns the annotations that [Input.SpecFromAnnotations] reads.
+func SpecAnnotations() (keys []string) {
+	for _, s := range specFields {
+		keys = append(keys, s.key)
+	}
+	return keys
+}
+
 // SpecFromAnnotations fills the manifest's fields that are missing from the annotations of a plain Deployment:
 //
 //	rouse.dev/container-concurrency            as containerConcurrency

@@ -30,10 +30,7 @@ func Annotations() []string {
 			}
 		}
 	}
-	for _, s := range specFields {
-		out = append(out, s.key)
-	}
-	return out
+	return append(out, SpecAnnotations()...)
 }
 
 // ClusterKeys returns the keys of config-autoscaler that are read.

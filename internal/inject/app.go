@@ -26,7 +26,7 @@ type named struct {
 // tcpPorts returns the ports that a container declares.
 func tcpPorts(c field) (all []named) {
 	for _, p := range c.at("ports").items() {
-		if proto := p.at("protocol").text(); proto != "" && proto != "TCP" {
+		if !isTCP(p) {
 			continue
 		}
 		if n := p.at("containerPort").number(0); n > 0 {
@@ -34,6 +34,11 @@ func tcpPorts(c field) (all []named) {
 		}
 	}
 	return all
+}
+
+func isTCP(port field) bool {
+	proto := port.at("protocol").text()
+	return proto == "" || proto == "TCP"
 }
 
 func servingPorts(all []named) (some []named) {
@@ -148,7 +153,7 @@ const (
 func (t *template) findReadiness(a app) (readiness, bool) {
 	own := a.field.at("readinessProbe")
 	if own.node == nil || own.at("exec").node != nil {
-		if kept, ok := t.keptReadiness(); ok && own.node == nil {
+		if kept, ok := t.keptReadiness(a); ok && own.node == nil {
 			return kept, true
 		}
 		return newReadiness(connects(a.port), field{}), true
@@ -158,10 +163,19 @@ func (t *template) findReadiness(a app) (readiness, bool) {
 		t.fault(own, "is no probe", "")
 		return readiness{}, false
 	}
+	asks := 0
 	for _, kind := range []string{"httpGet", "tcpSocket", "grpc"} {
-		if h, ok := wire[kind].(map[string]any); ok && !t.resolvePort(own.at(kind), a, h) {
+		h, ok := wire[kind].(map[string]any)
+		if !ok {
+			continue
+		}
+		if asks++; !t.resolvePort(own.at(kind), a, h) {
 			return readiness{}, false
 		}
+	}
+	if asks != 1 { // the queue-proxy would not start with it
+		t.fault(own, fmt.Sprintf("asks in %d ways", asks), "give it one of httpGet, tcpSocket, grpc and exec, or remove it")
+		return readiness{}, false
 	}
 	r := newReadiness(wire, own)
 	r.moved = true
@@ -215,8 +229,9 @@ func connects(port int) map[string]any {
 	return map[string]any{"tcpSocket": map[string]any{"port": port}, "successThreshold": 1}
 }
 
-// keptReadiness reads what an earlier injection has moved into the sidecar. What it made up itself is made up again.
-func (t *template) keptReadiness() (readiness, bool) {
+// keptReadiness reads what an earlier injection has moved into the sidecar. What it made up itself is made up again, and
+// what asked the application's port follows it to another.
+func (t *template) keptReadiness(a app) (readiness, bool) {
 	env := make(map[string]string)
 	for _, e := range t.sidecar.at("env").items() {
 		env[e.at("name").text()] = e.at("value").text()
@@ -226,11 +241,31 @@ func (t *template) keptReadiness() (readiness, bool) {
 	if kept == "" || kept == newReadiness(connects(port), field{}).json {
 		return readiness{}, false
 	}
+	if port != a.port {
+		kept = movedTo(kept, port, a.port)
+	}
 	p := t.sidecar.at("readinessProbe")
 	return readiness{
 		json: kept, delay: p.at("initialDelaySeconds").number(0), timeout: p.at("timeoutSeconds").number(1),
 		failureThreshold: p.at("failureThreshold").number(0), successThreshold: p.at("successThreshold").number(0),
 	}, true
+}
+
+// movedTo is a probe that asks another port where it asked the old one.
+func movedTo(probe string, old, port int) string {
+	var wire map[string]any
+	if json.Unmarshal([]byte(probe), &wire) != nil {
+		return probe
+	}
+	for _, kind := range wire {
+		if h, ok := kind.(map[string]any); ok && h["port"] == float64(old) {
+			h["port"] = port
+		}
+	}
+	if b, err := json.Marshal(wire); err == nil {
+		return string(b)
+	}
+	return probe
 }
 
 // kubelet is how kubelet asks the queue-proxy.

@@ -127,6 +127,24 @@ func TestChangesFollow(t *testing.T) {
 	}
 }
 
+// TestWhatIsGoneGoes: a sidecar that was there follows the application's port with the probe that it keeps, and has no
+// token that nobody asks for.
+func TestWhatIsGoneGoes(t *testing.T) {
+	once := injected(t, "a", []byte(with("readinessProbe: {httpGet: {path: /ok, port: 8080}},", "")), options)
+	moved := strings.Replace(string(once.YAML), "containerPort: 8080", "containerPort: 3000", 1)
+	bare := Options{Image: options.Image}
+	got := string(injected(t, "b", []byte(moved), bare).YAML)
+	if !strings.Contains(got, `{"httpGet":{"path":"/ok","port":3000}}`) {
+		t.Errorf("the probe did not follow the port:\n%s", got)
+	}
+	if strings.Contains(got, tokenVolume) {
+		t.Errorf("the token is still mounted:\n%s", got)
+	}
+	if again := string(injected(t, "c", []byte(got), bare).YAML); again != got {
+		t.Errorf("a second time (-once +twice):\n%s", cmp.Diff(got, again))
+	}
+}
+
 // pods returns the Pods that the golden inputs would make, as JSON.
 func pods(t testing.TB) (all [][]byte) {
 	t.Helper()
@@ -209,6 +227,26 @@ func TestPod(t *testing.T) {
 	}
 }
 
+// TestPodKeepsTexts: what the application is told passes through as it was, YAML's line ends and control characters too.
+func TestPodKeepsTexts(t *testing.T) {
+	for _, text := range []string{"a\u0085b", "\x7f\u009b", "\ufeff\ufffe", "\u2028", "😀", "<<", "0x10", "no"} {
+		value, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		patch, _, err := Pod([]byte(`{"metadata": {"labels": {"rouse.dev/inject": "enabled"}}, "spec": {"containers": [
+			{"name": "user", "args": [`+string(value)+`], "ports": [{"containerPort": 8080}]}]}}`), "default", options)
+		if err != nil || len(patch) == 0 {
+			t.Errorf("%q: %d operations, error %v", text, len(patch), err)
+			continue
+		}
+		after, err := json.Marshal(patch[0].Value)
+		if err != nil || !strings.Contains(string(after), `"args":[`+string(value)+`]`) {
+			t.Errorf("%s has become %s, error %v", value, after, err)
+		}
+	}
+}
+
 func TestOptions(t *testing.T) {
 	_, err := Manifest("x", nil, Options{StatsURL: "http://x", TokenAudience: "y"})
 	for _, word := range []string{"image", "stats URL"} {
@@ -218,6 +256,94 @@ func TestOptions(t *testing.T) {
 	}
 	if _, err := Manifest("x", []byte("a: [b"), options); err == nil || !strings.Contains(err.Error(), "x: document at line 1") {
 		t.Errorf("broken YAML: %v", err)
+	}
+}
+
+const small = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: hello, annotations: {rouse.dev/inject: enabled}}
+spec: {template: {spec: {containers: [{name: user, image: x, ports: [{containerPort: 8080}]}]}}}
+`
+
+// TestNothingIsLost: what stands around a document that changes is kept, or it is an error.
+func TestNothingIsLost(t *testing.T) {
+	for name, text := range map[string]string{
+		"a document end":   small + "...\nkind: ConfigMap\n",
+		"a stream of JSON": `{"apiVersion": "v1", "kind": "Pod"}` + "\n" + `{"kind": "ConfigMap"}`,
+	} {
+		if r, err := Manifest("x", []byte(text), options); err == nil || !strings.Contains(err.Error(), "document at line 1") {
+			t.Errorf("%s: error %v, want one that names the document:\n%s", name, err, r.YAML)
+		}
+	}
+	for _, text := range []string{"--- # Source: chart\n" + small, small + "...\n", small + "...\n# the end\n"} {
+		r, err := Manifest("x", []byte(text), options)
+		if err != nil || !strings.Contains(string(r.YAML), "name: queue-proxy") || strings.Contains(text, "# Source") && strings.Count(string(r.YAML), "--- # Source: chart\n") != 1 {
+			t.Errorf("%q: error %v and\n%s", text, err, r.YAML)
+		}
+	}
+}
+
+// with returns the small Deployment with more in its container, and with annotations.
+func with(container, annotations string) string {
+	s := strings.Replace(small, "{name: user,", "{"+container+" name: user,", 1)
+	return strings.Replace(s, "{rouse.dev/inject: enabled", "{"+annotations+" rouse.dev/inject: enabled", 1)
+}
+
+// TestReadAsKubernetesDoes: null is missing, and booleans have several spellings.
+func TestReadAsKubernetesDoes(t *testing.T) {
+	plain := injected(t, "x", []byte(small), options)
+	for _, text := range []string{with("readinessProbe: null,", ""), with("lifecycle: ~,", ""), with("lifecycle: {preStop: null},", ""), with("", "rouse.dev/inject-port: null,"),
+		strings.Replace(small, "{containers:", "{initContainers: null, volumes: ~, containers:", 1)} {
+		r := injected(t, "x", []byte(text), options)
+		if len(r.Faults) > 0 || strings.Count(string(r.YAML), "/wait-for-drain") != 1 || strings.Count(string(r.YAML), "K-Network-Probe") != 1 {
+			t.Errorf("%s: %v, want what became of the same without null:\n%s\n%s", text, r.Faults, plain.YAML, r.YAML)
+		}
+	}
+	for _, yes := range []string{"true", "True", "yes", "on"} {
+		r := injected(t, "x", []byte(strings.Replace(small, "{containers:", "{hostNetwork: "+yes+", containers:", 1)), options)
+		if len(r.Faults) != 1 || !strings.HasSuffix(r.Faults[0].Field, "hostNetwork") {
+			t.Errorf("hostNetwork: %s: %v, want it refused", yes, r.Faults)
+		}
+	}
+}
+
+// TestPortsOfOtherProtocols: UDP is no neighbour of TCP.
+func TestPortsOfOtherProtocols(t *testing.T) {
+	r := injected(t, "x", []byte(strings.Replace(small, "{containerPort: 8080}", "{containerPort: 8080}, {containerPort: 9090, protocol: UDP}", 1)), options)
+	if len(r.Faults) > 0 || len(r.Injected) != 1 {
+		t.Errorf("an application with UDP port 9090: %v", r.Faults)
+	}
+}
+
+// TestOtherKinds: who asks for what is not done is told.
+func TestOtherKinds(t *testing.T) {
+	for _, kind := range []string{"DaemonSet", "Job"} {
+		text := strings.Replace(small, "Deployment", kind, 1)
+		r := injected(t, "x", []byte(text), options)
+		if len(r.Faults) != 1 || !r.Faults[0].Minor || !strings.Contains(r.Faults.Error(), "webhook") || string(r.YAML) != text {
+			t.Errorf("%s: %v, want a warning and no change", kind, r.Faults)
+		}
+	}
+}
+
+// TestRefused: what would make a pod that never becomes ready, or none at all, is said with its field.
+func TestRefused(t *testing.T) {
+	for _, c := range []struct{ name, text, field, says string }{
+		{"a probe that asks nothing", with("readinessProbe: {initialDelaySeconds: 3},", ""), "containers[0].readinessProbe", "0 ways"},
+		{"a probe that asks twice", with("readinessProbe: {tcpSocket: {port: 8080}, httpGet: {port: 8080}},", ""), "containers[0].readinessProbe", "2 ways"},
+		{"no quantity", with("", sizePrefix+"cpu-resource-request: 1core,"), sizePrefix + "cpu-resource-request", "no quantity"},
+		{"a limit below the request", with("", sizePrefix+"memory-resource-request: 1Gi, "+sizePrefix+"memory-resource-limit: 1000M,"), sizePrefix + "memory-resource-limit", "less than"},
+		{"a wish that is none", strings.Replace(small, "enabled", `"off", autoscaling.knative.dev/class: kpa.autoscaling.knative.dev`, 1), "annotations.rouse.dev/inject", "disabled"},
+		{"a queue-proxy that would ask itself", with("", `rouse.dev/inject-port: "8012",`), "annotations.rouse.dev/inject-port", "serving=18012"},
+		{"a port that cannot move up", with("", `rouse.dev/inject-port: "60000", rouse.dev/inject-ports: admin=60000,`), "annotations.rouse.dev/inject-port", "admin=50000"},
+	} {
+		r := injected(t, "x", []byte(c.text), options)
+		if len(r.Faults) != 1 || r.Faults[0].Minor || !strings.HasSuffix(r.Faults[0].Field, c.field) || !strings.Contains(r.Faults[0].Error(), c.says) {
+			t.Errorf("%s: %v, want %s with %q", c.name, r.Faults, c.field, c.says)
+		}
+		if string(r.YAML) != c.text {
+			t.Errorf("%s: the document is changed all the same:\n%s", c.name, r.YAML)
+		}
 	}
 }
 

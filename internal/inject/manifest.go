@@ -81,6 +81,9 @@ func (r *Result) document(file string, d document, o Options) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("document at line %d: %w", d.line+1, err)
 	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) { // as after "...", or one JSON object behind another
+		return nil, fmt.Errorf("document at line %d: something follows it without a marker; put a line --- between documents", d.line+1)
+	}
 	if root.Kind != yaml.DocumentNode || len(root.Content) != 1 {
 		return d.text, nil
 	}
@@ -108,8 +111,13 @@ func shift(n *yaml.Node, by int) {
 // encoded writes a document in the style of its source, as far as that is known.
 func encoded(source []byte, root *yaml.Node) ([]byte, error) {
 	var b bytes.Buffer
-	if bytes.HasPrefix(source, []byte("---")) {
-		b.WriteString("---\n")
+	if rest, ok := bytes.CutPrefix(source, []byte("---")); ok {
+		line, _, _ := bytes.Cut(rest, []byte("\n"))
+		b.WriteString("---")
+		if line = bytes.TrimSpace(line); bytes.HasPrefix(line, []byte("#")) { // the decoder drops this comment
+			b.WriteString(" " + string(line))
+		}
+		b.WriteByte('\n')
 	}
 	enc := yaml.NewEncoder(&b)
 	enc.SetIndent(2)
@@ -162,6 +170,7 @@ func (r *Result) object(file string, top field, o Options, depth int) (changed b
 	case kind == "Pod" && version == "v1":
 		t.root, t.revision = top, revisionOfPod(meta)
 	default:
+		r.other(t, top)
 		return false, nil
 	}
 	if !t.asked() {
@@ -178,21 +187,37 @@ func (r *Result) object(file string, top field, o Options, depth int) (changed b
 	return t.changed, nil
 }
 
-// asked says whether the workload wants a sidecar: by the annotation or the pods' label, by being opted in to scaling, or
-// because all do.
-func (t *template) asked() bool {
-	annotations := annotationsOf(t.owner, t.root)
-	wish := annotations[Inject]
-	if wish == "" {
-		wish = t.root.at("metadata").at("labels").at(Inject).text()
+// other warns of a workload that asks for a sidecar and is of a kind that gets none here.
+func (r *Result) other(t *template, top field) {
+	if t.root = top.at("spec").at("template"); t.root.node == nil {
+		return
 	}
-	switch wish {
+	if at := t.wish(); at.text() == "enabled" || at.text() == "true" {
+		t.warn(at, "only Deployments, StatefulSets and Pods are injected into, and it is left as it is",
+			"the webhook injects into the pods of every kind, as they are made")
+		r.Faults = append(r.Faults, t.faults...)
+	}
+}
+
+// wish is what the workload or its pods say about injection.
+func (t *template) wish() field {
+	if at := t.annotation(Inject); at.text() != "" {
+		return at
+	}
+	return t.root.at("metadata").at("labels").at(Inject)
+}
+
+// asked says whether the workload wants a sidecar: by the annotation or the pods' label, by being opted in to scaling, or
+// because all do. One whose wish can't be understood is asked about again, in run.
+func (t *template) asked() bool {
+	switch t.wish().text() {
+	case "":
 	case "disabled", "false":
 		return false
-	case "enabled", "true":
+	default:
 		return true
 	}
-	w := workload.Object{Annotations: annotations, Labels: t.owner.at("labels").strings()}
+	w := workload.Object{Annotations: annotationsOf(t.owner, t.root), Labels: t.owner.at("labels").strings()}
 	return w.OptedIn() || t.options.All && t.owner.at("labels").at(config.PrefixServing+"revision").text() == ""
 }
 

@@ -15,11 +15,14 @@ type field struct {
 	path string
 }
 
-// at returns a field of a mapping.
+// at returns a field of a mapping. Null is missing, as Kubernetes reads it: templates leave it behind where nothing is set.
 func (f field) at(key string) field {
 	to := field{near: f.near, path: join(f.path, key)}
 	if n := lookup(f.node, key); n != nil {
-		to.node, to.near = n, n
+		to.near = n
+		if n.Tag != "!!null" {
+			to.node = n
+		}
 	}
 	return to
 }
@@ -51,6 +54,11 @@ func (f field) text() string {
 	return f.node.Value
 }
 
+// holds says whether a scalar is true, in any of YAML's spellings.
+func (f field) holds() (v bool) {
+	return f.node != nil && f.node.Decode(&v) == nil && v
+}
+
 // number returns a scalar as an integer, or the fallback.
 func (f field) number(fallback int) int {
 	n, err := strconv.Atoi(f.text())
@@ -60,14 +68,14 @@ func (f field) number(fallback int) int {
 	return n
 }
 
-// strings returns a mapping of texts.
+// strings returns a mapping of texts, without those that are null.
 func (f field) strings() map[string]string {
 	m := make(map[string]string)
 	if f.node == nil || f.node.Kind != yaml.MappingNode {
 		return m
 	}
 	for i := 0; i+1 < len(f.node.Content); i += 2 {
-		if v := resolved(f.node.Content[i+1]); v.Kind == yaml.ScalarNode {
+		if v := resolved(f.node.Content[i+1]); v.Kind == yaml.ScalarNode && v.Tag != "!!null" {
 			m[f.node.Content[i].Value] = v.Value
 		}
 	}

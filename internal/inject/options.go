@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/rousehq/rouse/internal/config"
@@ -24,6 +25,11 @@ const (
 
 	sizePrefix = "queue.sidecar.serving.knative.dev/"
 )
+
+// Concerns says whether an annotation has a say in the sidecar. The webhook sees those of pods alone.
+func Concerns(key string) bool {
+	return strings.HasPrefix(key, Inject) || strings.HasPrefix(key, sizePrefix) || slices.Contains(config.SpecAnnotations(), key)
+}
 
 // ContainerName is the name of the sidecar, and the first of its ports' names is that of the serving port.
 const (

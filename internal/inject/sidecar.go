@@ -2,7 +2,6 @@ package inject
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/rousehq/rouse/internal/config"
 )
@@ -81,7 +80,7 @@ type plan struct {
 	app      app
 	ports    PortSet
 	config   *config.Revision
-	sizes    map[string]string // annotations, by their bare names
+	sizes    sizes
 	probe    readiness
 	rootPod  bool // the pod runs as root unless a container says otherwise
 	options  Options
@@ -98,7 +97,7 @@ func (p *plan) sidecar() container {
 		Env:            p.env(),
 		Lifecycle:      lifecycle{PreStop: handler{HTTPGet: httpGet{Path: "/drain", Port: p.ports.Admin}}},
 		ReadinessProbe: p.probe.kubelet(p.ports.Serving),
-		Resources:      p.resources(),
+		Resources:      p.sizes.resources(),
 		SecurityContext: map[string]any{
 			"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true,
 			"capabilities": map[string]any{"drop": []string{"ALL"}}, "seccompProfile": map[string]any{"type": "RuntimeDefault"},
@@ -158,34 +157,4 @@ func fromField(name, path string) envVar {
 	v := &valueFrom{}
 	v.FieldRef.FieldPath = path
 	return envVar{Name: name, ValueFrom: v}
-}
-
-// resources are small, and whatever the annotations say. There is no limit by default: a limit of CPU holds back the
-// cold start, and what the sidecar may hold depends on its queue.
-func (p *plan) resources() map[string]map[string]string {
-	out := map[string]map[string]string{"requests": {"cpu": "10m", "memory": "16Mi"}}
-	for _, what := range []string{"cpu", "memory", "ephemeral-storage"} {
-		for _, side := range []string{"request", "limit"} {
-			v := p.sizes[what+"-resource-"+side]
-			if v == "" {
-				continue
-			}
-			if out[side+"s"] == nil {
-				out[side+"s"] = make(map[string]string)
-			}
-			out[side+"s"][what] = v
-		}
-	}
-	return out
-}
-
-// sizesOf returns the annotations about the sidecar's size by their bare names.
-func sizesOf(annotations map[string]string) map[string]string {
-	sizes := make(map[string]string)
-	for k, v := range annotations {
-		if bare, ok := strings.CutPrefix(k, sizePrefix); ok {
-			sizes[bare] = v
-		}
-	}
-	return sizes
 }

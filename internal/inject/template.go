@@ -2,6 +2,7 @@ package inject
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -55,14 +56,18 @@ func (t *template) run() error {
 		return nil
 	}
 	t.annotations = annotationsOf(t.owner, t.root)
+	if at := t.wish(); !slices.Contains([]string{"", "enabled", "true"}, at.text()) {
+		t.fault(at, fmt.Sprintf("%q says neither yes nor no", at.text()), "make it enabled or disabled")
+	}
 	t.refuse()
 	t.findSidecar()
-	p := &plan{revision: t.revision, service: t.revision, options: t.options, sizes: sizesOf(t.annotations)}
+	p := &plan{revision: t.revision, service: t.revision, options: t.options, sizes: t.sizes()}
 	p.config = t.settings()
 	p.ports = t.ports()
 	p.rootPod = t.spec.at("securityContext").at("runAsUser").text() == "0"
 	a, ok := t.findApp()
 	if ok {
+		t.undeclared(a, p.ports)
 		p.app = a
 		p.probe, _ = t.findReadiness(a)
 	}
@@ -74,7 +79,7 @@ func (t *template) run() error {
 
 // refuse names what a sidecar cannot live with.
 func (t *template) refuse() {
-	if at := t.spec.at("hostNetwork"); at.text() == "true" {
+	if at := t.spec.at("hostNetwork"); at.holds() {
 		t.fault(at, "pods of this workload share the node's ports, so that two of them collide on the queue-proxy's",
 			"remove hostNetwork, or opt out with the annotation "+Inject+": disabled")
 	}
@@ -146,11 +151,29 @@ func (t *template) ports() PortSet {
 func (t *template) collisions(c field, p PortSet) {
 	for _, own := range p.list() {
 		for _, port := range c.at("ports").items() {
-			if port.at("containerPort").number(0) == own.Port {
-				role := map[string]string{ServingPortName: "serving", "http-queueadm": "admin", "http-autometric": "stats", "http-usermetric": "metrics"}[own.Name]
-				t.fault(port.at("containerPort"), fmt.Sprintf("port %d of container %s is the queue-proxy's", own.Port, c.at("name").text()),
-					fmt.Sprintf("move the queue-proxy's by the annotation %s: %s=1%d", Ports, role, own.Port))
+			if isTCP(port) && port.at("containerPort").number(0) == own.Port {
+				t.fault(port.at("containerPort"), fmt.Sprintf("port %d of container %s is the queue-proxy's", own.Port, c.at("name").text()), elsewhere(own))
 			}
+		}
+	}
+}
+
+// elsewhere is the remedy for a port that the application needs.
+func elsewhere(own containerPort) string {
+	role := map[string]string{ServingPortName: "serving", "http-queueadm": "admin", "http-autometric": "stats", "http-usermetric": "metrics"}[own.Name]
+	other := own.Port + 10000
+	if other > 65535 {
+		other -= 20000
+	}
+	return fmt.Sprintf("move the queue-proxy's by the annotation %s: %s=%d", Ports, role, other)
+}
+
+// undeclared finds a serving port that only the annotation names, which is the queue-proxy's: it would ask itself.
+func (t *template) undeclared(a app, p PortSet) {
+	declared := slices.ContainsFunc(tcpPorts(a.field), func(n named) bool { return n.port == a.port })
+	for _, own := range p.list() {
+		if own.Port == a.port && !declared { // else it is among the collisions
+			t.fault(t.annotation(Port), fmt.Sprintf("port %d is the queue-proxy's", own.Port), elsewhere(own))
 		}
 	}
 }
@@ -223,10 +246,11 @@ func (t *template) raiseGrace(p *plan) (bool, error) {
 	return put(t.spec.node, "terminationGracePeriodSeconds", need)
 }
 
-// putToken mounts the token that the sidecar shows to control.
+// putToken mounts the token that the sidecar shows to control, and takes away one that it shows no longer: a volume costs
+// cold starts time.
 func (t *template) putToken(p *plan) (bool, error) {
 	if p.options.TokenAudience == "" {
-		return false, nil
+		return t.dropToken(), nil
 	}
 	source := map[string]any{"serviceAccountToken": map[string]any{"audience": p.options.TokenAudience, "expirationSeconds": tokenLife, "path": tokenFile}}
 	v, err := encode(map[string]any{"name": tokenVolume, "projected": map[string]any{"sources": []any{source}}})
@@ -250,6 +274,16 @@ func (t *template) putToken(p *plan) (bool, error) {
 	volumes.node.Style = 0
 	volumes.node.Content = append(volumes.node.Content, v)
 	return true, nil
+}
+
+func (t *template) dropToken() bool {
+	volumes := t.spec.at("volumes").node
+	if volumes == nil {
+		return false
+	}
+	before := len(volumes.Content)
+	volumes.Content = slices.DeleteFunc(volumes.Content, func(n *yaml.Node) bool { return field{node: resolved(n)}.at("name").text() == tokenVolume })
+	return len(volumes.Content) < before
 }
 
 // nameOf is how people call an object.

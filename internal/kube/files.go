@@ -114,7 +114,7 @@ type document struct {
 	text []byte
 }
 
-// documents cuts a stream at the lines that begin with three dashes.
+// documents cuts a stream at the lines that begin with three dashes, or with the three dots that end a document.
 func documents(text []byte) (all []document) {
 	var now document
 	end := func() {
@@ -126,7 +126,7 @@ func documents(text []byte) (all []document) {
 	line := 0
 	for one := range bytes.Lines(text) {
 		line++
-		if bytes.HasPrefix(one, []byte("---")) {
+		if bytes.HasPrefix(one, []byte("---")) || bytes.HasPrefix(one, []byte("...")) {
 			end()
 			one = one[len("---"):] // an object may follow on the same line
 		}

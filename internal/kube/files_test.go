@@ -15,7 +15,7 @@ func TestFiles(t *testing.T) {
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: hello, annotations: {autoscaling.knative.dev/class: kpa.autoscaling.knative.dev}}
---- # next
+... # next
 apiVersion: v1
 kind: List
 items:

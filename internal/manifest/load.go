@@ -21,6 +21,7 @@ import (
 const (
 	maxBytes  = 8 << 20 // of one source
 	maxFaults = 1000    // reported; beyond it the list ends with a line that says so
+	tooLong   = "is longer than 8 MiB"
 )
 
 // Source is one manifest file.
@@ -29,7 +30,8 @@ type Source struct {
 	Data []byte
 }
 
-// Open reads files, directories (their *.yaml, *.yml and *.json, in order of name) and "-", which is stdin.
+// Open reads files, directories (their *.yaml, *.yml and *.json, in order of name) and "-", which is stdin. What is longer
+// than [Load] takes is an error: a part of it must not pass for the whole.
 func Open(stdin io.Reader, paths ...string) ([]Source, error) {
 	var out []Source
 	for _, p := range paths {
@@ -44,7 +46,7 @@ func Open(stdin io.Reader, paths ...string) ([]Source, error) {
 
 func open(stdin io.Reader, path string) ([]Source, error) {
 	if path == "-" {
-		data, err := io.ReadAll(io.LimitReader(stdin, maxBytes+1))
+		data, err := readAll("stdin", stdin)
 		return []Source{{"stdin", data}}, err
 	}
 	info, err := os.Stat(path)
@@ -81,14 +83,21 @@ func openDir(dir string) ([]Source, error) {
 	return out, nil
 }
 
-// read takes one byte more than allowed, so that [Load] sees that it is too long.
 func read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxBytes+1))
+	return readAll(path, f)
+}
+
+func readAll(name string, r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
+	if err == nil && len(data) > maxBytes {
+		err = fmt.Errorf("%s %s; divide it", name, tooLong)
+	}
+	return data, err
 }
 
 // Options say how to load.
@@ -169,7 +178,7 @@ func (l *loader) sort(sources []Source) {
 
 func (l *loader) source(s Source) {
 	if len(s.Data) > maxBytes {
-		l.add(Fault{Severity: Error, File: s.Name, Text: fmt.Sprintf("is longer than %d MiB", maxBytes>>20)})
+		l.add(Fault{Severity: Error, File: s.Name, Text: tooLong})
 		return
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(s.Data))

@@ -222,6 +222,20 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// TestOpenTakesNoPart: what is cut at the bound must not pass for the whole manifest.
+func TestOpenTakesNoPart(t *testing.T) {
+	long := strings.Repeat("# \n", maxBytes/3+1)
+	file := filepath.Join(t.TempDir(), "long.yaml")
+	if err := os.WriteFile(file, []byte(long), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"-", file} {
+		if _, err := Open(strings.NewReader(long), path); err == nil || !strings.Contains(err.Error(), tooLong) {
+			t.Errorf("Open(%q) = error %v, want one that says that it %s", path, err, tooLong)
+		}
+	}
+}
+
 // TestExamplesAreStrict holds the project's own examples to having no field without effect.
 func TestExamplesAreStrict(t *testing.T) {
 	sources, err := Open(nil, "../../examples")

@@ -22,10 +22,19 @@ func (u *unit) object(apiVersion, kind, name string, spec map[string]any) map[st
 		"metadata": map[string]any{"name": name, "namespace": u.namespace, "labels": u.labels()}}
 }
 
-// deployment has no replicas: control has them. A rollout takes no pod away before another is there.
-func (u *unit) deployment() map[string]any {
+// deployment has no replicas: control has them. A rollout takes no pod away before another is there. For the webhook, which
+// sees nothing but pods, they carry the label that it goes by and what concerns their sidecar.
+func (u *unit) deployment(webhook bool) map[string]any {
 	settings, rest := u.settings()
 	labels := map[string]any{}
+	if webhook {
+		labels[inject.Inject] = "enabled"
+		for k, v := range settings {
+			if inject.Concerns(k) {
+				rest[k] = v
+			}
+		}
+	}
 	for k, v := range u.service.Spec.Template.Metadata.Labels {
 		labels[k] = v
 	}

@@ -104,17 +104,22 @@ func (r *renderer) injected(text []byte) (Result, error) {
 	return Result{YAML: res.YAML, Warnings: r.warnings}, errors.Join(r.faults...)
 }
 
-// documents cuts at the markers between documents.
+// documents cuts at the markers between documents, which a comment or the beginning of the document may follow.
 func documents(text []byte) (all [][]byte) {
 	var doc []byte
 	for line := range bytes.Lines(text) {
-		if bytes.HasPrefix(line, []byte("---")) && len(bytes.TrimSpace(bytes.TrimLeft(line, "-"))) == 0 {
+		if isMarker(line, "---") || isMarker(line, "...") {
 			all, doc = append(all, doc), nil
-			continue
+			line = line[len("---"):]
 		}
 		doc = append(doc, line...)
 	}
 	return append(all, doc)
+}
+
+func isMarker(line []byte, marker string) bool {
+	rest, ok := bytes.CutPrefix(line, []byte(marker))
+	return ok && (len(rest) == 0 || strings.ContainsRune(" \t\r\n", rune(rest[0])))
 }
 
 type renderer struct {
@@ -164,6 +169,40 @@ func (r *renderer) document(number int, doc []byte) (objects []map[string]any, v
 			meta["namespace"] = r.options.SystemNamespace
 		}
 		return []map[string]any{cm}, false
+	case head.APIVersion == "v1" && head.Kind == "List":
+		return r.list(number, doc)
 	}
 	return nil, head.Kind != ""
+}
+
+// list renders the items of a List, as kubectl prints several objects. One without anything to render stays as it is.
+func (r *renderer) list(number int, doc []byte) (objects []map[string]any, verbatim bool) {
+	var list struct {
+		Items []map[string]any `json:"items"`
+	}
+	if err := yaml.Unmarshal(doc, &list); err != nil {
+		r.fault(fmt.Sprintf("document %d", number), "%v", err)
+		return nil, false
+	}
+	verbatim = true
+	for _, item := range list.Items {
+		if kind, _ := item["kind"].(string); kind == "List" || kind == "" { // nobody nests them, and the API server judges the rest
+			objects = append(objects, item)
+			continue
+		}
+		text, err := yaml.Marshal(item)
+		if err != nil {
+			r.fault(fmt.Sprintf("document %d", number), "%v", err)
+			return nil, false
+		}
+		rendered, asItWas := r.document(number, text)
+		if asItWas {
+			rendered = []map[string]any{item}
+		}
+		objects, verbatim = append(objects, rendered...), verbatim && asItWas
+	}
+	if verbatim {
+		return nil, true
+	}
+	return objects, false
 }

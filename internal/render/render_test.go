@@ -1,6 +1,8 @@
 package render
 
 import (
+	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -36,7 +38,8 @@ var full = Options{Sidecar: &inject.Options{Image: "rouse/queueproxy:v1"}, Netwo
 
 func TestFile(t *testing.T) {
 	for name, o := range map[string]Options{
-		"service": {Sidecar: full.Sidecar}, "service-rps": {}, "service-traffic": full, "configmaps": {}, "h2c": full, "faults": {},
+		"service": {Sidecar: full.Sidecar}, "service-rps": {}, "service-traffic": full, "configmaps": {}, "h2c": full, "faults": {}, "streams": {},
+		"names": {Sidecar: full.Sidecar}, "cluster-local": full, "cluster-local-split": full,
 	} {
 		t.Run(name, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("testdata", name+".yaml"))
@@ -68,6 +71,64 @@ func TestRenderedIsInjectedOnce(t *testing.T) {
 		if err != nil || string(again.YAML) != string(r.YAML) || len(again.Injected) == 0 {
 			t.Errorf("%s: injecting what was rendered changes it (%v):\n%s", name, err, cmp.Diff(string(r.YAML), string(again.YAML)))
 		}
+	}
+}
+
+// TestWebhookFindsItAll: pods that are left to the webhook get the sidecar that they would have got here.
+func TestWebhookFindsItAll(t *testing.T) {
+	text := []byte(`apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: shop}
+spec:
+  template:
+    metadata: {annotations: {queue.sidecar.serving.knative.dev/cpu-resource-request: 20m, rouse.dev/inject-ports: serving=9012}}
+    spec: {containerConcurrency: 3, timeoutSeconds: 60, containers: [{image: a}]}
+`)
+	here, err := File("shop", text, Options{Sidecar: full.Sidecar})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := File("shop", text, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, made struct {
+		Spec struct {
+			Template map[string]any `json:"template"`
+		} `json:"spec"`
+	}
+	if err := errors.Join(yaml.Unmarshal(documents(here.YAML)[0], &want), yaml.Unmarshal(documents(left.YAML)[0], &made)); err != nil {
+		t.Fatal(err)
+	}
+	meta, _ := made.Spec.Template["metadata"].(map[string]any)
+	if labels, _ := meta["labels"].(map[string]any); labels[inject.Inject] != "enabled" {
+		t.Errorf("the pods have the labels %v, by which no webhook finds them", labels)
+	}
+	meta["name"] = "shop"
+	pod, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": made.Spec.Template["spec"]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	patch, _, err := inject.Pod(pod, "default", *full.Sidecar)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, _ := want.Spec.Template["spec"].(map[string]any)
+	for _, op := range patch {
+		b, err := json.Marshal(op.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got any
+		if err := json.Unmarshal(b, &got); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(spec[strings.TrimPrefix(op.Path, "/spec/")], got); d != "" {
+			t.Errorf("%s, by render and by the webhook (-render +webhook):\n%s", op.Path, d)
+		}
+	}
+	if len(patch) < 3 {
+		t.Errorf("the webhook changes %d fields, want containers, initContainers and the grace period", len(patch))
 	}
 }
 

@@ -37,6 +37,9 @@ type target struct {
 
 func (t target) latest() bool { return t.RevisionName == "" }
 
+// visibility is the label of services that have no public host.
+const visibility = "networking.knative.dev/visibility"
+
 // unit is what a service becomes: one workload, with the place of its traffic.
 type unit struct {
 	service   *service
@@ -67,20 +70,49 @@ func (r *renderer) service(s *service) []map[string]any {
 			r.fault(what, "spec.traffic divides traffic, which needs a Gateway; say which by --gateway")
 		}
 	}
-	if s.Metadata.Annotations[config.PrefixServing+"rollout-duration"] != "" {
-		r.warn(what, "%srollout-duration has no effect: an HTTPRoute moves traffic at once", config.PrefixServing)
-	}
+	public := r.public(what, s, named)
+	r.unread(what, s)
 	if !r.pod(what, u) {
 		return nil
 	}
-	objects := []map[string]any{u.deployment(), u.clusterService()}
+	objects := []map[string]any{u.deployment(r.options.Sidecar == nil), u.clusterService()}
 	if r.options.NetworkPolicy {
 		objects = append(objects, u.policy(r.options.SystemNamespace, r.options.MetricsNamespace))
 	}
-	if r.options.Gateway != "" {
+	if public {
 		objects = append(objects, u.route(r.options, s.Spec.Traffic)...)
 	}
 	return objects
+}
+
+// unread warns of annotations of the service itself that have no effect.
+func (r *renderer) unread(what string, s *service) {
+	if s.Metadata.Annotations[config.PrefixServing+"rollout-duration"] != "" {
+		r.warn(what, "%srollout-duration has no effect: an HTTPRoute moves traffic at once", config.PrefixServing)
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Metadata.Annotations)) {
+		if strings.HasPrefix(key, config.PrefixRouse) { // of others nobody knows for which object they are meant
+			r.warn(what, "metadata.annotations.%s has no effect; move it to spec.template.metadata.annotations", key)
+		}
+	}
+}
+
+// public says whether a service has a host, and with it HTTPRoutes.
+func (r *renderer) public(what string, s *service, named bool) bool {
+	local := s.Metadata.Labels[visibility] == "cluster-local"
+	if r.options.Gateway != "" && !local {
+		return true
+	}
+	if local && named {
+		r.fault(what, "is cluster-local, and the HTTPRoute that divides its traffic would make it public; "+
+			"remove the label %s, and let --gateway be one that only the cluster reaches", visibility)
+	}
+	for _, t := range s.Spec.Traffic {
+		if t.Tag != "" {
+			r.warn(what, "tag %q has no host: it takes an HTTPRoute, of a public service with --gateway", t.Tag)
+		}
+	}
+	return false
 }
 
 // pod completes the pod spec by Knative's defaults, and takes out what only Knative has.
@@ -127,17 +159,19 @@ func (r *renderer) complete(what string, u *unit) bool {
 		if n, ok := p["containerPort"].(float64); ok && n > 0 {
 			u.port = int(n)
 		}
-		given, _ := p["name"].(string)
-		u.h2c = given == "h2c"
+		if given, _ := p["name"].(string); given != "" { // probes and hooks may call it so
+			name = given
+		}
+		u.h2c = name == "h2c"
 		if len(ports) > 1 {
 			r.fault(what, "the container has %d ports; Knative's have one", len(ports))
 			return false
 		}
 	}
-	if u.h2c {
-		name = "h2c"
-	}
 	u.container["ports"] = []any{map[string]any{"name": name, "containerPort": u.port, "protocol": "TCP"}}
+	if p, ok := u.container["readinessProbe"].(map[string]any); ok && p["httpGet"] == nil && p["tcpSocket"] == nil && p["grpc"] == nil && p["exec"] == nil {
+		p["tcpSocket"] = map[string]any{} // without a way to ask it asks for a connection
+	}
 	for _, probe := range []string{"readinessProbe", "livenessProbe", "startupProbe"} {
 		p, _ := u.container[probe].(map[string]any)
 		for _, kind := range []string{"httpGet", "tcpSocket", "grpc"} {
