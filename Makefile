@@ -16,11 +16,11 @@ E2E      = CGO_ENABLED=0 $(GO) -C test/cluster test -trimpath -count=1 -p 1 -par
 STATIC := ./cmd/queueproxy ./cmd/activator ./cmd/autoscaler ./cmd/webhook ./cmd/knativeactivator ./cmd/rouse-kube
 
 # The last version that landed, which this one's programs must get along with: `make e2e-skew`. Moved with each release.
-PREVIOUS := a3fdf98ee6c76fcf0398b3d81a3acbc5674f5b69
+PREVIOUS := 3f0924e4b9259204b5b4279d09a6351c3c9946b5
 OLD       = $(CACHE)/previous-$(PREVIOUS)
 SKEW     := ^TestRouseSkew
 
-.PHONY: help run build check fmt vet lint test test-peers test-kafka demo bench-deps fidelity-full conformance cluster e2e e2e-skew e2e-knative e2e-full
+.PHONY: help run build check fmt vet lint test test-peers test-kafka demo bench-deps fidelity-full conformance cluster e2e e2e-ipv6 e2e-skew e2e-knative e2e-full
 
 help: ## print this help
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ e2e-skew: cluster $(OLD) ## this version beside the one before, PREVIOUS, in eve
 	cp -f $(OLD)/previous-* $(CLUSTER)/images/
 	$(E2E) -timeout 60m -v -run '$(or $(RUN),$(SKEW))' ./e2e
 
+e2e-ipv6: ## the tests on a cluster whose first family is IPv6, where Services have no other; RUN=TestName for one
+	$(MAKE) e2e CLUSTERFLAGS=-ipv6-first $(if $(RUN),RUN='$(RUN)')
+
 # Its programs, as images of other names. They are built like the others: what both versions need is compiled once.
 $(OLD):
 	@git cat-file -e '$(PREVIOUS)^{commit}' || { echo "$(PREVIOUS), the version before this one (PREVIOUS in Makefile), is not in this clone: run git fetch --unshallow" >&2; exit 1; }
@@ -118,7 +121,8 @@ e2e-knative: cluster ## our queue-proxy and activator inside Knative Serving 0.4
 	dir=$$($(GO) -C test/knative run .) && cp -f $$dir/images/kn-* $(CLUSTER)/images/ && \
 		ROUSE_KNATIVE_CONFIG=$$dir/config $(E2E) -timeout 60m -v $(if $(RUN),-run '$(RUN)') ./knative
 
-e2e-full: cluster ## the same in full length: every figure, every fault for two minutes; then e2e-skew and e2e-knative
+e2e-full: cluster ## the same in full length: every figure, every fault for two minutes; then e2e-ipv6, e2e-skew and e2e-knative
 	ROUSE_FULL=1 $(E2E) -timeout 60m -v -skip '$(SKEW)' ./selftest ./e2e
+	$(MAKE) e2e-ipv6
 	ROUSE_FULL=1 $(MAKE) e2e-skew
 	ROUSE_FULL=1 $(MAKE) e2e-knative

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -85,7 +86,7 @@ func TestRouseManyPods(t *testing.T) {
 	lasting(c, 3*time.Second)
 	for i, ready := range []string{"False", "True"} {
 		settled := len(writes())
-		if err := patchPod(c, &pods[n/2], n/2, ready); err != nil {
+		if err := patchPod(c, onIPv6(c), &pods[n/2], n/2, ready); err != nil {
 			t.Fatal(err)
 		}
 		c.Eventually(30*time.Second, "the pod's change is published", func() error { return published(c, n-1+i) })
@@ -153,13 +154,14 @@ func deadNode(t *testing.T, c *harness.Cluster) (name string) {
 // eachPod gives every pod its address and a readiness, as fast as the API server takes it.
 func eachPod(t *testing.T, c *harness.Cluster, pods []corev1.Pod, ready string) {
 	t.Helper()
+	six := onIPv6(c)
 	const writers = 16
 	var all sync.WaitGroup
 	failed := make([]error, writers)
 	for w := range writers {
 		all.Go(func() {
 			for i := w; i < len(pods) && failed[w] == nil; i += writers {
-				failed[w] = patchPod(c, &pods[i], i, ready)
+				failed[w] = patchPod(c, six, &pods[i], i, ready)
 			}
 		})
 	}
@@ -170,14 +172,23 @@ func eachPod(t *testing.T, c *harness.Cluster, pods []corev1.Pod, ready string) 
 }
 
 // patchPod says what a kubelet would.
-func patchPod(c *harness.Cluster, p *corev1.Pod, i int, ready string) error {
+func patchPod(c *harness.Cluster, six bool, p *corev1.Pod, i int, ready string) error {
 	patch := fmt.Appendf(nil, `{"status":{"phase":"Running","podIP":%[1]q,"podIPs":[{"ip":%[1]q}],"conditions":[{"type":"Ready","status":%[2]q},{"type":"ContainersReady","status":%[2]q}]}}`,
-		addressOf(i), ready)
+		addressOf(i, six), ready)
 	_, err := c.Client.CoreV1().Pods(c.Namespace).Patch(c.Context, p.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 	return err
 }
 
-func addressOf(i int) string { return fmt.Sprintf("10.77.%d.%d", i/250, 1+i%250) }
+// onIPv6 says whether the Service's first family is IPv6.
+func onIPv6(c *harness.Cluster) bool { return strings.Contains(c.URL("hello", 80), "[") }
+
+// addressOf is an address where nobody is, of the Service's family.
+func addressOf(i int, six bool) string {
+	if six {
+		return fmt.Sprintf("fd00:10:77::%x", 1+i)
+	}
+	return fmt.Sprintf("10.77.%d.%d", i/250, 1+i%250)
+}
 
 // published says why not so many addresses are behind the Service, each once, in as few slices as can be.
 func published(c *harness.Cluster, n int) error {

@@ -68,7 +68,11 @@ func TestRouseBothFamilies(t *testing.T) {
 func TestRouseBecomesDualStack(t *testing.T) {
 	c := install(t)
 	c.Apply(hello(0, ""))
-	waitAddresses(c, "activators", "activator", discoveryv1.AddressTypeIPv4)
+	first := discoveryv1.AddressTypeIPv4
+	if onIPv6(c) {
+		first = discoveryv1.AddressTypeIPv6
+	}
+	waitAddresses(c, "activators", "activator", first)
 	awaitProxy(c, c.URL("hello", 80))
 	underLoad(t, c, c.URL("hello", 80), func() {
 		_, service, _ := strings.Cut(hello(0, "ipFamilyPolicy: PreferDualStack, "), "\n---\n")

@@ -53,9 +53,9 @@ func TestConfiguration(t *testing.T) {
 	c.Apply(configured)
 	p := c.WaitPod("configured", "is ready", time.Minute, harness.Ready)
 	for name, want := range map[string]string{
-		"COLOUR": "blue", "KEY_TOKEN": "secret", "TIER": "gold", "POD_IP": p.Status.PodIP, "MEMORY": "64", "BOTH": "gold-blue", "KUBERNETES_SERVICE_HOST": "10.96.0.1",
+		"COLOUR": "blue", "KEY_TOKEN": "secret", "TIER": "gold", "POD_IP": p.Status.PodIP, "MEMORY": "64", "BOTH": "gold-blue", "KUBERNETES_SERVICE_HOST": apiServer(c),
 	} {
-		if got := strings.TrimSpace(c.Get("http://" + p.Status.PodIP + ":8080/env?name=" + name).Body); got != want {
+		if got := strings.TrimSpace(c.Get(harness.At(p, 8080) + "/env?name=" + name).Body); got != want {
 			t.Errorf("$%s = %q, want %q", name, got, want)
 		}
 	}

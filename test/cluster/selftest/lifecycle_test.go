@@ -92,9 +92,10 @@ func TestInitContainersAndSidecars(t *testing.T) {
 	}
 	c.WaitPodGone("ordered", time.Minute)
 	got := order(c.Journal("order"))
-	// Hooks of all at once; then the app; then sidecars in reverse.
-	inOrder(t, got, "proxy: GET /prestop", "app: sigterm", "app: exit 0", "agent: sigterm", "agent: exit 0", "proxy: sigterm", "proxy: exit 0")
+	// The app; then sidecars in reverse. Hooks of all at once: each before its own container's SIGTERM, and nobody waits for another's.
+	inOrder(t, got, "app: sigterm", "app: exit 0", "agent: sigterm", "agent: exit 0", "proxy: sigterm", "proxy: exit 0")
 	inOrder(t, got, "app: GET /prestop", "app: sigterm")
+	inOrder(t, got, "proxy: GET /prestop", "app: exit 0") // which lingers for a second
 }
 
 const hooks = `
@@ -166,7 +167,7 @@ func TestGracePeriod(t *testing.T) {
 	c := harness.New(t)
 	c.Apply(stubborn)
 	c.WaitPod("stubborn", "is ready", 30*time.Second, harness.Ready)
-	url := "http://" + c.Pod("stubborn").Status.PodIP + ":8080/"
+	url := harness.At(c.Pod("stubborn"), 8080) + "/"
 	if err := c.Client.CoreV1().Pods(c.Namespace).Delete(c.Context, "stubborn", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -25,8 +25,7 @@ spec:
 
 // set switches one of the test program's states by the pod's own address.
 func set(c *harness.Cluster, state string) error {
-	p := c.Pod("probed")
-	return c.Reach("http://" + p.Status.PodIP + ":8080/set?" + state)
+	return c.Reach(harness.At(c.Pod("probed"), 8080) + "/set?" + state)
 }
 
 func notReady(p *corev1.Pod) error {

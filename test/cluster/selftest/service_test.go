@@ -174,13 +174,13 @@ func TestNames(t *testing.T) {
 	for name, want := range map[string][]string{
 		"front":                {front.Spec.ClusterIP},
 		"front." + c.Namespace: {front.Spec.ClusterIP},
-		"kubernetes.default":   {"10.96.0.1"},
+		"kubernetes.default":   {apiServer(c)},
 		"peers":                both,
 		"db-1.peers":           both[1:],
 		"db-1.peers." + c.Namespace + ".svc.cluster.local": both[1:],
 	} {
 		c.Eventually(10*time.Second, name+" resolves", func() error {
-			out, err := c.Kubectl("exec", "tester", "--", "getent", "ahostsv4", name)
+			out, err := c.Kubectl("exec", "tester", "--", "getent", "ahosts", name)
 			for _, ip := range want {
 				if err == nil && !strings.Contains(out, ip+" ") {
 					err = fmt.Errorf("want %v, got %s", want, out)
@@ -189,7 +189,7 @@ func TestNames(t *testing.T) {
 			return err
 		})
 	}
-	if out, err := c.Kubectl("exec", "tester", "--", "getent", "ahostsv4", "nobody.here"); err == nil {
+	if out, err := c.Kubectl("exec", "tester", "--", "getent", "ahosts", "nobody.here"); err == nil {
 		t.Errorf("nobody.here resolves to %s, want nothing", out)
 	}
 }
