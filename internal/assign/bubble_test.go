@@ -3,9 +3,11 @@ package assign
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,37 +50,48 @@ func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
 type bubble struct {
 	t    *testing.T
 	srv  *Server
-	net  *pipes
+	away func() // ends the server
+	net  atomic.Pointer[pipes]
 	id   identity.Revision
 	stop []func()
 }
 
 func newBubble(t *testing.T, limit int) *bubble {
-	b := &bubble{t: t, net: &pipes{conns: make(chan net.Conn), done: make(chan struct{})}, id: rev("a")}
+	b := &bubble{t: t, id: rev("a")}
+	b.serve(limit, 1)
+	b.stop = append(b.stop, func() { b.away() })
+	return b
+}
+
+// serve starts a server that owns everything, with the pods that are there already.
+func (b *bubble) serve(limit int, epoch uint64, pods ...endpoint.Endpoint) {
 	var err error
 	if b.srv, err = NewServer(ServerConfig{}); err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
-	h := &http.Server{Handler: b.srv, ReadHeaderTimeout: time.Minute}
+	srv, h, ln := b.srv, &http.Server{Handler: b.srv, ReadHeaderTimeout: time.Minute}, &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+	b.net.Store(ln)
 	var owned sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
-	owned.Go(func() { _ = h.Serve(b.net) })
-	owned.Go(func() { _ = b.srv.Run(ctx) })
-	b.stop = append(b.stop, func() {
-		_ = b.srv.Close(ctx)
+	owned.Go(func() { _ = h.Serve(ln) })
+	owned.Go(func() { _ = srv.Run(ctx) })
+	b.away = sync.OnceFunc(func() {
+		_ = srv.Close(ctx)
 		_ = h.Close()
 		cancel()
 		owned.Wait()
 	})
-	b.srv.PutRevision(Revision{ID: b.id, Settings: Settings{ContainerConcurrency: limit}})
-	b.srv.Own(0, 1)
-	return b
+	srv.PutRevision(Revision{ID: b.id, Settings: Settings{ContainerConcurrency: limit}})
+	srv.Endpoints(snapshot(b.id, 1, pods...))
+	srv.Own(0, epoch)
 }
 
 // activator starts one; cut breaks its connection for good.
 func (b *bubble) activator(name string) (c *Client, told *book, cut context.CancelFunc) {
 	told = newBook()
-	tr := &http.Transport{DialContext: b.net.dial}
+	tr := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return b.net.Load().dial(ctx, network, addr)
+	}}
 	c, err := NewClient(ClientConfig{URLs: []string{"ws://control"}, Name: name, Instance: name, HTTP: &http.Client{Transport: tr}}, told)
 	if err != nil {
 		b.t.Fatal(err)
@@ -205,4 +218,80 @@ func TestAPodThatIsAskedIsLeasedBeforeItIsReady(t *testing.T) {
 			t.Errorf("%d slots in a pod that may be asked, want one", n)
 		}
 	})
+}
+
+// TestWithoutControlNobodyIsWithoutAWay: an activator that has no slot when control goes sends through queue-proxies after a while, and
+// through nothing else; with control back it has what it is given again, and control hears of what is still in flight.
+func TestWithoutControlNobodyIsWithoutAWay(t *testing.T) {
+	for name, sidecar := range map[string]bool{"queue-proxy": true, "bare": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { withoutControl(t, sidecar) })
+		})
+	}
+}
+
+func withoutControl(t *testing.T, sidecar bool) {
+	b := newBubble(t, 1)
+	defer b.close()
+	rest, rich, _ := b.activator("one")
+	needy, poor, _ := b.activator("two")
+	pods := []endpoint.Endpoint{ep("p", endpoint.Ready), ep("q", endpoint.Draining), ep("r", endpoint.Starting)}
+	pods[0].Sidecar = sidecar
+	b.srv.Endpoints(snapshot(b.id, 1, pods...))
+	if b.slots(poor) == 1 {
+		rich, poor, rest, needy = poor, rich, needy, rest
+	}
+	expect := func(when, want string) {
+		t.Helper()
+		synctest.Wait()
+		for told, want := range map[*book]string{rich: "map[p:1]", poor: want} {
+			told.mu.Lock()
+			if got := fmt.Sprint(told.grants[b.id]); got != want {
+				t.Errorf("%s one has %s, want %s", when, got, want)
+			}
+			told.mu.Unlock()
+		}
+	}
+	expect("with control", "map[]")
+	b.away()
+	silence := ClientConfig{}.Default().Silence
+	time.Sleep(silence - time.Millisecond)
+	expect("without control for a moment", "map[]")
+	time.Sleep(time.Millisecond)
+	if !sidecar {
+		expect("without control, by pods that have no queue-proxy,", "map[]")
+		return
+	}
+	expect("without control", "map[p:1]")
+	back := func(epoch uint64) {
+		b.serve(1, epoch, pods...)
+		time.Sleep(10 * time.Second) // for three of which a new owner moves nothing
+		synctest.Wait()
+	}
+	back(2)
+	expect("with control again", "map[]")
+	if known := b.srv.Leases(b.id, "p"); len(known) != 1 {
+		t.Errorf("control knows of %v in the pod, want the slot", known)
+	}
+	b.away()
+	time.Sleep(silence)
+	expect("without control again", "map[p:1]")
+	for _, told := range []*book{rich, poor} { // both send something, which takes long
+		told.mu.Lock()
+		told.use = map[string]int{"p": 1}
+		told.mu.Unlock()
+	}
+	back(3)
+	if known := b.srv.Leases(b.id, "p"); len(known) != 2 {
+		t.Errorf("control knows of %v in the pod, want what both have in flight", known)
+	}
+	for told, c := range map[*book]*Client{rich: rest, poor: needy} {
+		told.mu.Lock()
+		told.use = nil
+		told.mu.Unlock()
+		c.Freed(b.id, "p")
+	}
+	if b.slots(rich)+b.slots(poor) != 1 || len(b.srv.Leases(b.id, "p")) != 1 {
+		t.Errorf("grants of %d and %d, %v known to control, want one slot", b.slots(rich), b.slots(poor), b.srv.Leases(b.id, "p"))
+	}
 }

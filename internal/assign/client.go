@@ -68,6 +68,10 @@ type ClientConfig struct {
 	// MinBackoff is the first pause before another try; each further one is 1.3 times longer up to MaxBackoff, and half
 	// of it is random. Defaults 50 ms and 2 s: shorter than the time that control keeps leases for.
 	MinBackoff, MaxBackoff time.Duration
+	// Silence is how long nobody must have spoken for a revision's owner until an activator without a slot in any of its
+	// pods sends one request at a time to each that has a queue-proxy, which keeps the pod's limit. Default 15 s: another
+	// instance takes over before that, if there is one.
+	Silence time.Duration
 	// LoadPeriod is how often the load of one revision is told at most. Default 10 ms; longer with very many active ones.
 	LoadPeriod time.Duration
 	// MaxFrame bounds one frame from control, in bytes. Default 64 MiB.
@@ -86,6 +90,7 @@ func (c ClientConfig) Default() ClientConfig {
 	c.Pong = cmp.Or(c.Pong, 5*time.Second)
 	c.MinBackoff = cmp.Or(c.MinBackoff, 50*time.Millisecond)
 	c.MaxBackoff = cmp.Or(c.MaxBackoff, 2*time.Second)
+	c.Silence = cmp.Or(c.Silence, 15*time.Second)
 	c.LoadPeriod = cmp.Or(c.LoadPeriod, 10*time.Millisecond)
 	c.MaxFrame = cmp.Or(c.MaxFrame, 64<<20)
 	return c
@@ -108,7 +113,7 @@ func (c ClientConfig) Validate() error {
 	for _, f := range []struct {
 		name string
 		d    time.Duration
-	}{{"LookupPeriod", c.LookupPeriod}, {"Handshake", c.Handshake}, {"Ping", c.Ping}, {"Pong", c.Pong}, {"MinBackoff", c.MinBackoff}, {"LoadPeriod", c.LoadPeriod}} {
+	}{{"LookupPeriod", c.LookupPeriod}, {"Handshake", c.Handshake}, {"Ping", c.Ping}, {"Pong", c.Pong}, {"MinBackoff", c.MinBackoff}, {"Silence", c.Silence}, {"LoadPeriod", c.LoadPeriod}} {
 		if f.d <= 0 {
 			errs = append(errs, fmt.Errorf("assign: %s must be positive", f.name))
 		}

@@ -44,16 +44,19 @@ func (s *Server) repod(e *entry) {
 	if e.leases.Ledger == nil {
 		return
 	}
-	// A pod that activators may ask themselves may be used before its source calls it ready.
-	asked := e.Settings.Dispatching.Probe.By != ""
 	var ready []string
 	for i := range e.endpoints.Endpoints {
-		if p := &e.endpoints.Endpoints[i]; p.State == endpoint.Ready || asked && p.State == endpoint.Starting {
+		if p := &e.endpoints.Endpoints[i]; e.Settings.takes(p.State) {
 			ready = append(ready, p.Pod.UID)
 		}
 	}
 	e.leases.Pods(time.Now(), ready)
 	s.step(e)
+}
+
+// takes says whether a pod may be used: one that activators may ask themselves before its source calls it ready.
+func (s *Settings) takes(state endpoint.State) bool {
+	return state == endpoint.Ready || state == endpoint.Starting && s.Dispatching.Probe.By != ""
 }
 
 // step has the account looked at soon: many changes at once are one decision. The caller holds the lock.

@@ -38,6 +38,7 @@ type mirror struct {
 	published        time.Time           // when they were handed over last
 	cost             time.Duration
 	late             *time.Timer // fires when they may be handed over again
+	alone            *time.Timer // fires when an owner may have been silent for long
 }
 
 // publishShare keeps the handing over of all routes and ports, at every change of some, to a fraction of the time.
@@ -49,9 +50,10 @@ const untold = -1
 // shard is one owner's part of the world.
 type shard struct {
 	epoch  uint64
-	from   *link // where its owner speaks
-	begun  bool  // a snapshot is under way
-	whole  bool  // one was completed
+	from   *link     // where its owner speaks
+	silent time.Time // since when nobody does; zero while somebody does, or once that was met
+	begun  bool      // a snapshot is under way
+	whole  bool      // one was completed
 	seen   map[identity.Revision]struct{}
 	routes map[string]struct{}
 }
@@ -64,6 +66,7 @@ type mirrored struct {
 	failure   string
 	leased    bool // grants counts, nil or not
 	grants    map[string]int
+	borrowed  bool // the receiver has more than grants
 	seq       uint64
 	told      map[string]int // bounds of the last acknowledgement
 	parked    int            // as it was told last
@@ -80,6 +83,7 @@ func newMirror(c *Client) *mirror {
 	return &mirror{
 		c: c, revs: map[identity.Revision]*mirrored{}, routes: map[string]*mirroredRoutes{}, shards: map[int]*shard{},
 		active: map[identity.Revision]time.Time{}, greet: map[*link]bool{}, ports: map[uint16]wirePortState{}, late: time.NewTimer(0),
+		alone: time.NewTimer(0),
 	}
 }
 
@@ -88,6 +92,7 @@ func (m *mirror) run(ctx context.Context) {
 	tick := time.NewTicker(m.c.cfg.LoadPeriod)
 	tick.Stop()
 	defer m.late.Stop()
+	defer m.alone.Stop()
 	ticking := time.Duration(0)
 	for {
 		select {
@@ -97,6 +102,8 @@ func (m *mirror) run(ctx context.Context) {
 			m.hear(h)
 		case <-m.late.C:
 			m.publish()
+		case <-m.alone.C:
+			m.borrow(time.Now())
 		case <-m.c.poke:
 			m.serveWants()
 		case <-tick.C:
@@ -142,6 +149,7 @@ func (m *mirror) hear(h heard) {
 			epoch: d.Epoch, from: h.from, begun: true, whole: sh.whole,
 			seen: map[identity.Revision]struct{}{}, routes: map[string]struct{}{},
 		}
+		m.giveBack(d.Shard)
 	}
 	m.apply(sh, d)
 }
@@ -151,9 +159,10 @@ func (m *mirror) forget(l *link) {
 	delete(m.greet, l)
 	for _, sh := range m.shards {
 		if sh.from == l {
-			sh.from = nil
+			sh.from, sh.silent = nil, time.Now()
 		}
 	}
+	m.await()
 }
 
 func (m *mirror) apply(sh *shard, d *down) {
