@@ -67,9 +67,11 @@ type Cluster struct {
 type watching struct {
 	what     string
 	optional bool // what depends on it has a sensible answer without it
+	foreign  bool // optional, and of another program, which may be broken for as long as it likes
 	synced   func() bool
 	failed   atomic.Bool
 	refusals atomic.Int32 // how often in a row the server said that we may not, once it let us read what is not optional
+	failures atomic.Int32 // how often in a row it failed in any way, counted likewise
 	missing  atomic.Bool  // the server has no such kind of object
 	run      func(ctx context.Context)
 }
@@ -135,7 +137,7 @@ func (c *Cluster) addWatches() {
 	follow(c, "leases", false, &coordinationv1.Lease{}, c.leases, lists(core.CoordinationV1().Leases(ns).List), core.CoordinationV1().Leases(ns).Watch, leaseSelector)
 	follow(c, "nodes", true, &corev1.Node{}, c.nodes, lists(core.CoreV1().Nodes().List), core.CoreV1().Nodes().Watch, "")
 	scaled := c.client.dynamic.Resource(schema.GroupVersionResource{Group: "keda.sh", Version: "v1alpha1", Resource: "scaledobjects"})
-	follow(c, "scaledobjects", true, &unstructured.Unstructured{}, c.scaledObjects, lists(scaled.List), scaled.Watch, "")
+	follow(c, "scaledobjects", true, &unstructured.Unstructured{}, c.scaledObjects, lists(scaled.List), scaled.Watch, "").foreign = true
 }
 
 // lists turns a typed list call into what a reflector wants.
@@ -150,7 +152,7 @@ var reconnect = wait.Backoff{Duration: 250 * time.Millisecond, Factor: 1.6, Jitt
 func follow[T any](c *Cluster, what string, optional bool, example any, t *table[T],
 	list func(context.Context, metav1.ListOptions) (runtime.Object, error),
 	watches func(context.Context, metav1.ListOptions) (watch.Interface, error), selector string,
-) {
+) *watching {
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.LabelSelector = selector
@@ -175,6 +177,7 @@ func follow[T any](c *Cluster, what string, optional bool, example any, t *table
 		}
 	}
 	c.watches = append(c.watches, w)
+	return w
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -202,13 +205,20 @@ func (c *Cluster) health(ctx context.Context, w *watching, err error) {
 	}
 }
 
-// count notes whether the server refuses a watch.
+// count notes whether the server refuses a watch, and how often it has failed.
 func (c *Cluster) count(w *watching, err error) {
 	w.missing.Store(apierrors.IsNotFound(err))
-	if apierrors.IsForbidden(err) && c.syncedWith(false) {
-		w.refusals.Add(1)
+	readable := c.syncedWith(false)
+	tally(&w.refusals, readable && apierrors.IsForbidden(err))
+	tally(&w.failures, readable && err != nil)
+}
+
+// tally counts how often in a row something holds.
+func tally(n *atomic.Int32, holds bool) {
+	if holds {
+		n.Add(1)
 	} else {
-		w.refusals.Store(0)
+		n.Store(0)
 	}
 }
 
@@ -225,22 +235,33 @@ func (c *Cluster) Run(ctx context.Context) error {
 // ErrNotSynced says that the cluster has not been read completely yet.
 var ErrNotSynced = errors.New("the cluster has not been read completely yet")
 
-// refusalsToBelieve is how many refusals in a row say that control has no right to an optional kind of object. A server
-// that has just started knows nobody's rights for a moment.
-const refusalsToBelieve = 2
+const (
+	// refusalsToBelieve is how many refusals in a row say that control has no right to an optional kind of object. A
+	// server that has just started knows nobody's rights for a moment.
+	refusalsToBelieve = 2
+	// failuresToGoOn is how many failures in a row of any kind, in half a minute, say that objects of another program
+	// cannot be read for now: a CustomResourceDefinition whose conversion webhook is gone fails for as long.
+	failuresToGoOn = 10
+)
 
 // Synced says whether everything was read once. A watch without which there is a sensible answer counts as read when the
 // server has no such objects, or keeps refusing them while it lets us read all the rest. After any other failure they may
-// well be there, and to begin without them would be to drop what is known of them everywhere.
+// well be there, and to begin without them would be to drop what is known of them everywhere. Those of another program are
+// waited for half a minute: until they can be read, a workload that has one counts as ours alone.
 func (c *Cluster) Synced() bool { return c.syncedWith(true) }
 
 func (c *Cluster) syncedWith(optional bool) bool {
 	for _, w := range c.watches {
-		if !w.synced() && !(w.optional && (!optional || w.missing.Load() || w.refusals.Load() >= refusalsToBelieve)) {
+		if !w.synced() && !(w.optional && (!optional || w.dispensable())) {
 			return false
 		}
 	}
 	return true
+}
+
+// dispensable says whether control begins without what an optional watch would bring.
+func (w *watching) dispensable() bool {
+	return w.missing.Load() || w.refusals.Load() >= refusalsToBelieve || w.foreign && w.failures.Load() >= failuresToGoOn
 }
 
 // AwaitSync blocks until Synced or ctx ends; it says which.

@@ -127,6 +127,34 @@ func TestRefusalsCountOnceTheRestIsRead(t *testing.T) {
 	}
 }
 
+// TestControlBeginsWithoutBrokenObjectsOfOthers: a CustomResourceDefinition that cannot be read keeps nobody else from being scaled, while the
+// same failure of Kubernetes' own kinds is waited for.
+func TestControlBeginsWithoutBrokenObjectsOfOthers(t *testing.T) {
+	failed := apierrors.NewInternalError(errors.New("conversion webhook for keda.sh/v1alpha1 failed"))
+	for what, foreign := range map[string]bool{"scaledobjects": true, "statefulsets": false} {
+		w := &watching{what: what, optional: true, foreign: foreign, synced: func() bool { return false }}
+		c := NewCluster(ClusterConfig{}, nil)
+		c.watches = []*watching{{what: "pods", synced: func() bool { return true }}, w}
+		for range failuresToGoOn - 1 {
+			c.health(t.Context(), w, failed)
+		}
+		if c.Synced() {
+			t.Errorf("%s: control begins after a moment", what)
+		}
+		c.health(t.Context(), w, failed)
+		if c.Synced() != foreign {
+			t.Errorf("%s: control begins: %t, want %t", what, c.Synced(), foreign)
+		}
+	}
+	c := NewCluster(ClusterConfig{}, &Client{core: fake.NewClientset(), dynamic: dynamicfake.NewSimpleDynamicClient(runtime.NewScheme())})
+	c.addWatches()
+	for _, w := range c.watches {
+		if w.foreign != (w.what == "scaledobjects") {
+			t.Errorf("%s are of another program: %t", w.what, w.foreign)
+		}
+	}
+}
+
 // TestZoneOfANode: the workloads with a pod on a node are looked at again when its zone becomes another, and at nothing else.
 func TestZoneOfANode(t *testing.T) {
 	r := newRig(t)
