@@ -15,13 +15,14 @@ import (
 	"github.com/rousehq/rouse/internal/portalloc"
 )
 
-// Defaults of control's environment, and the token's Secret that installations have.
+// Defaults of control's and the webhook's environment.
 const (
 	defaultBuckets  = "16"
 	defaultPorts    = "20000-29999"
 	defaultBook     = "rouse-ports"
 	defaultSettings = "config-autoscaler"
 	defaultToken    = "rouse-token"
+	webhookCerts    = "rouse-webhook-certs"
 )
 
 // askers is how many questions are under way at once.

@@ -98,7 +98,7 @@ func TestUninstallNamespace(t *testing.T) {
 	}))
 	defer server.Close()
 	t.Setenv("KUBECONFIG", kubeconfigs(t, server.URL, server.URL))
-	for args, want := range map[string]string{"uninstall": "name: rouse-system\n", "uninstall -n other": "name: other\n"} {
+	for args, want := range map[string]string{"uninstall": "name: rouse-system\n", "uninstall -n other --delete-namespace": "name: other\n"} {
 		code, out, errs := command(t, strings.Fields(args)...)
 		_, namespace, _ := strings.Cut(out, "kind: Namespace")
 		if code != 0 || !strings.Contains(namespace, want) || strings.Contains(out, "of-east") {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,21 +41,43 @@ func newUninstall() *cobra.Command {
 					return err
 				}
 			}
+			if !cmd.Flags().Changed("delete-namespace") {
+				o.CreateNamespace = o.Namespace == ownNamespace
+			}
 			all, err := deploy.Render(o)
 			if err != nil {
 				return err
 			}
 			slices.Reverse(all)
+			if !o.CreateNamespace {
+				all = append(all, made(o.Namespace))
+			}
 			return deploy.Write(cmd.OutOrStdout(), all)
 		},
 	}
 	r.clusterFlags(cmd)
 	f := cmd.Flags()
-	f.StringVarP(&o.Namespace, "namespace", "n", "rouse-system", "where everything lives")
-	f.BoolVar(&o.CreateNamespace, "delete-namespace", true, "print the namespace too")
+	f.StringVarP(&o.Namespace, "namespace", "n", ownNamespace, "where everything lives")
+	f.BoolVar(&o.CreateNamespace, "delete-namespace", false, "print the namespace too, which is deleted with everything in it; without a word only "+ownNamespace)
 	f.DurationVar(&timeout, "timeout", 2*time.Minute, "how long one Service may take")
 	f.BoolVar(&keep, "keep-services", false, "release no Service and talk to no cluster: their endpoints stay as they are, and nobody updates them")
 	return cmd
+}
+
+// ownNamespace is nobody else's. Another one may hold more than Rouse.
+const ownNamespace = "rouse-system"
+
+// made is what control and the webhook made for themselves in a namespace that stays. Control's Leases stay with it: their
+// epochs outrank those that activators have heard of, should control come back.
+func made(namespace string) deploy.Component {
+	var b strings.Builder
+	for i, o := range []struct{ kind, name string }{{"ConfigMap", defaultBook}, {"Secret", defaultToken}, {"Secret", webhookCerts}} {
+		if i > 0 {
+			b.WriteString("---\n")
+		}
+		fmt.Fprintf(&b, "apiVersion: v1\nkind: %s\nmetadata: {name: %s, namespace: %s}\n", o.kind, o.name, namespace)
+	}
+	return deploy.Component{Name: "made.yaml", YAML: []byte(b.String())}
 }
 
 // releaseAll releases one Service after the other, each with its own time, and goes on after a failure: what can have its

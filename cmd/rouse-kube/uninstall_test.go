@@ -80,6 +80,15 @@ func TestUninstallIsTheReverse(t *testing.T) {
 	if code != 0 || role < 0 || ns < role {
 		t.Errorf("uninstall = %d: the namespace at %d must come after the roles at %d\n%s", code, ns, role, errs)
 	}
+	for _, args := range [][]string{{"-n", "shared"}, {"--delete-namespace=false"}} {
+		_, out, _ := command(t, append([]string{"uninstall", "--keep-services"}, args...)...)
+		if strings.Contains(out, "kind: Namespace") || !strings.Contains(out, "kind: ConfigMap\nmetadata: {name: rouse-ports, namespace: ") {
+			t.Errorf("uninstall %q prints the namespace, or not what control made in it", args)
+		}
+	}
+	if _, out, _ := command(t, "uninstall", "--keep-services", "-n", "ours", "--delete-namespace"); !strings.Contains(out, "kind: Namespace\nmetadata:\n  name: ours\n") {
+		t.Error("a namespace that is to be deleted is not printed")
+	}
 	t.Setenv("KUBECONFIG", "/nonexistent/config")
 	if code, out, errs := command(t, "uninstall"); code != 1 || out != "" || !strings.Contains(errs, "/nonexistent/config") {
 		t.Errorf("uninstall without a cluster = %d %q %s", code, out, errs)
