@@ -301,7 +301,7 @@ func (l *Ledger) Bounds(uid string) map[string]int {
 // way. For tests and for people.
 func (l *Ledger) Settled() bool {
 	for _, h := range l.holders {
-		if !h.connected || h.waiting {
+		if !h.connected || h.waiting || h.resend {
 			return false
 		}
 		for uid := range l.pods {
