@@ -232,17 +232,17 @@ func (l *Ledger) rotate(w *wake, h *holder, donors []*holder) {
 	}
 }
 
-// swap turns a promise that hangs on a request in flight into one of a slot that is free: what the holder waits for stays
-// where it is, and the free slot of another comes instead.
+// swap turns a promise that hangs on a request in flight into one of a slot that is free, in the same pod or another: what
+// the holder waits for stays where it is, and the free slot of a third one comes instead.
 func (l *Ledger) swap(w *wake, h *holder, donors []*holder) {
 	for _, p := range l.ready {
 		for h.target[p.uid] > h.bound(p.uid) && l.unheld(p) == 0 && wanting(h) > 0 {
 			late := l.late(p, h)
-			i := slices.IndexFunc(donors, func(d *holder) bool { return l.slack(w, d) > 0 && l.best(d, h, p.uid) != "" })
+			i := slices.IndexFunc(donors, func(d *holder) bool { return l.slack(w, d) > 0 && l.best(d, h) != "" })
 			if late == nil || i < 0 {
 				break
 			}
-			from := l.best(donors[i], h, p.uid)
+			from := l.best(donors[i], h)
 			h.target[p.uid]--
 			late.target[p.uid]++
 			donors[i].target[from]--
@@ -261,13 +261,13 @@ func (l *Ledger) late(p *pod, except *holder) *holder {
 	return nil
 }
 
-// best returns the pod of whose slots the donor should give one, other than except: one with a slot free, where the
-// receiver has some already, and where the donor has the fewest. Empty when no pod but except has a free slot.
-func (l *Ledger) best(from, to *holder, except string) string {
+// best returns the pod of whose slots the donor should give one: one with a slot free, where the receiver has some
+// already, and where the donor has the fewest. Empty when no pod has a free slot.
+func (l *Ledger) best(from, to *holder) string {
 	best := ""
 	for _, p := range l.ready {
 		uid := p.uid
-		if uid == except || from.free(uid) == 0 {
+		if from.free(uid) == 0 {
 			continue
 		}
 		if best == "" || l.prefer(from, to, uid, best) {
@@ -284,7 +284,7 @@ func (l *Ledger) prefer(from, to *holder, a, b string) bool {
 // move gives n slots of one to another, free ones first.
 func (l *Ledger) move(from, to *holder, n int) {
 	for range n {
-		uid := l.best(from, to, "")
+		uid := l.best(from, to)
 		if uid == "" {
 			uid = l.busiest(from)
 		}

@@ -280,3 +280,31 @@ func TestALimitThatChanges(t *testing.T) {
 		}
 	})
 }
+
+// TestAFreeSlotOfTheSamePodWillDo: who was promised a slot in a pod that hangs on a long request of another gets the one that a third has free
+// there.
+func TestAFreeSlotOfTheSamePodWillDo(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, 3, 3)
+		w.ready(1)
+		w.pass(time.Minute)
+		waits, short, long := w.agents[0], w.agents[1], w.agents[2]
+		long.parked = 2
+		w.pass(2 * testConfig.Turn) // it takes the slot of one of the two others
+		if w.slots(waits) > 0 {
+			waits, short = short, waits
+		}
+		short.parked = 1
+		w.pass(time.Millisecond)
+		waits.parked = 1
+		w.pass(2 * testConfig.Turn) // one of the long requests will make room for it
+		if waits.parked != 1 || short.use["p1"] != 1 || long.use["p1"] != 2 {
+			t.Fatalf("not as it should begin: %s", w)
+		}
+		w.end(short, "p1")
+		w.pass(2 * testConfig.Turn)
+		if waits.parked != 0 {
+			t.Errorf("a request is parked beside a free slot: %s", w)
+		}
+	})
+}
