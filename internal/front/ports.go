@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"strconv"
 	"sync"
@@ -169,7 +168,12 @@ func (p *ports) reconcile(ctx context.Context, serving *sync.WaitGroup, now time
 			closing = !p.release(n, o, now) || closing
 		}
 	}
-	maps.DeleteFunc(p.refused, func(n uint16, _ string) bool { _, wanted := want[n]; return !wanted })
+	for n := range p.refused {
+		if _, wanted := want[n]; !wanted {
+			delete(p.refused, n)
+			p.told.PortClosed(n) // the next one who gets the port is not refused by what was said of the last
+		}
+	}
 	for n, rev := range want {
 		if p.open[n] == nil {
 			p.settle(n, p.listen(ctx, serving, n, rev))

@@ -59,21 +59,26 @@ func (j *journal) last() (n int, text string) {
 	return n, text
 }
 
+// running lets ports run until the returned function is called.
+func running(t *testing.T, p *ports) (end func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var owned sync.WaitGroup
+	owned.Go(func() { p.run(ctx) })
+	return func() {
+		for _, s := range p.servers() {
+			_ = s.Shutdown(ended()) // connections are cut, on purpose
+		}
+		cancel()
+		owned.Wait()
+	}
+}
+
 // TestPortsComeBack: a port that is on its way out goes on when it is wanted again, for whomever, and is neither refused nor
 // opened anew; only while the whole activator drains do its connections end all the same.
 func TestPortsComeBack(t *testing.T) {
 	told := &journal{}
 	p := newPorts("127.0.0.1", func(id identity.Revision) lead { return &here{to: id} }, told, slog.New(slog.DiscardHandler), time.Hour)
-	ctx, cancel := context.WithCancel(t.Context())
-	var owned sync.WaitGroup
-	owned.Go(func() { p.run(ctx) })
-	defer owned.Wait()
-	defer func() {
-		for _, s := range p.servers() {
-			_ = s.Shutdown(ended())
-		}
-		cancel()
-	}()
+	defer running(t, p)()
 	n, late := freePort(t), freePort(t)
 	client := newClient(t)
 	ask := func(n uint16) (name string, last bool) {
@@ -115,7 +120,8 @@ func TestPortsComeBack(t *testing.T) {
 	answers(n, "green", true)
 }
 
-// TestPortIsTriedAgain: a port that something else listens on is refused once, and opened when that is gone, without being asked for again.
+// TestPortIsTriedAgain: a port that something else listens on is refused once, and opened when that is gone, without being asked for again. Of one that
+// nobody wants any more no refusal is left.
 func TestPortIsTriedAgain(t *testing.T) {
 	other, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -125,22 +131,21 @@ func TestPortIsTriedAgain(t *testing.T) {
 	told := &journal{}
 	p := newPorts("127.0.0.1", func(id identity.Revision) lead { return &here{to: id} }, told, slog.New(slog.DiscardHandler), time.Hour)
 	p.retry = time.Millisecond
-	ctx, cancel := context.WithCancel(t.Context())
-	var owned sync.WaitGroup
-	owned.Go(func() { p.run(ctx) })
-	defer owned.Wait()
-	defer func() {
-		for _, s := range p.servers() {
-			_ = s.Shutdown(ended())
-		}
-		cancel()
-	}()
+	defer running(t, p)()
 	n := other.Addr().(*net.TCPAddr).AddrPort().Port()
-	p.set(map[uint16]identity.Revision{n: {Name: "blue"}})
-	await(t, "the port is refused", nil, func() bool { _, text := told.last(); return strings.HasPrefix(text, "refused: ") })
-	other.Close()
-	await(t, "the port is opened", nil, func() bool { _, text := told.last(); return text == "opened" })
-	if all, _ := told.last(); all != 2 {
-		t.Errorf("%d things were told, want a refusal and that it was opened", all)
+	for i, step := range []struct {
+		do   func()
+		want string
+	}{
+		{func() { p.set(map[uint16]identity.Revision{n: {Name: "blue"}}) }, "refused: "},
+		{func() { p.set(nil) }, "closed"},
+		{func() { p.set(map[uint16]identity.Revision{n: {Name: "green"}}) }, "refused: "},
+		{func() { other.Close() }, "opened"},
+	} {
+		step.do()
+		await(t, step.want+" is told", nil, func() bool { all, text := told.last(); return all > i && strings.HasPrefix(text, step.want) })
+		if all, text := told.last(); all != i+1 {
+			t.Errorf("%d things were told, the last one %q; want %d", all, text, i+1)
+		}
 	}
 }
