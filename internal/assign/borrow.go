@@ -47,7 +47,7 @@ func (m *mirror) lend(r *mirrored) bool {
 	if !r.leased || r.grants == nil || r.borrowed {
 		return false
 	}
-	more := maps.Clone(r.grants)
+	more, ways := maps.Clone(r.grants), 0
 	for i := range r.endpoints.Endpoints {
 		e := &r.endpoints.Endpoints[i]
 		if !r.Settings.takes(e.State) {
@@ -58,13 +58,15 @@ func (m *mirror) lend(r *mirrored) bool {
 		}
 		if e.Sidecar {
 			more[e.Pod.UID] = 1
-			r.borrowed = true
+			ways++
 		}
 	}
-	if r.borrowed {
-		m.c.to.Grant(r.ID, more)
+	if ways == 0 {
+		return false
 	}
-	return r.borrowed
+	r.borrowed = true
+	m.c.to.Grant(r.ID, more)
+	return true
 }
 
 // giveBack ends what was lent of an owner's revisions before the owner hears what is in flight.

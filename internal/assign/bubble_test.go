@@ -295,3 +295,15 @@ func withoutControl(t *testing.T, sidecar bool) {
 		t.Errorf("grants of %d and %d, %v known to control, want one slot", b.slots(rich), b.slots(poor), b.srv.Leases(b.id, "p"))
 	}
 }
+
+// TestWhoHasASlotBorrowsNone: without control an activator goes on with the slots that it has, whichever of the pods they are in.
+func TestWhoHasASlotBorrowsNone(t *testing.T) {
+	for _, with := range []string{"a", "b"} {
+		m := newMirror(&Client{to: newBook()})
+		r := &mirrored{Revision: Revision{ID: rev("a")}, leased: true, grants: map[string]int{with: 1}}
+		r.endpoints.Endpoints = []endpoint.Endpoint{ep("a", endpoint.Ready), ep("b", endpoint.Ready)}
+		if m.lend(r) || r.borrowed {
+			t.Errorf("with a slot in %s it borrows others", with)
+		}
+	}
+}
