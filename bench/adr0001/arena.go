@@ -10,11 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rousehq/rouse/bench/backend"
+	"github.com/rousehq/rouse/bench/cpuclock"
 	"github.com/rousehq/rouse/bench/load"
 	"golang.org/x/sys/unix"
 )
@@ -150,7 +150,10 @@ func (a *arena) measure(ctx context.Context, name, scenario string, length time.
 		cfg.Request = load.Get("/64k")
 	}
 	var marks []time.Duration
-	cfg.Mark = func() { marks = append(marks, cpu(a.procs[name].Process.Pid)) }
+	cfg.Mark = func() {
+		used, _ := cpuclock.Of(a.procs[name].Process.Pid)
+		marks = append(marks, used)
+	}
 	r, err := load.Run(ctx, cfg)
 	if err != nil {
 		return 0, err
@@ -159,19 +162,4 @@ func (a *arena) measure(ctx context.Context, name, scenario string, length time.
 		return 0, fmt.Errorf("%d requests, %d errors", r.Requests, r.Errors)
 	}
 	return float64(marks[1]-marks[0]) / float64(time.Microsecond) / float64(r.Requests), nil
-}
-
-// cpu is the time that all threads of a process were on a core.
-func cpu(pid int) (total time.Duration) {
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			continue
-		}
-		first, _, _ := strings.Cut(string(b), " ")
-		n, _ := strconv.ParseInt(first, 10, 64)
-		total += time.Duration(n)
-	}
-	return total
 }

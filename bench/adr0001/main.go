@@ -7,8 +7,8 @@
 //	go run ./bench/adr0001 -contenders onepass,haproxy -scenarios c64 -rounds 3
 //	go run ./bench/adr0001 -fidelity            # what each design keeps of the wire
 //
-// A contender is a process of its own on one core; load generator and backend share the other. CPU time is what
-// /proc/PID/task/*/schedstat says, so a noisy machine moves it less than it moves the request rate.
+// A contender is a process of its own on one core; load generator and backend share the other. CPU time is what the
+// process's CPU clock says, so a noisy machine moves it less than it moves the request rate.
 package main
 
 import (

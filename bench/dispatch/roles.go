@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
-	"golang.org/x/sys/unix"
 
+	"github.com/rousehq/rouse/bench/cpuclock"
 	"github.com/rousehq/rouse/internal/kafkabroker"
 )
 
@@ -100,14 +100,10 @@ func (h *helper) close() {
 	}
 }
 
-// cpuTime is what the process has used so far, by its CPU clock.
+// cpuTime is what the process has used so far.
 func (h *helper) cpuTime() time.Duration {
-	const sched = 2 // CPUCLOCK_SCHED
-	var ts unix.Timespec
-	if err := unix.ClockGettime(int32(^h.cmd.Process.Pid<<3|sched), &ts); err != nil {
-		return 0
-	}
-	return time.Duration(ts.Nano())
+	d, _ := cpuclock.Of(h.cmd.Process.Pid)
+	return d
 }
 
 // residentKiB is the process's memory in use, as the kernel counts it.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rousehq/rouse/bench/backend"
+	"github.com/rousehq/rouse/bench/cpuclock"
 	"github.com/rousehq/rouse/bench/internal/poll"
 )
 
@@ -34,7 +35,7 @@ func (p *inProcess) addr() netip.AddrPort               { return p.at }
 func (p *inProcess) dial(a netip.AddrPort) (int, error) { return poll.Dial(a) }
 func (p *inProcess) begin(context.Context) error        { p.turns++; return nil }
 func (p *inProcess) end()                               {}
-func (p *inProcess) cpu() (d time.Duration, err error)  { return cpuTime(os.Getpid()) }
+func (p *inProcess) cpu() (d time.Duration, err error)  { return cpuclock.Of(os.Getpid()) }
 
 // serveApp runs the benchmark's backend for the length of the test.
 func serveApp(t *testing.T) netip.AddrPort {

@@ -6,8 +6,8 @@
 // Each contender runs as a process of its own, pinned to one core; the load generator and the backend share another.
 // Each has a network namespace of its own where that is allowed, so that fixed ports collide with nothing. Scenarios
 // are interleaved, A B C A B C, and figures are medians over rounds, so that a machine that slows down slows everybody
-// down. CPU per request is the process's on-CPU time out of /proc/PID/task/*/schedstat divided by answers: it holds
-// on noisy machines, where requests per second do not.
+// down. CPU per request is the process's time on a core, by its CPU clock, divided by answers: it holds on noisy
+// machines, where requests per second do not.
 //
 // # What it promises
 //

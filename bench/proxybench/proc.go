@@ -6,41 +6,9 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 )
-
-// cpuTime is how long a process's threads have been on a core so far. Time on the runqueue is not in it.
-func cpuTime(pid int) (time.Duration, error) {
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil || len(files) == 0 {
-		return 0, fmt.Errorf("process %d has no threads: %w", pid, os.ErrProcessDone)
-	}
-	var sum time.Duration
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			continue // the thread ended meanwhile
-		}
-		d, err := parseSchedstat(b)
-		if err != nil {
-			return 0, fmt.Errorf("%s: %w", f, err)
-		}
-		sum += d
-	}
-	return sum, nil
-}
-
-// parseSchedstat reads the first field: nanoseconds on a core (kernel, Documentation/scheduler/sched-stats).
-func parseSchedstat(b []byte) (time.Duration, error) {
-	field, _, ok := bytes.Cut(b, []byte{' '})
-	n, err := strconv.ParseInt(string(field), 10, 64)
-	if !ok || err != nil {
-		return 0, fmt.Errorf("schedstat %q is not understood", b)
-	}
-	return time.Duration(n), nil
-}
 
 // memory is a process's share of RAM in user space, in bytes.
 type memory struct {

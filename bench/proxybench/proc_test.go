@@ -5,20 +5,7 @@ package proxybench
 import (
 	"os"
 	"testing"
-	"time"
 )
-
-func TestParseSchedstat(t *testing.T) {
-	d, err := parseSchedstat([]byte("1234567 890 12\n"))
-	if err != nil || d != 1234567*time.Nanosecond {
-		t.Errorf("parseSchedstat = %s, %v", d, err)
-	}
-	for _, bad := range []string{"", "12", "x 1 2", "-"} {
-		if d, err := parseSchedstat([]byte(bad)); err == nil {
-			t.Errorf("parseSchedstat(%q) = %s, nil, want an error", bad, d)
-		}
-	}
-}
 
 func TestParseRollup(t *testing.T) {
 	const page = `561d1000-7ffe2000 ---p 00000000 00:00 0    [rollup]
@@ -43,21 +30,8 @@ Anonymous:          8512 kB
 }
 
 func TestReadsItself(t *testing.T) {
-	before, err := cpuTime(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for began := time.Now(); time.Since(began) < 5*time.Millisecond; {
-	}
-	after, err := cpuTime(os.Getpid())
-	if err != nil || after <= before {
-		t.Errorf("cpuTime went from %s to %s (%v) over 5 ms of work", before, after, err)
-	}
 	if m, err := readMemory(os.Getpid()); err != nil || m.RSS < 1<<20 || m.Anon > m.RSS {
 		t.Errorf("readMemory = %+v, %v", m, err)
-	}
-	if _, err := cpuTime(1 << 30); err == nil {
-		t.Error("cpuTime of a process that is not there = nil, want an error")
 	}
 }
 

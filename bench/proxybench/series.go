@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rousehq/rouse/bench/cpuclock"
 	"github.com/rousehq/rouse/bench/load"
 	"github.com/rousehq/rouse/internal/localpods/procfs"
 )
@@ -136,10 +137,10 @@ func (c *contest) settled(ctx context.Context) error {
 // spent is the CPU time of what counts.
 func (c *contest) spent() (sum time.Duration, err error) {
 	if c.proxies == nil {
-		return cpuTime(c.proxy.pid())
+		return cpuclock.Of(c.proxy.pid())
 	}
 	for _, pid := range c.counted {
-		d, err := cpuTime(pid)
+		d, err := cpuclock.Of(pid)
 		if err != nil {
 			return 0, err
 		}
