@@ -6,15 +6,20 @@ import (
 	"testing"
 )
 
-// TestDocumented: docs/inject.md names every annotation.
+// TestDocumented: docs/inject.md names every annotation, and docs/settings.md those that are about the queue-proxy alone.
 func TestDocumented(t *testing.T) {
-	page, err := os.ReadFile("../../docs/inject.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range append([]string{Inject, Container, Port, Ports, sizePrefix}, serving...) {
-		if !strings.Contains(string(page), "`"+name) {
-			t.Errorf("docs/inject.md lacks %s", name)
+	for file, names := range map[string][]string{
+		"inject.md":   append([]string{Inject, Container, Port, Ports, sizePrefix}, serving...),
+		"settings.md": {Inject + "`", Container + "`", Port + "`", Ports + "`", sizePrefix},
+	} {
+		page, err := os.ReadFile("../../docs/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if !strings.Contains(string(page), "`"+name) {
+				t.Errorf("docs/%s lacks %s", file, name)
+			}
 		}
 	}
 }
