@@ -31,7 +31,7 @@ func newKafka() []*cobra.Command {
 		command("consume TOPIC", "Print a topic", func(cmd *cobra.Command, args []string) error {
 			return cli.Consume(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		}),
-		command("lag GROUP", "How far a consumer group is behind", func(cmd *cobra.Command, args []string) error {
+		command("lag TOPIC", "How far a consumer group is behind", func(cmd *cobra.Command, args []string) error {
 			return cli.Lag(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		}),
 		command("replay-dead-letters TOPIC", "Send dead letters again", func(cmd *cobra.Command, args []string) error {

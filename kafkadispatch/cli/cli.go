@@ -45,6 +45,10 @@ func (c *connection) kafka() kafkadispatch.Kafka {
 func newFlags(name string, stderr io.Writer) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(stderr)
+	fs.Usage = func() {
+		fmt.Fprintf(stderr, "Usage: rouse %s [flags] TOPIC\n", name)
+		fs.PrintDefaults()
+	}
 	return fs
 }
 
@@ -227,7 +231,7 @@ func Lag(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var every time.Duration
 	fs := newFlags("lag", stderr)
 	conn.flags(fs)
-	fs.StringVar(&group, "group", "", "consumer group")
+	fs.StringVar(&group, "group", "", "consumer group, required")
 	fs.DurationVar(&every, "every", 0, "repeat after this time")
 	topic, err := parse(fs, args)
 	if err != nil {
