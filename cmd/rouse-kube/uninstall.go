@@ -58,7 +58,7 @@ func newUninstall() *cobra.Command {
 	r.clusterFlags(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&o.Namespace, "namespace", "n", ownNamespace, "where everything lives")
-	f.BoolVar(&o.CreateNamespace, "delete-namespace", false, "print the namespace too, which is deleted with everything in it; without a word only "+ownNamespace)
+	f.BoolVar(&o.CreateNamespace, "delete-namespace", false, "print the namespace too, which is deleted with everything in it; by default only for "+ownNamespace)
 	f.DurationVar(&timeout, "timeout", 2*time.Minute, "how long one Service may take")
 	f.BoolVar(&keep, "keep-services", false, "release no Service and talk to no cluster: their endpoints stay as they are, and nobody updates them")
 	return cmd
