@@ -40,7 +40,8 @@ func readFiles(paths []string) ([]*source.KafkaSource, error) {
 	return out, nil
 }
 
-// expand lists the YAML files of a directory, sorted.
+// expand lists the YAML files of a directory, sorted. A mounted ConfigMap holds each file twice: by its name, and in a
+// folder such as ..2026_11_29_17_00_00.1 that the name leads to.
 func expand(path string) ([]string, error) {
 	info, err := os.Stat(path)
 	if err != nil || !info.IsDir() {
@@ -48,6 +49,9 @@ func expand(path string) ([]string, error) {
 	}
 	var out []string
 	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && p != path && strings.HasPrefix(d.Name(), "..") {
+			return fs.SkipDir
+		}
 		if err == nil && !d.IsDir() && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(p)) {
 			out = append(out, p)
 		}
