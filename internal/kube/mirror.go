@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -319,26 +318,19 @@ func (m *Mirror) admit(before *tracked, o *opted, b *workload.Bound, problems []
 	if s == nil {
 		return nil
 	}
-	return &tracked{object: o, service: s, rev: o.Revision(), primary: primary(s.Ports),
+	return &tracked{object: o, service: s, rev: o.Revision(), primary: workload.Primary(s.Ports),
 		sent: Routed{Config: b.Config, Replicas: o.Replicas, Releasing: s.Annotations[workload.Releasing] != ""}}
 }
 
-// primary chooses the port that requests are counted on: the first that is named for HTTP, else the first.
-func primary(ports []workload.Port) int {
-	i := slices.IndexFunc(ports, func(p workload.Port) bool { return strings.HasPrefix(p.Name, "http") || p.H2C() })
-	return max(i, 0)
+// straight says whether requests to a port of the Service may go to pods past the activators: its queue-proxy counts them,
+// or nobody needs to know.
+func (t *tracked) straight(i int) bool {
+	return i == t.primary || t.service.Uncounted(t.service.Ports[i])
 }
 
 // holder names a port of the Service in the book of ports.
 func (t *tracked) holder(i int) portalloc.Holder {
-	return portalloc.HolderOf(t.service.Namespace, t.service.Name, portName(t.service.Ports[i]))
-}
-
-func portName(p workload.Port) string {
-	if p.Name == "" {
-		return strconv.Itoa(int(p.Number))
-	}
-	return p.Name
+	return portalloc.HolderOf(t.service.Namespace, t.service.Name, t.service.Ports[i].Label())
 }
 
 // assign finds the workload's ports on the activators.
@@ -362,7 +354,7 @@ func (t *tracked) listen(i int, port uint16) {
 	if i == t.primary {
 		t.sent.Ports = []uint16{port}
 	} else {
-		t.sent.Extra = append(t.sent.Extra, Extra{part(t.rev, portName(t.service.Ports[i])), port})
+		t.sent.Extra = append(t.sent.Extra, Extra{part(t.rev, t.service.Ports[i].Label()), port})
 	}
 }
 
@@ -426,7 +418,7 @@ func (m *Mirror) publish(t *tracked) {
 		if i == t.primary {
 			m.bring(t.rev, want)
 		} else if t.ports[i] != 0 {
-			m.bring(part(t.rev, portName(t.service.Ports[i])), want)
+			m.bring(part(t.rev, t.service.Ports[i].Label()), want)
 		}
 	}
 	m.scrape(t.rev, silent)

@@ -183,7 +183,31 @@ func unfit(s *Service) []Problem {
 				"Service %s, port %d: protocol %s is not carried; keep TCP ports only, move others to a Service of their own", s.Name, p.Number, p.Protocol)}}
 		}
 	}
-	return selectsAgain(s)
+	return append(selectsAgain(s), misnamed(s)...)
+}
+
+// misnamed finds names in the Service's annotation that are not those of its further ports.
+func misnamed(s *Service) []Problem {
+	var further, strange []string
+	for i, p := range s.Ports {
+		if i != Primary(s.Ports) {
+			further = append(further, p.Label())
+		}
+	}
+	for _, name := range s.uncounted() {
+		if !slices.Contains(further, name) {
+			strange = append(strange, name)
+		}
+	}
+	if len(strange) == 0 {
+		return nil
+	}
+	remedy := "remove it: the Service has no port besides the one that requests are counted on"
+	if len(further) > 0 {
+		remedy = "name some of " + strings.Join(further, ", ")
+	}
+	return []Problem{{Reason: UnknownSettings, Minor: true, Text: fmt.Sprintf("Service %s, %s = %q: %s is none of its further ports; %s",
+		s.Name, UncountedPorts, s.Annotations[UncountedPorts], strings.Join(strange, ", "), remedy)}}
 }
 
 // selectsAgain finds an adopted Service whose selector is back: Kubernetes' slices lead past the queue-proxy, beside ours.
