@@ -34,6 +34,9 @@ func (c *Client) Adopt(ctx context.Context, namespace, name string, say func(str
 	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		return fmt.Errorf("service %s is headless: its clients know pods by their addresses, so that it can't be adopted", name)
 	}
+	if err := unfit(svc, say); err != nil {
+		return err
+	}
 	target, err := c.workloadOf(ctx, namespace, svc.Spec.Selector)
 	if err != nil {
 		return fmt.Errorf("service %s: %w", name, err)
@@ -59,6 +62,17 @@ func (c *Client) Adopt(ctx context.Context, namespace, name string, say func(str
 		return err
 	}
 	return c.await(ctx, namespace, name, func(ours, foreign slicesSeen) bool { return ours.ready > 0 && foreign.count == 0 })
+}
+
+// unfit says why a Service can't be led to activators, in the words of control; what is minor is only told.
+func unfit(svc *corev1.Service, say func(string)) error {
+	for _, p := range workload.Unfit(&serviceOf(svc).Service) {
+		if !p.Minor {
+			return fmt.Errorf("%s: %s", p.Reason, p.Text)
+		}
+		say("warning: " + p.Text)
+	}
+	return nil
 }
 
 // workloadOf returns "Kind name" of the one annotated workload whose pods a selector matches.

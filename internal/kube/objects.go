@@ -234,6 +234,8 @@ func serviceOf(obj any) *service {
 	out := &service{Service: workload.Service{
 		Namespace: s.Namespace, Name: s.Name, UID: string(s.UID), Annotations: own(s.Annotations), Selector: s.Spec.Selector,
 		Headless: s.Spec.ClusterIP == corev1.ClusterIPNone, External: s.Spec.Type == corev1.ServiceTypeExternalName,
+		InternalLocal: s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
+		ExternalLocal: s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal, ClientIP: s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
 	}}
 	for _, f := range s.Spec.IPFamilies {
 		out.IPv4, out.IPv6 = out.IPv4 || f == corev1.IPv4Protocol, out.IPv6 || f == corev1.IPv6Protocol

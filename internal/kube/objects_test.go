@@ -91,6 +91,16 @@ func TestPodOf(t *testing.T) {
 	}
 }
 
+func TestServiceOf(t *testing.T) {
+	plain, bound := serviceOf(helloService(nil)), serviceOf(helloService(func(s *corev1.Service) {
+		s.Spec.InternalTrafficPolicy = ptr(corev1.ServiceInternalTrafficPolicyLocal)
+		s.Spec.ExternalTrafficPolicy, s.Spec.SessionAffinity = corev1.ServiceExternalTrafficPolicyLocal, corev1.ServiceAffinityClientIP
+	}))
+	if plain.InternalLocal || plain.ExternalLocal || plain.ClientIP || !bound.InternalLocal || !bound.ExternalLocal || !bound.ClientIP {
+		t.Errorf("serviceOf = %+v and %+v, want the second one to keep to its node and its endpoint", plain, bound)
+	}
+}
+
 func TestStrippingDropsWhatNobodyReads(t *testing.T) {
 	obj, _ := stripPod(podObject("a", nil))
 	p := obj.(*corev1.Pod)

@@ -33,6 +33,8 @@ const (
 	UncountedPorts = config.PrefixRouse + "uncounted-ports"
 
 	classKey     = config.PrefixAutoscaling + "class"
+	burstKey     = config.PrefixAutoscaling + "target-burst-capacity"
+	affinityKey  = config.PrefixRouse + "session-affinity"
 	knativeLabel = config.PrefixServing + "revision"
 )
 
@@ -138,6 +140,9 @@ type Service struct {
 	External    bool // of type ExternalName
 	IPv4, IPv6  bool // its families
 	Ports       []Port
+	// InternalLocal and ExternalLocal say that a node hands requests from inside the cluster, or from outside of it, to
+	// endpoints of its own alone; ClientIP, that it keeps a client's address to one endpoint.
+	InternalLocal, ExternalLocal, ClientIP bool
 }
 
 // selects says whether the Service's selector matches a workload's pods.
@@ -179,6 +184,9 @@ const (
 	ServiceHeadless  Reason = "ServiceIsHeadless"
 	ServiceExternal  Reason = "ServiceIsExternalName"
 	ServicePorts     Reason = "ServicePorts"
+	InternalLocal    Reason = "InternalTrafficPolicyLocal"
+	ExternalLocal    Reason = "ExternalTrafficPolicyLocal"
+	ClientAffinity   Reason = "SessionAffinityClientIP"
 	OtherAutoscaler  Reason = "OtherAutoscaler"
 	NameTaken        Reason = "NameTaken"
 	PermissionDenied Reason = "PermissionDenied"
