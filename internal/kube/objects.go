@@ -158,12 +158,8 @@ func podOf(obj any) *pod {
 }
 
 func (out *pod) containers(p *corev1.Pod) {
+	out.ports = portsIn(&p.Spec)
 	for _, c := range slices.Concat(p.Spec.Containers, p.Spec.InitContainers) {
-		for _, port := range c.Ports {
-			if port.ContainerPort > 0 && port.ContainerPort < 1<<16 {
-				out.ports = append(out.ports, named{port.Name, uint16(port.ContainerPort)})
-			}
-		}
 		if c.Name != sidecarName {
 			continue
 		}
@@ -178,6 +174,24 @@ func (out *pod) containers(p *corev1.Pod) {
 		}
 		out.scraped = !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "ROUSE_STATS_URL" })
 	}
+}
+
+// portsIn returns the TCP ports of the containers that run as long as a pod does, in the order in which Kubernetes looks for
+// the name that a Service's targetPort is.
+func portsIn(spec *corev1.PodSpec) (all []named) {
+	for _, c := range slices.Concat(spec.Containers, slices.DeleteFunc(slices.Clone(spec.InitContainers), passes)) {
+		for _, p := range c.Ports {
+			if p.ContainerPort > 0 && p.ContainerPort < 1<<16 && (p.Protocol == "" || p.Protocol == corev1.ProtocolTCP) {
+				all = append(all, named{p.Name, uint16(p.ContainerPort)})
+			}
+		}
+	}
+	return all
+}
+
+// passes says whether an init container ends before the pod's others begin: it is no sidecar.
+func passes(c corev1.Container) bool {
+	return c.Name != sidecarName && (c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways)
 }
 
 // ownerOf returns the Deployment or StatefulSet of a pod. A ReplicaSet has its Deployment's name and the hash of the
@@ -209,7 +223,7 @@ func stripPod(obj any) (any, error) {
 		spec.Containers = append(spec.Containers, stripContainer(c))
 	}
 	for _, c := range p.Spec.InitContainers {
-		if c.Name == sidecarName {
+		if !passes(c) {
 			spec.InitContainers = append(spec.InitContainers, stripContainer(c))
 		}
 	}
@@ -219,7 +233,7 @@ func stripPod(obj any) (any, error) {
 }
 
 func stripContainer(c corev1.Container) corev1.Container {
-	out := corev1.Container{Name: c.Name, Ports: c.Ports}
+	out := corev1.Container{Name: c.Name, Ports: c.Ports, RestartPolicy: c.RestartPolicy}
 	if c.Name == sidecarName {
 		out.Env = c.Env
 	}

@@ -77,6 +77,16 @@ func TestPodOf(t *testing.T) {
 			c.Ports = append(c.Ports, corev1.ContainerPort{Name: statsPortName, ContainerPort: 19090})
 			p.Spec.InitContainers = []corev1.Container{c}
 		}, func(p *pod) bool { return p.scraped && p.stats == 19090 }},
+		{"native sidecars", func(p *corev1.Pod) {
+			envoy := corev1.Container{Name: "envoy", RestartPolicy: ptr(corev1.ContainerRestartPolicyAlways), Ports: []corev1.ContainerPort{{Name: "mesh", ContainerPort: 15001}}}
+			migrate := corev1.Container{Name: "migrate", Ports: []corev1.ContainerPort{{Name: "mesh", ContainerPort: 1}}}
+			p.Spec.InitContainers = []corev1.Container{migrate, envoy, sidecarOf(statsURL)}
+		}, func(p *pod) bool {
+			return p.sidecar == 9012 && slices.Equal(p.ports, []named{{"web", 8080}, {"mesh", 15001}, {"queue-port", 9012}})
+		}},
+		{"ports that are not TCP", func(p *corev1.Pod) {
+			p.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "web", ContainerPort: 53, Protocol: corev1.ProtocolUDP}, {Name: "web", ContainerPort: 8081, Protocol: corev1.ProtocolTCP}}
+		}, func(p *pod) bool { return slices.Equal(p.ports, []named{{"web", 8081}}) }},
 		{"dual stack", func(p *corev1.Pod) { p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: "fd00::2"}) }, func(p *pod) bool { return len(p.addrs) == 2 }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
