@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -139,6 +140,46 @@ func TestOptedOf(t *testing.T) {
 	d.Annotations[class] = "keda.sh"
 	if o := deploymentOf(d); o.OptedIn() || o.UID != "u" || o.Annotations != nil || o.PodLabels != nil {
 		t.Errorf("of a Deployment that is not opted in more than its name is kept: %+v", o)
+	}
+}
+
+// TestOrphansAreNobodys: pods that outlive their Deployment belong to the next one of its name only if its selector says so.
+func TestOrphansAreNobodys(t *testing.T) {
+	expressions := metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: metav1.LabelSelectorOpIn, Values: []string{"hello", "x"}}}}
+	labelled := func(name, app string) *pod {
+		return podOf(podObject(name, func(p *corev1.Pod) { p.Labels["app"] = app }))
+	}
+	for _, tc := range []struct {
+		name, class string
+		selector    metav1.LabelSelector
+		want        []string
+	}{
+		{"labels", ourClass, byLabels(map[string]string{"app": "hello"}), []string{"a", "b"}},
+		{"expressions", ourClass, expressions, []string{"a", "b"}},
+		{"both kept", ourClass, byLabels(map[string]string{"pod-template-hash": "74f9"}), []string{"a", "b", "old"}},
+		{"not opted in", foreignClass, byLabels(map[string]string{"app": "hello"}), []string{"a", "b", "old"}},
+	} {
+		c := NewCluster(ClusterConfig{Namespace: "rouse-system"}, nil)
+		d := deploymentOf(workloadObject(workload.Deployment, "hello", tc.class, tc.selector))
+		for _, p := range []*pod{labelled("a", "hello"), labelled("b", "hello"), labelled("old", "old")} {
+			c.pods.put(key{"default", p.name}, p)
+		}
+		var got []string
+		for _, p := range c.podsFor(d) {
+			got = append(got, p.name)
+		}
+		if slices.Sort(got); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: pods %v, want %v", tc.name, got, tc.want)
+		}
+	}
+	set := func(index string) *pod {
+		return podOf(podObject("db-"+index, func(p *corev1.Pod) {
+			p.OwnerReferences[0] = metav1.OwnerReference{Kind: "StatefulSet", Name: "db", Controller: ptr(true)}
+			p.Labels = map[string]string{"app": "db", "tier": "", appsv1.StatefulSetPodNameLabel: "db-" + index, appsv1.PodIndexLabel: index}
+		}))
+	}
+	if a, b := set("0"), set("1"); a.labels != b.labels || !maps.Equal(a.labelSet(), map[string]string{"app": "db", "tier": ""}) {
+		t.Errorf("labels %q and %q, want the same", a.labels.Value(), b.labels.Value())
 	}
 }
 

@@ -103,6 +103,9 @@ func (v *View) join(s *Seen, a *annotated, svc *service) {
 		s.Slices = append(s.Slices, Published{Slice: x.contents, Writer: x.writer, Ours: x.ours()})
 	}
 	for _, p := range v.pods[owner{a.Kind, key{a.Namespace, a.Name}}] {
+		if !a.has(p) {
+			continue
+		}
 		seen := SeenPod{Name: p.name, UID: p.uid, Addrs: p.addrs, Takes: p.ready && !p.terminating && !p.ended}
 		if ports, ok := portsOf(t, p); ok {
 			seen.Answers = ports
