@@ -295,33 +295,6 @@ func (m *Mirror) lasting(k key, problems []workload.Problem) (said []workload.Pr
 	return said
 }
 
-// admit returns the workload as it is now, nil when it can't be scaled. Settings that are no good leave the last good
-// ones in force; an instance that does not know them goes by those that are good.
-func (m *Mirror) admit(before *tracked, o *opted, b *workload.Bound, problems []workload.Problem) *tracked {
-	if b == nil && slices.ContainsFunc(problems, func(p workload.Problem) bool { return !p.Minor && p.Reason != workload.BadSettings }) {
-		return nil
-	}
-	if b == nil && before != nil && !before.leaving {
-		kept := *before
-		kept.object = o
-		kept.sent.Replicas = o.Replicas
-		return &kept
-	}
-	if b == nil {
-		s := m.cluster.published(key{o.Namespace, o.Name})
-		if s == nil {
-			return nil // it never was in control
-		}
-		b = &workload.Bound{Service: &s.Service, Config: workload.Remains(&o.Object, &s.Service, m.settings())}
-	}
-	s := m.cluster.services.get(key{o.Namespace, b.Service.Name})
-	if s == nil {
-		return nil
-	}
-	return &tracked{object: o, service: s, rev: o.Revision(), primary: workload.Primary(s.Ports),
-		sent: Routed{Config: b.Config, Replicas: o.Replicas, Releasing: s.Annotations[workload.Releasing] != ""}}
-}
-
 // straight says whether requests to a port of the Service may go to pods past the activators: its queue-proxy counts them,
 // or nobody needs to know.
 func (t *tracked) straight(i int) bool {

@@ -200,7 +200,7 @@ func unfit(s *Service) []Problem {
 		return []Problem{{Reason: ServicePorts, Text: fmt.Sprintf("Service %s has no port", s.Name)}}
 	}
 	for _, p := range s.Ports {
-		if p.Protocol != "" && p.Protocol != "TCP" {
+		if !p.TCP() {
 			return []Problem{{Reason: ServicePorts, Text: fmt.Sprintf(
 				"Service %s, port %d: protocol %s is not carried; keep TCP ports only, move others to a Service of their own", s.Name, p.Number, p.Protocol)}}
 		}

@@ -100,6 +100,9 @@ type Port struct {
 	TargetName  string // of a container's port
 }
 
+// TCP says whether the port can be carried.
+func (p Port) TCP() bool { return p.Protocol == "" || p.Protocol == "TCP" }
+
 // H2C says that the port speaks HTTP/2 in clear text with prior knowledge, by its appProtocol or, as in Knative, by its
 // name. Names for gRPC say so, too.
 func (p Port) H2C() bool { return p.h2c() || p.grpc() }
