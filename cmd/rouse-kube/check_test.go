@@ -158,6 +158,8 @@ func TestCheckFiles(t *testing.T) {
 		{"replicas", helloYAML, 0, "warning  workload FILE:2 Deployment default/hello: spec.replicas is 0: each apply of this manifest resets the number of pods; remedy: leave replicas out"},
 		{"an adopted Service with its selector", strings.Replace(helloYAML, "{name: hello}\nspec: {ports", `{name: hello, annotations: {rouse.dev/adopted-selector: '{"app":"hello"}'}}
 spec: {selector: {app: hello}, ports`, 1), 0, "warning  workload FILE:2 Deployment default/hello: SelectorIsBack: Service hello was adopted"},
+		{"internalTrafficPolicy", strings.Replace(helloYAML, "spec: {ports", "spec: {internalTrafficPolicy: Local, ports", 1), 1, "failure  workload FILE:2 Deployment default/hello: InternalTrafficPolicyLocal: "},
+		{"externalTrafficPolicy", strings.Replace(helloYAML, "spec: {ports", "spec: {type: NodePort, externalTrafficPolicy: Local, ports", 1), 0, "warning  workload FILE:2 Deployment default/hello: ExternalTrafficPolicyLocal: "},
 		{"no YAML", "a: {{ b }}\n", 1, "failure  manifest: FILE:1: "},
 		{"nothing annotated", "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n", 0, "warning  workload: no Deployment or StatefulSet in these files is annotated"},
 	} {

@@ -125,6 +125,8 @@ func (e *endpoints) judge() {
 	}
 	if e.count[sliceplan.Pods]+e.count[sliceplan.Activators] == 0 {
 		e.fault("Service %s leads nowhere: control has published no endpoint", e.Service.Name)
+	} else if len(e.faults) == 0 {
+		e.everyPort()
 	}
 	if e.in.book == nil {
 		return
@@ -132,6 +134,17 @@ func (e *endpoints) judge() {
 	for _, p := range e.Ports {
 		if _, ok := e.in.book.Port(p.Holder); !ok {
 			e.fault("%s", e.unassigned(p))
+		}
+	}
+}
+
+// everyPort finds ports that lead nowhere while others lead somewhere: slices need not have all of them.
+func (e *endpoints) everyPort() {
+	for _, p := range e.Ports {
+		if !slices.ContainsFunc(e.Slices, func(s kube.Published) bool {
+			return s.Ours && len(s.Endpoints) > 0 && slices.ContainsFunc(s.Ports, func(has sliceplan.Port) bool { return has.Name == p.Name })
+		}) {
+			e.fault("port %s of Service %s leads nowhere", p.Name, e.Service.Name)
 		}
 	}
 }
@@ -193,7 +206,7 @@ func (e *endpoints) behindPods(s *kube.Published) {
 			e.fault("Service %s leads to %s, where no pod of it is", e.Service.Name, at.Addr)
 		case at.Serving && !e.Pods[i].Takes:
 			e.fault("Service %s leads to pod %s, which is not ready", e.Service.Name, e.Pods[i].Name)
-		case !slices.Equal(e.Pods[i].Answers, s.Ports):
+		case slices.ContainsFunc(s.Ports, func(p sliceplan.Port) bool { return !slices.Contains(e.Pods[i].Answers, p) }):
 			e.fault("Service %s leads to other ports of pod %s than it answers on", e.Service.Name, e.Pods[i].Name)
 		}
 	}

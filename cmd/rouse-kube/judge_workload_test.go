@@ -33,6 +33,14 @@ func sound() *kube.Seen {
 	}
 }
 
+// twoPorts gives the workload's Service the further port grpc.
+func twoPorts(s *kube.Seen, in *surroundings) {
+	s.Ports = append(s.Ports, kube.ServicePort{Name: "grpc", Holder: "default/hello/grpc"})
+	s.Pods[0].Answers = append(s.Pods[0].Answers, sliceplan.Port{Name: "grpc", Number: 9000})
+	in.book, _ = portalloc.Decode(map[string]string{"20001": "default/hello/http", "20002": "default/hello/grpc"})
+	in.activators = []assign.ActivatorState{activatorState(1, true, map[uint16]string{20001: "", 20002: ""})}
+}
+
 func TestJudgeWorkload(t *testing.T) {
 	book, _ := portalloc.Decode(map[string]string{"20001": "default/hello/http"})
 	in := surroundings{book: book, pods: true,
@@ -82,6 +90,15 @@ func TestJudgeWorkload(t *testing.T) {
 			s.Slices, s.Pods[0].Takes = []kube.Published{behind(sliceplan.Pods, 8012, 9)}, false
 		}, "pod hello-1, which is not ready", []level{failed, good}},
 		{"past the queue-proxy", func(s *kube.Seen, _ *surroundings) { s.Slices = []kube.Published{behind(sliceplan.Pods, 8080, 9)} }, "other ports of pod hello-1", []level{failed, good}},
+		{"a further port by activators", func(s *kube.Seen, in *surroundings) {
+			twoPorts(s, in)
+			s.Slices[0].Ports[0] = sliceplan.Port{Name: "grpc", Number: 20002}
+			s.Slices = append(s.Slices, behind(sliceplan.Pods, 8012, 9))
+		}, "leads to 1 pods and 1 activators", []level{good, good}},
+		{"a further port that leads nowhere", func(s *kube.Seen, in *surroundings) {
+			twoPorts(s, in)
+			s.Slices = []kube.Published{behind(sliceplan.Pods, 8012, 9)}
+		}, "port grpc of Service hello leads nowhere", []level{failed, good}},
 		{"pods can't be read", func(s *kube.Seen, in *surroundings) {
 			s.Slices, in.pods = []kube.Published{behind(sliceplan.Pods, 8012, 8)}, false
 		}, "", []level{good, good}},

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,9 +36,15 @@ func (c *Client) Adopt(ctx context.Context, namespace, name string, say func(str
 	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		return fmt.Errorf("service %s is headless: its clients know pods by their addresses, so that it can't be adopted", name)
 	}
+	if err := unfit(svc, say); err != nil {
+		return err
+	}
 	target, err := c.workloadOf(ctx, namespace, svc.Spec.Selector)
 	if err != nil {
 		return fmt.Errorf("service %s: %w", name, err)
+	}
+	if err := c.alone(ctx, svc, target); err != nil {
+		return err
 	}
 	selector, err := json.Marshal(svc.Spec.Selector)
 	if err != nil {
@@ -59,6 +67,17 @@ func (c *Client) Adopt(ctx context.Context, namespace, name string, say func(str
 		return err
 	}
 	return c.await(ctx, namespace, name, func(ours, foreign slicesSeen) bool { return ours.ready > 0 && foreign.count == 0 })
+}
+
+// unfit says why a Service can't be led to activators, in the words of control; what is minor is only told.
+func unfit(svc *corev1.Service, say func(string)) error {
+	for _, p := range workload.Unfit(&serviceOf(svc).Service) {
+		if !p.Minor {
+			return fmt.Errorf("%s: %s", p.Reason, p.Text)
+		}
+		say("warning: " + p.Text)
+	}
+	return nil
 }
 
 // workloadOf returns "Kind name" of the one annotated workload whose pods a selector matches.
@@ -95,6 +114,37 @@ func (c *Client) workloadOf(ctx context.Context, namespace string, selector map[
 		return "", errors.New("its selector matches no annotated Deployment or StatefulSet: annotate the one that should be scaled with autoscaling.knative.dev/class")
 	}
 	return "", fmt.Errorf("its selector matches %s: one Service carries one workload", strings.Join(found, " and "))
+}
+
+// alone says whether a Service selects pods that are not the workload's, such as those of a canary: they would get no
+// request any more.
+func (c *Client) alone(ctx context.Context, svc *corev1.Service, target string) error {
+	others := make(map[string]bool)
+	list := lists(c.core.CoreV1().Pods(svc.Namespace).List)
+	selected := metav1.ListOptions{LabelSelector: labels.SelectorFromSet(svc.Spec.Selector).String()}
+	err := everyOf(ctx, list, selected, func(p *corev1.Pod) {
+		ended := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+		if of := madeBy(p); of != target && !ended && p.DeletionTimestamp == nil {
+			others[of] = true
+		}
+	})
+	if err != nil || len(others) == 0 {
+		return err
+	}
+	return fmt.Errorf("service %s: spec.selector also matches the pods of %s, which would get no request any more: one Service carries one workload; "+
+		"give them a Service of their own and add a label to the selector that only the pods of %s have, or delete them",
+		svc.Name, strings.Join(slices.Sorted(maps.Keys(others)), " and "), target)
+}
+
+// madeBy returns "Kind name" of what made a pod: of the pod itself when nobody did.
+func madeBy(p *corev1.Pod) string {
+	if o, ok := ownerOf(p); ok {
+		return string(o.kind) + " " + o.name
+	}
+	if c := metav1.GetControllerOf(p); c != nil {
+		return c.Kind + " " + c.Name
+	}
+	return "Pod " + p.Name
 }
 
 func (c *Client) patchService(ctx context.Context, svc *corev1.Service, annotations, spec map[string]any) error {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -453,8 +454,16 @@ func (c *Cluster) podsFor(o *opted) []*pod {
 	defer c.mu.RUnlock()
 	of := c.podsOf[owner{o.Kind, key{o.Namespace, o.Name}}]
 	all := make([]*pod, 0, len(of))
+	own := make(map[unique.Handle[string]]bool, 2) // of a rollout
 	for _, p := range of {
-		all = append(all, p)
+		has, known := own[p.labels]
+		if !known {
+			has = o.has(p)
+			own[p.labels] = has
+		}
+		if has {
+			all = append(all, p)
+		}
 	}
 	return all
 }

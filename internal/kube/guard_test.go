@@ -3,7 +3,10 @@ package kube
 import (
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/rousehq/rouse/internal/workload"
@@ -43,5 +46,17 @@ func TestGuardOf(t *testing.T) {
 		if len(g.Policies) != tc.policies || (g.Open != "") != tc.open || g.Port != 8080 {
 			t.Errorf("%s: %+v, want %d policies, open %t", tc.name, g, tc.policies, tc.open)
 		}
+	}
+}
+
+// TestGuardKnowsNativeSidecars: the application's port may be one of theirs, and is never one of another protocol.
+func TestGuardKnowsNativeSidecars(t *testing.T) {
+	v := newView()
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "hello", Annotations: map[string]string{class: ourClass}}}
+	d.Spec.Template.Spec.Containers = []corev1.Container{{Ports: []corev1.ContainerPort{{Name: "mesh", ContainerPort: 53, Protocol: corev1.ProtocolUDP}}}}
+	d.Spec.Template.Spec.InitContainers = []corev1.Container{{RestartPolicy: ptr(corev1.ContainerRestartPolicyAlways), Ports: []corev1.ContainerPort{{Name: "mesh", ContainerPort: 15001}}}}
+	v.add(d, "")
+	if got := target(v.workloads[0], workload.Port{TargetName: "mesh"}); got != 15001 {
+		t.Errorf("mesh is port %d, want 15001", got)
 	}
 }

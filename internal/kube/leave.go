@@ -54,7 +54,7 @@ func (m *Mirror) leaver(k key, before *tracked, o *opted) *tracked {
 		}
 		t.service = m.cluster.services.get(key{before.service.Namespace, before.service.Name})
 	} else if t.service = m.cluster.published(k); t.service != nil {
-		t.primary = primary(t.service.Ports)
+		t.primary = workload.Primary(t.service.Ports)
 	}
 	if t.service == nil || len(t.service.Ports) == 0 || t.left.IsZero() && (t.service.selfFilled() || m.bequeathed(t)) {
 		return nil
@@ -127,7 +127,7 @@ func (m *Mirror) resume(now time.Time) {
 
 // remains returns a workload as it was when it left, as far as that can still be known.
 func (m *Mirror) remains(o *opted, s *service, left time.Time) *tracked {
-	t := &tracked{object: o, service: s, rev: o.Revision(), primary: primary(s.Ports), ports: make([]uint16, len(s.Ports)), leaving: true, left: left}
+	t := &tracked{object: o, service: s, rev: o.Revision(), primary: workload.Primary(s.Ports), ports: make([]uint16, len(s.Ports)), leaving: true, left: left}
 	t.sent = Routed{Config: workload.Remains(&o.Object, &s.Service, m.settings()), Replicas: o.Replicas}
 	for i := range s.Ports {
 		if port := m.ports.lease(t.holder(i), left); port != 0 {

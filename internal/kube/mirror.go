@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -296,49 +295,15 @@ func (m *Mirror) lasting(k key, problems []workload.Problem) (said []workload.Pr
 	return said
 }
 
-// admit returns the workload as it is now, nil when it can't be scaled. Settings that are no good leave the last good
-// ones in force; an instance that does not know them goes by those that are good.
-func (m *Mirror) admit(before *tracked, o *opted, b *workload.Bound, problems []workload.Problem) *tracked {
-	if b == nil && slices.ContainsFunc(problems, func(p workload.Problem) bool { return !p.Minor && p.Reason != workload.BadSettings }) {
-		return nil
-	}
-	if b == nil && before != nil && !before.leaving {
-		kept := *before
-		kept.object = o
-		kept.sent.Replicas = o.Replicas
-		return &kept
-	}
-	if b == nil {
-		s := m.cluster.published(key{o.Namespace, o.Name})
-		if s == nil {
-			return nil // it never was in control
-		}
-		b = &workload.Bound{Service: &s.Service, Config: workload.Remains(&o.Object, &s.Service, m.settings())}
-	}
-	s := m.cluster.services.get(key{o.Namespace, b.Service.Name})
-	if s == nil {
-		return nil
-	}
-	return &tracked{object: o, service: s, rev: o.Revision(), primary: primary(s.Ports),
-		sent: Routed{Config: b.Config, Replicas: o.Replicas, Releasing: s.Annotations[workload.Releasing] != ""}}
-}
-
-// primary chooses the port that requests are counted on: the first that is named for HTTP, else the first.
-func primary(ports []workload.Port) int {
-	i := slices.IndexFunc(ports, func(p workload.Port) bool { return strings.HasPrefix(p.Name, "http") || p.H2C() })
-	return max(i, 0)
+// straight says whether requests to a port of the Service may go to pods past the activators: its queue-proxy counts them,
+// or nobody needs to know.
+func (t *tracked) straight(i int) bool {
+	return i == t.primary || t.service.Uncounted(t.service.Ports[i])
 }
 
 // holder names a port of the Service in the book of ports.
 func (t *tracked) holder(i int) portalloc.Holder {
-	return portalloc.HolderOf(t.service.Namespace, t.service.Name, portName(t.service.Ports[i]))
-}
-
-func portName(p workload.Port) string {
-	if p.Name == "" {
-		return strconv.Itoa(int(p.Number))
-	}
-	return p.Name
+	return portalloc.HolderOf(t.service.Namespace, t.service.Name, t.service.Ports[i].Label())
 }
 
 // assign finds the workload's ports on the activators.
@@ -362,7 +327,7 @@ func (t *tracked) listen(i int, port uint16) {
 	if i == t.primary {
 		t.sent.Ports = []uint16{port}
 	} else {
-		t.sent.Extra = append(t.sent.Extra, Extra{part(t.rev, portName(t.service.Ports[i])), port})
+		t.sent.Extra = append(t.sent.Extra, Extra{part(t.rev, t.service.Ports[i].Label()), port})
 	}
 }
 
@@ -426,7 +391,7 @@ func (m *Mirror) publish(t *tracked) {
 		if i == t.primary {
 			m.bring(t.rev, want)
 		} else if t.ports[i] != 0 {
-			m.bring(part(t.rev, portName(t.service.Ports[i])), want)
+			m.bring(part(t.rev, t.service.Ports[i].Label()), want)
 		}
 	}
 	m.scrape(t.rev, silent)

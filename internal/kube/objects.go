@@ -1,10 +1,12 @@
 package kube
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
+	"unique"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -12,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/workload"
@@ -43,14 +46,21 @@ func own(annotations map[string]string) map[string]string {
 }
 
 // opted is a workload. Of one that is not opted in little more than its name is kept.
-type opted struct{ workload.Object }
+type opted struct {
+	workload.Object
+	selector labels.Selector // of its pods; nil when it is not opted in
+}
+
+// has says whether a pod of its name is its own: those of a Deployment that was deleted without them have its name, too, and
+// the one that comes after it takes over what its selector matches.
+func (o *opted) has(p *pod) bool { return o.selector == nil || o.selector.Matches(p.labelSet()) }
 
 func deploymentOf(obj any) *opted {
 	d, ok := obj.(*appsv1.Deployment)
 	if !ok {
 		return nil
 	}
-	return optedOf(workload.Deployment, &d.ObjectMeta, &d.Spec.Template, d.Spec.Replicas)
+	return optedOf(workload.Deployment, &d.ObjectMeta, &d.Spec.Template, d.Spec.Replicas, d.Spec.Selector)
 }
 
 func statefulSetOf(obj any) *opted {
@@ -58,10 +68,10 @@ func statefulSetOf(obj any) *opted {
 	if !ok {
 		return nil
 	}
-	return optedOf(workload.StatefulSet, &s.ObjectMeta, &s.Spec.Template, s.Spec.Replicas)
+	return optedOf(workload.StatefulSet, &s.ObjectMeta, &s.Spec.Template, s.Spec.Replicas, s.Spec.Selector)
 }
 
-func optedOf(kind workload.Kind, m *metav1.ObjectMeta, template *corev1.PodTemplateSpec, replicas *int32) *opted {
+func optedOf(kind workload.Kind, m *metav1.ObjectMeta, template *corev1.PodTemplateSpec, replicas *int32, selector *metav1.LabelSelector) *opted {
 	annotations := own(template.Annotations)
 	for k, v := range own(m.Annotations) {
 		annotations[k] = v
@@ -75,6 +85,10 @@ func optedOf(kind workload.Kind, m *metav1.ObjectMeta, template *corev1.PodTempl
 	}
 	if !o.OptedIn() {
 		o.Shed()
+		return o
+	}
+	if s, err := metav1.LabelSelectorAsSelector(selector); err == nil && selector != nil { // the server takes none that can't be read
+		o.selector = s
 	}
 	return o
 }
@@ -115,6 +129,27 @@ type pod struct {
 	stats           uint16  // where the sidecar answers scrapes
 	ports           []named // of its containers
 	cost            string  // controller.kubernetes.io/pod-deletion-cost
+	labels          unique.Handle[string]
+}
+
+// labelsOf writes a pod's labels down once for all pods that have the same: every pod of the cluster is kept.
+func labelsOf(p *corev1.Pod) unique.Handle[string] {
+	shared := maps.Clone(p.Labels)
+	delete(shared, appsv1.StatefulSetPodNameLabel)
+	delete(shared, appsv1.PodIndexLabel)
+	return unique.Make(labels.Set(shared).String())
+}
+
+// labelSet reads them again, without those that tell the pods of a StatefulSet apart.
+func (p *pod) labelSet() labels.Set {
+	if p.labels == (unique.Handle[string]{}) {
+		return nil
+	}
+	set, err := labels.ConvertSelectorToLabelsMap(p.labels.Value())
+	if err != nil {
+		return nil // the server takes no such labels
+	}
+	return set
 }
 
 type named struct {
@@ -142,7 +177,7 @@ func podOf(obj any) *pod {
 	}
 	out := &pod{
 		name: p.Name, namespace: p.Namespace, uid: string(p.UID), owner: o, node: p.Spec.NodeName,
-		terminating: p.DeletionTimestamp != nil, cost: p.Annotations[costAnnotation],
+		terminating: p.DeletionTimestamp != nil, cost: p.Annotations[costAnnotation], labels: labelsOf(p),
 		ended: p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
 	}
 	for _, ip := range p.Status.PodIPs {
@@ -158,12 +193,8 @@ func podOf(obj any) *pod {
 }
 
 func (out *pod) containers(p *corev1.Pod) {
+	out.ports = portsIn(&p.Spec)
 	for _, c := range slices.Concat(p.Spec.Containers, p.Spec.InitContainers) {
-		for _, port := range c.Ports {
-			if port.ContainerPort > 0 && port.ContainerPort < 1<<16 {
-				out.ports = append(out.ports, named{port.Name, uint16(port.ContainerPort)})
-			}
-		}
 		if c.Name != sidecarName {
 			continue
 		}
@@ -178,6 +209,24 @@ func (out *pod) containers(p *corev1.Pod) {
 		}
 		out.scraped = !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "ROUSE_STATS_URL" })
 	}
+}
+
+// portsIn returns the TCP ports of the containers that run as long as a pod does, in the order in which Kubernetes looks for
+// the name that a Service's targetPort is.
+func portsIn(spec *corev1.PodSpec) (all []named) {
+	for _, c := range slices.Concat(spec.Containers, slices.DeleteFunc(slices.Clone(spec.InitContainers), passes)) {
+		for _, p := range c.Ports {
+			if p.ContainerPort > 0 && p.ContainerPort < 1<<16 && (p.Protocol == "" || p.Protocol == corev1.ProtocolTCP) {
+				all = append(all, named{p.Name, uint16(p.ContainerPort)})
+			}
+		}
+	}
+	return all
+}
+
+// passes says whether an init container ends before the pod's others begin: it is no sidecar.
+func passes(c corev1.Container) bool {
+	return c.Name != sidecarName && (c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways)
 }
 
 // ownerOf returns the Deployment or StatefulSet of a pod. A ReplicaSet has its Deployment's name and the hash of the
@@ -209,7 +258,7 @@ func stripPod(obj any) (any, error) {
 		spec.Containers = append(spec.Containers, stripContainer(c))
 	}
 	for _, c := range p.Spec.InitContainers {
-		if c.Name == sidecarName {
+		if !passes(c) {
 			spec.InitContainers = append(spec.InitContainers, stripContainer(c))
 		}
 	}
@@ -219,7 +268,7 @@ func stripPod(obj any) (any, error) {
 }
 
 func stripContainer(c corev1.Container) corev1.Container {
-	out := corev1.Container{Name: c.Name, Ports: c.Ports}
+	out := corev1.Container{Name: c.Name, Ports: c.Ports, RestartPolicy: c.RestartPolicy}
 	if c.Name == sidecarName {
 		out.Env = c.Env
 	}
@@ -234,6 +283,8 @@ func serviceOf(obj any) *service {
 	out := &service{Service: workload.Service{
 		Namespace: s.Namespace, Name: s.Name, UID: string(s.UID), Annotations: own(s.Annotations), Selector: s.Spec.Selector,
 		Headless: s.Spec.ClusterIP == corev1.ClusterIPNone, External: s.Spec.Type == corev1.ServiceTypeExternalName,
+		InternalLocal: s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
+		ExternalLocal: s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal, ClientIP: s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP,
 	}}
 	for _, f := range s.Spec.IPFamilies {
 		out.IPv4, out.IPv6 = out.IPv4 || f == corev1.IPv4Protocol, out.IPv6 || f == corev1.IPv6Protocol

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -77,6 +78,16 @@ func TestPodOf(t *testing.T) {
 			c.Ports = append(c.Ports, corev1.ContainerPort{Name: statsPortName, ContainerPort: 19090})
 			p.Spec.InitContainers = []corev1.Container{c}
 		}, func(p *pod) bool { return p.scraped && p.stats == 19090 }},
+		{"native sidecars", func(p *corev1.Pod) {
+			envoy := corev1.Container{Name: "envoy", RestartPolicy: ptr(corev1.ContainerRestartPolicyAlways), Ports: []corev1.ContainerPort{{Name: "mesh", ContainerPort: 15001}}}
+			migrate := corev1.Container{Name: "migrate", Ports: []corev1.ContainerPort{{Name: "mesh", ContainerPort: 1}}}
+			p.Spec.InitContainers = []corev1.Container{migrate, envoy, sidecarOf(statsURL)}
+		}, func(p *pod) bool {
+			return p.sidecar == 9012 && slices.Equal(p.ports, []named{{"web", 8080}, {"mesh", 15001}, {"queue-port", 9012}})
+		}},
+		{"ports that are not TCP", func(p *corev1.Pod) {
+			p.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "web", ContainerPort: 53, Protocol: corev1.ProtocolUDP}, {Name: "web", ContainerPort: 8081, Protocol: corev1.ProtocolTCP}}
+		}, func(p *pod) bool { return slices.Equal(p.ports, []named{{"web", 8081}}) }},
 		{"dual stack", func(p *corev1.Pod) { p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: "fd00::2"}) }, func(p *pod) bool { return len(p.addrs) == 2 }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -88,6 +99,16 @@ func TestPodOf(t *testing.T) {
 				t.Errorf("podOf = %+v", p)
 			}
 		})
+	}
+}
+
+func TestServiceOf(t *testing.T) {
+	plain, bound := serviceOf(helloService(nil)), serviceOf(helloService(func(s *corev1.Service) {
+		s.Spec.InternalTrafficPolicy = ptr(corev1.ServiceInternalTrafficPolicyLocal)
+		s.Spec.ExternalTrafficPolicy, s.Spec.SessionAffinity = corev1.ServiceExternalTrafficPolicyLocal, corev1.ServiceAffinityClientIP
+	}))
+	if plain.InternalLocal || plain.ExternalLocal || plain.ClientIP || !bound.InternalLocal || !bound.ExternalLocal || !bound.ClientIP {
+		t.Errorf("serviceOf = %+v and %+v, want the second one to keep to its node and its endpoint", plain, bound)
 	}
 }
 
@@ -119,6 +140,46 @@ func TestOptedOf(t *testing.T) {
 	d.Annotations[class] = "keda.sh"
 	if o := deploymentOf(d); o.OptedIn() || o.UID != "u" || o.Annotations != nil || o.PodLabels != nil {
 		t.Errorf("of a Deployment that is not opted in more than its name is kept: %+v", o)
+	}
+}
+
+// TestOrphansAreNobodys: pods that outlive their Deployment belong to the next one of its name only if its selector says so.
+func TestOrphansAreNobodys(t *testing.T) {
+	expressions := metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: metav1.LabelSelectorOpIn, Values: []string{"hello", "x"}}}}
+	labelled := func(name, app string) *pod {
+		return podOf(podObject(name, func(p *corev1.Pod) { p.Labels["app"] = app }))
+	}
+	for _, tc := range []struct {
+		name, class string
+		selector    metav1.LabelSelector
+		want        []string
+	}{
+		{"labels", ourClass, byLabels(map[string]string{"app": "hello"}), []string{"a", "b"}},
+		{"expressions", ourClass, expressions, []string{"a", "b"}},
+		{"both kept", ourClass, byLabels(map[string]string{"pod-template-hash": "74f9"}), []string{"a", "b", "old"}},
+		{"not opted in", foreignClass, byLabels(map[string]string{"app": "hello"}), []string{"a", "b", "old"}},
+	} {
+		c := NewCluster(ClusterConfig{Namespace: "rouse-system"}, nil)
+		d := deploymentOf(workloadObject(workload.Deployment, "hello", tc.class, tc.selector))
+		for _, p := range []*pod{labelled("a", "hello"), labelled("b", "hello"), labelled("old", "old")} {
+			c.pods.put(key{"default", p.name}, p)
+		}
+		var got []string
+		for _, p := range c.podsFor(d) {
+			got = append(got, p.name)
+		}
+		if slices.Sort(got); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: pods %v, want %v", tc.name, got, tc.want)
+		}
+	}
+	set := func(index string) *pod {
+		return podOf(podObject("db-"+index, func(p *corev1.Pod) {
+			p.OwnerReferences[0] = metav1.OwnerReference{Kind: "StatefulSet", Name: "db", Controller: ptr(true)}
+			p.Labels = map[string]string{"app": "db", "tier": "", appsv1.StatefulSetPodNameLabel: "db-" + index, appsv1.PodIndexLabel: index}
+		}))
+	}
+	if a, b := set("0"), set("1"); a.labels != b.labels || !maps.Equal(a.labelSet(), map[string]string{"app": "db", "tier": ""}) {
+		t.Errorf("labels %q and %q, want the same", a.labels.Value(), b.labels.Value())
 	}
 }
 

@@ -299,6 +299,8 @@ func replaceable(t *tracked, groups []sliceplan.Group, ours []*slice) []slicepla
 // want returns what should be behind the Service: pods in mode serve, as long as one is ready, else activators; and
 // pods when there is no activator at all. Each family of the Service is decided by itself: pods and activators that were
 // there before the cluster became dual-stack have addresses of one alone, and an activator reaches a pod by either.
+// Further ports lead to activators in mode serve, too, if there are some: past the queue-proxy nobody else counts what is
+// in flight, which the last pod must not go under.
 func (p *Publisher) want(t *tracked, m mode, ours []*slice) (groups []sliceplan.Group) {
 	pods := p.pods(t)
 	if t.leaving {
@@ -310,7 +312,7 @@ func (p *Publisher) want(t *tracked, m mode, ours []*slice) (groups []sliceplan.
 		}
 		own := ofFamily(pods, six)
 		if m.serve && len(own) > 0 {
-			groups = append(groups, own...)
+			groups = append(groups, p.serving(t, six, m, own, ours)...)
 		} else if g := p.listeners(t, six, max(m.activators, fewest), ours); len(g.Endpoints) > 0 {
 			groups = append(groups, g)
 		} else {
@@ -318,6 +320,37 @@ func (p *Publisher) want(t *tracked, m mode, ours []*slice) (groups []sliceplan.
 		}
 	}
 	return groups
+}
+
+// serving returns what is behind the Service in one family in mode serve: its pods, and activators for the ports that can't
+// lead straight to them.
+func (p *Publisher) serving(t *tracked, six bool, m mode, own []sliceplan.Group, ours []*slice) []sliceplan.Group {
+	counted := t.pick(func(i int) bool { return !t.straight(i) })
+	if len(counted) == 0 {
+		return own
+	}
+	rest := p.listeners(t, six, max(m.activators, fewest), ours, counted...)
+	if len(rest.Endpoints) == 0 {
+		return own
+	}
+	for i := range own {
+		ports := own[i].Ports
+		own[i].Ports = nil
+		for _, at := range t.pick(t.straight) {
+			own[i].Ports = append(own[i].Ports, ports[at])
+		}
+	}
+	return append(own, rest)
+}
+
+// pick returns the places of some of the Service's ports.
+func (t *tracked) pick(which func(int) bool) (at []int) {
+	for i := range t.service.Ports {
+		if which(i) {
+			at = append(at, i)
+		}
+	}
+	return at
 }
 
 // ofFamily returns the groups with the endpoints of one family.
@@ -391,14 +424,16 @@ func portsOf(t *tracked, p *pod) (ports []sliceplan.Port, ok bool) {
 
 // listeners are the activators that should carry the Service in one family: of those that listen for it always the same,
 // so that they share its revision's slots with few. They are chosen by the address that they name themselves, so that
-// they are the same in both families.
-func (p *Publisher) listeners(t *tracked, six bool, n int, ours []*slice) sliceplan.Group {
+// they are the same in both families. They get the ports at these places, without any all of them.
+func (p *Publisher) listeners(t *tracked, six bool, n int, ours []*slice, at ...int) sliceplan.Group {
 	g := sliceplan.Group{Backend: sliceplan.Activators}
 	if !t.listening() {
 		return g
 	}
 	for i, port := range t.service.Ports {
-		g.Ports = append(g.Ports, sliceplan.Port{Name: port.Name, AppProtocol: port.AppProtocol, Number: t.ports[i]})
+		if len(at) == 0 || slices.Contains(at, i) {
+			g.Ports = append(g.Ports, sliceplan.Port{Name: port.Name, AppProtocol: port.AppProtocol, Number: t.ports[i]})
+		}
 	}
 	known := make(map[netip.Addr]bool)
 	byName := make(map[string]sliceplan.Endpoint)
@@ -472,7 +507,8 @@ func (p *Publisher) sound(a netip.Addr, known bool) bool {
 // published returns the activators that our slices name at these ports.
 func published(ours []*slice, ports []sliceplan.Port) (all []sliceplan.Endpoint) {
 	for _, s := range ours {
-		if s.contents.Backend == sliceplan.Activators && slices.Equal(s.contents.Ports, ports) {
+		lacks := func(p sliceplan.Port) bool { return !slices.Contains(s.contents.Ports, p) }
+		if s.contents.Backend == sliceplan.Activators && !slices.ContainsFunc(ports, lacks) {
 			all = append(all, s.contents.Endpoints...)
 		}
 	}

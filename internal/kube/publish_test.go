@@ -175,6 +175,14 @@ func TestPublishedActivatorsSurviveARestart(t *testing.T) {
 	if got := addressesOf(r.publisher.want(h, mode{}, ours)); !slices.Equal(got, []string{"activators 10.88.9.1:20001"}) {
 		t.Errorf("after a restart: %v, want the one whose pod is ready", got)
 	}
+	// In mode serve activators may be behind further ports alone, which the slices of before had among others.
+	if known := published(ours, []sliceplan.Port{{Name: "http", Number: 20001}, {Name: "grpc", Number: 20002}}); len(known) != 0 {
+		t.Errorf("behind a port that the slices have not: %v", known)
+	}
+	ours[0].contents.Ports = append(ours[0].contents.Ports, sliceplan.Port{Name: "grpc", Number: 20002})
+	if known := published(ours, []sliceplan.Port{{Name: "grpc", Number: 20002}}); len(known) != 2 {
+		t.Errorf("behind one of the ports of the slices: %v", known)
+	}
 	r.publisher.began = time.Now().Add(-settling)
 	if got := r.publisher.want(h, mode{}, ours); len(got) != 0 {
 		t.Errorf("later: %v, want none that has not connected", got)
@@ -387,13 +395,60 @@ func TestEveryPortHasItsOwn(t *testing.T) {
 		!slices.Equal(groups[0].Ports, []sliceplan.Port{{Name: "metrics", Number: 20002}, {Name: "http", Number: 20001}}) {
 		t.Errorf("activators %+v, want the one that listens on both", groups)
 	}
-	if groups := r.publisher.want(h, mode{serve: true}, nil); !slices.Equal(groups[0].Ports, []sliceplan.Port{{Name: "metrics", Number: 9000}, {Name: "http", Number: 9012}}) {
-		t.Errorf("pods %+v", groups)
+	groups = r.publisher.want(h, mode{serve: true}, nil)
+	if len(groups) != 2 || groups[0].Backend != sliceplan.Pods || !slices.Equal(groups[0].Ports, []sliceplan.Port{{Name: "http", Number: 9012}}) ||
+		groups[1].Backend != sliceplan.Activators || !slices.Equal(groups[1].Ports, []sliceplan.Port{{Name: "metrics", Number: 20002}}) {
+		t.Errorf("in mode serve %+v, want pods behind the port that the queue-proxy counts alone", groups)
 	}
 	r.service(helloService(nil))
 	r.hello()
 	if last := r.puts[len(r.puts)-1]; len(last.Extra) != 0 {
 		t.Errorf("the port went, and is still put: %+v", last.Extra)
+	}
+}
+
+// TestOnlyCountedPortsLeadPastActivators: nobody else knows of what is in flight on a further port.
+func TestOnlyCountedPortsLeadPastActivators(t *testing.T) {
+	ports := func(uncounted string, more ...string) func(*corev1.Service) {
+		return func(s *corev1.Service) {
+			s.Annotations = map[string]string{workload.UncountedPorts: uncounted}
+			for i, name := range more {
+				s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: name, Port: int32(81 + i), TargetPort: intstr.FromInt32(int32(9001 + i))})
+			}
+		}
+	}
+	for _, tc := range []struct {
+		name    string
+		service func(*corev1.Service)
+		none    bool // no activator is there
+		want    []string
+	}{
+		{"one port", ports(""), false, []string{"pods http:8080"}},
+		{"a further one", ports("", "grpc"), false, []string{"pods http:8080", "activators grpc:20002"}},
+		{"a further one without activators", ports("", "grpc"), true, []string{"pods http:8080 grpc:9001"}},
+		{"uncounted", ports("grpc", "grpc"), false, []string{"pods http:8080 grpc:9001"}},
+		{"uncounted, by a name that is none", ports("rpc", "grpc"), false, []string{"pods http:8080", "activators grpc:20002"}},
+		{"one of two uncounted", ports("metrics, x", "grpc", "metrics"), false, []string{"pods http:8080 metrics:9002", "activators grpc:20002"}},
+	} {
+		r := newRig(t)
+		r.mirror.ports.read(&configMap{data: map[string]string{"20001": "default/hello/http", "20002": "default/hello/grpc", "20003": "default/hello/metrics"}, version: "2"})
+		r.deployment(1)
+		r.service(helloService(tc.service))
+		r.pod(podObject("a", nil))
+		if !tc.none {
+			r.activators = []Activator{activatorAt(1, 20001, 20002, 20003)}
+		}
+		var got []string
+		for _, g := range r.publisher.want(r.hello(), mode{serve: true}, nil) {
+			text := string(g.Backend)
+			for _, p := range g.Ports {
+				text += fmt.Sprintf(" %s:%d", p.Name, p.Number)
+			}
+			got = append(got, text)
+		}
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+		}
 	}
 }
 

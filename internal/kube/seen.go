@@ -95,7 +95,7 @@ func (v *View) resolve(s *Seen, a *annotated, base config.Autoscaler) {
 // join adds what a Service means for a workload.
 func (v *View) join(s *Seen, a *annotated, svc *service) {
 	s.Service = &svc.Service
-	t := &tracked{object: &a.opted, service: svc, primary: primary(svc.Ports)}
+	t := &tracked{object: &a.opted, service: svc, primary: workload.Primary(svc.Ports)}
 	for i, p := range svc.Ports {
 		s.Ports = append(s.Ports, ServicePort{Name: p.Name, Holder: t.holder(i), Scaled: i == t.primary})
 	}
@@ -103,6 +103,9 @@ func (v *View) join(s *Seen, a *annotated, svc *service) {
 		s.Slices = append(s.Slices, Published{Slice: x.contents, Writer: x.writer, Ours: x.ours()})
 	}
 	for _, p := range v.pods[owner{a.Kind, key{a.Namespace, a.Name}}] {
+		if !a.has(p) {
+			continue
+		}
 		seen := SeenPod{Name: p.name, UID: p.uid, Addrs: p.addrs, Takes: p.ready && !p.terminating && !p.ended}
 		if ports, ok := portsOf(t, p); ok {
 			seen.Answers = ports

@@ -153,12 +153,7 @@ func (v *View) addWorkload(o *opted, setsReplicas bool, created time.Time, ready
 	if !o.OptedIn() {
 		return
 	}
-	a := &annotated{opted: *o, origin: origin, setsReplicas: setsReplicas, created: created, ready: int(ready)}
-	for _, c := range spec.Containers {
-		for _, p := range c.Ports {
-			a.ports = append(a.ports, named{p.Name, uint16(p.ContainerPort)})
-		}
-	}
+	a := &annotated{opted: *o, origin: origin, setsReplicas: setsReplicas, created: created, ready: int(ready), ports: portsIn(spec)}
 	v.workloads = append(v.workloads, a)
 }
 

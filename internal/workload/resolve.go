@@ -28,12 +28,30 @@ func Resolve(o *Object, services []*Service, rivals []Rival, base config.Autosca
 			"%s scales this %s too: delete it, or remove the annotation %s", r.What, o.Kind, classKey)})
 	}
 	svc, faults := bind(o, services)
-	problems = append(problems, faults...)
+	problems = append(problems, slices.DeleteFunc(faults, func(p Problem) bool { return met(o, cfg, p) })...)
 	if slices.ContainsFunc(problems, func(p Problem) bool { return !p.Minor }) {
 		return nil, problems
 	}
 	cfg.Service = svc.Name
 	return &Bound{Object: o, Service: svc, Config: cfg}, problems
+}
+
+// met says whether the workload's settings are the remedy of a problem with its Service already.
+func met(o *Object, cfg *config.Revision, p Problem) bool {
+	switch p.Reason {
+	case ExternalLocal:
+		return cfg != nil && cfg.Scaling.TargetBurstCapacity.V == -1
+	case ClientAffinity:
+		return o.Annotations[affinityKey] != ""
+	}
+	return false
+}
+
+// Unfit says what is wrong with a Service that is to carry a workload's traffic once its selector is gone.
+func Unfit(s *Service) []Problem {
+	bare := *s
+	bare.Selector = nil
+	return unfit(&bare)
 }
 
 // settings reads the annotations. What a Deployment starts with is its replicas, so that initial-scale has no say: it
@@ -174,16 +192,59 @@ func unfit(s *Service) []Problem {
 	case len(s.Selector) > 0 && !s.Adopted():
 		return []Problem{needsAdoption(s)}
 	}
+	if s.InternalLocal {
+		return []Problem{{Reason: InternalLocal, Text: fmt.Sprintf("Service %s has internalTrafficPolicy: Local: nodes that run no activator would drop requests "+
+			"while it leads to activators; set it to Cluster", s.Name)}}
+	}
 	if len(s.Ports) == 0 {
 		return []Problem{{Reason: ServicePorts, Text: fmt.Sprintf("Service %s has no port", s.Name)}}
 	}
 	for _, p := range s.Ports {
-		if p.Protocol != "" && p.Protocol != "TCP" {
+		if !p.TCP() {
 			return []Problem{{Reason: ServicePorts, Text: fmt.Sprintf(
 				"Service %s, port %d: protocol %s is not carried; keep TCP ports only, move others to a Service of their own", s.Name, p.Number, p.Protocol)}}
 		}
 	}
-	return selectsAgain(s)
+	return slices.Concat(selectsAgain(s), misnamed(s), nearest(s))
+}
+
+// nearest finds ways of choosing an endpoint that count on endpoints that stay where they are.
+func nearest(s *Service) (problems []Problem) {
+	if s.ExternalLocal {
+		problems = append(problems, Problem{Reason: ExternalLocal, Minor: true, Text: fmt.Sprintf("Service %s has externalTrafficPolicy: Local: each time when it "+
+			"is led from pods to activators or back its endpoints are on other nodes, and until the load balancer notices, nodes drop requests from outside; set "+
+			"it to Cluster, or annotate the workload with %s: \"-1\" (always activators), and run an activator on every node that the load balancer asks",
+			s.Name, burstKey)})
+	}
+	if s.ClientIP {
+		problems = append(problems, Problem{Reason: ClientAffinity, Minor: true, Text: fmt.Sprintf("Service %s has sessionAffinity: ClientIP: while it leads to "+
+			"activators that keeps a client to one of them, not to one pod; set it to None, and annotate the workload with %s", s.Name, affinityKey)})
+	}
+	return problems
+}
+
+// misnamed finds names in the Service's annotation that are not those of its further ports.
+func misnamed(s *Service) []Problem {
+	var further, strange []string
+	for i, p := range s.Ports {
+		if i != Primary(s.Ports) {
+			further = append(further, p.Label())
+		}
+	}
+	for _, name := range s.uncounted() {
+		if !slices.Contains(further, name) {
+			strange = append(strange, name)
+		}
+	}
+	if len(strange) == 0 {
+		return nil
+	}
+	remedy := "remove it: the Service has no port besides the one that requests are counted on"
+	if len(further) > 0 {
+		remedy = "name some of " + strings.Join(further, ", ")
+	}
+	return []Problem{{Reason: UnknownSettings, Minor: true, Text: fmt.Sprintf("Service %s, %s = %q: %s is none of its further ports; %s",
+		s.Name, UncountedPorts, s.Annotations[UncountedPorts], strings.Join(strange, ", "), remedy)}}
 }
 
 // selectsAgain finds an adopted Service whose selector is back: Kubernetes' slices lead past the queue-proxy, beside ours.

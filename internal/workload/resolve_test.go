@@ -25,6 +25,16 @@ func service(name string, change func(*Service)) *Service {
 	return s
 }
 
+// withPorts gives a Service further ports, and says which of them are uncounted.
+func withPorts(uncounted string, further ...string) func(*Service) {
+	return func(s *Service) {
+		s.Annotations = map[string]string{UncountedPorts: uncounted}
+		for _, name := range further {
+			s.Ports = append(s.Ports, Port{Name: name, Number: 9000})
+		}
+	}
+}
+
 func TestOptedIn(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
@@ -97,6 +107,14 @@ func TestResolve(t *testing.T) {
 		{"external", hello(), []*Service{service("hello", func(s *Service) { s.External = true })}, nil, "", []Reason{ServiceExternal}, "ExternalName"},
 		{"no port", hello(), []*Service{service("hello", func(s *Service) { s.Ports = nil })}, nil, "", []Reason{ServicePorts}, "no port"},
 		{"UDP", hello(), []*Service{service("hello", func(s *Service) { s.Ports[0].Protocol = "UDP" })}, nil, "", []Reason{ServicePorts}, "UDP"},
+		{"a further port that need not be counted", hello(), []*Service{service("hello", withPorts("metrics", "metrics"))}, nil, "hello", nil, ""},
+		{"uncounted, a port that is not there", hello(), []*Service{service("hello", withPorts("rpc", "grpc"))}, nil, "hello", []Reason{UnknownSettings}, `rouse.dev/uncounted-ports = "rpc": rpc is none of its further ports; name some of grpc`},
+		{"uncounted, the port that is counted", hello(), []*Service{service("hello", withPorts("http"))}, nil, "hello", []Reason{UnknownSettings}, "remove it: the Service has no port besides"},
+		{"internalTrafficPolicy", hello(), []*Service{service("hello", func(s *Service) { s.InternalLocal = true })}, nil, "", []Reason{InternalLocal}, "internalTrafficPolicy: Local"},
+		{"externalTrafficPolicy", hello(), []*Service{service("hello", func(s *Service) { s.ExternalLocal = true })}, nil, "hello", []Reason{ExternalLocal}, `autoscaling.knative.dev/target-burst-capacity: "-1"`},
+		{"externalTrafficPolicy, never led to pods", hello(burstKey, "-1"), []*Service{service("hello", func(s *Service) { s.ExternalLocal = true })}, nil, "hello", nil, ""},
+		{"sessionAffinity", hello(), []*Service{service("hello", func(s *Service) { s.ClientIP = true })}, nil, "hello", []Reason{ClientAffinity}, "rouse.dev/session-affinity"},
+		{"sessionAffinity by activators, too", hello(affinityKey, "cookie=session"), []*Service{service("hello", func(s *Service) { s.ClientIP = true })}, nil, "hello", nil, ""},
 		{"rival", hello(), []*Service{service("hello", nil)}, []Rival{{"HorizontalPodAutoscaler hello"}}, "", []Reason{OtherAutoscaler}, "HorizontalPodAutoscaler hello"},
 		{"all faults at once", hello("autoscaling.knative.dev/target", "no", "autoscaling.knative.dev/window", "1s", "rouse.dev/container-concurrency", "many"),
 			[]*Service{service("hello", nil)}, nil, "", []Reason{BadSettings}, "autoscaling.knative.dev/window"},
@@ -156,9 +174,24 @@ func TestSettings(t *testing.T) {
 func TestH2C(t *testing.T) {
 	for p, want := range map[Port]bool{
 		{Name: "http"}: false, {Name: "h2c"}: true, {Name: "http2"}: true, {AppProtocol: "kubernetes.io/h2c"}: true, {AppProtocol: "http"}: false,
+		{Name: "grpc"}: true, {Name: "grpc-api"}: true, {AppProtocol: "grpc"}: true, {Name: "grpc-web"}: false, {Name: "grpc-web-2"}: false, {Name: "grpcs"}: false,
 	} {
 		if got := p.H2C(); got != want {
 			t.Errorf("%+v.H2C() = %t, want %t", p, got, want)
+		}
+	}
+}
+
+func TestPrimary(t *testing.T) {
+	for _, tc := range []struct {
+		want  int
+		ports []Port
+	}{
+		{0, nil}, {0, []Port{{Name: "metrics"}, {Name: "admin"}}}, {1, []Port{{Name: "metrics"}, {Name: "http"}}}, {1, []Port{{Name: "grpc"}, {Name: "http"}}},
+		{0, []Port{{Name: "grpc"}, {Name: "metrics"}}}, {1, []Port{{Name: "metrics"}, {Name: "h2c"}}}, {0, []Port{{Name: "grpc", AppProtocol: "kubernetes.io/h2c"}, {Name: "http"}}},
+	} {
+		if got := Primary(tc.ports); got != tc.want {
+			t.Errorf("Primary(%+v) = %d, want %d", tc.ports, got, tc.want)
 		}
 	}
 }

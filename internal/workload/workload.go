@@ -11,6 +11,8 @@
 package workload
 
 import (
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/rousehq/rouse/internal/config"
@@ -26,8 +28,13 @@ const (
 	AdoptedSelector = config.PrefixRouse + "adopted-selector"
 	// Releasing, on a Service, asks that its workload keeps a pod until the Service has its selector back.
 	Releasing = config.PrefixRouse + "releasing"
+	// UncountedPorts, on a Service, names further ports, separated by commas, that may lead straight to pods: what is in
+	// flight there is nobody's loss when the workload goes to zero.
+	UncountedPorts = config.PrefixRouse + "uncounted-ports"
 
 	classKey     = config.PrefixAutoscaling + "class"
+	burstKey     = config.PrefixAutoscaling + "target-burst-capacity"
+	affinityKey  = config.PrefixRouse + "session-affinity"
 	knativeLabel = config.PrefixServing + "revision"
 )
 
@@ -93,11 +100,36 @@ type Port struct {
 	TargetName  string // of a container's port
 }
 
+// TCP says whether the port can be carried.
+func (p Port) TCP() bool { return p.Protocol == "" || p.Protocol == "TCP" }
+
 // H2C says that the port speaks HTTP/2 in clear text with prior knowledge, by its appProtocol or, as in Knative, by its
-// name.
-func (p Port) H2C() bool {
+// name. Names for gRPC say so, too.
+func (p Port) H2C() bool { return p.h2c() || p.grpc() }
+
+func (p Port) h2c() bool {
 	return p.AppProtocol == "kubernetes.io/h2c" || p.Name == "h2c" || strings.HasPrefix(p.Name, "h2c-") ||
 		strings.HasPrefix(p.Name, "http2")
+}
+
+// grpc says that the port is named for gRPC, which is spoken by HTTP/2 alone; gRPC-Web is not.
+func (p Port) grpc() bool {
+	return p.AppProtocol == "grpc" || p.Name == "grpc" ||
+		strings.HasPrefix(p.Name, "grpc-") && p.Name != "grpc-web" && !strings.HasPrefix(p.Name, "grpc-web-")
+}
+
+// Label is the port's name, or its number when it has none, as only the one port of a Service may.
+func (p Port) Label() string {
+	if p.Name == "" {
+		return strconv.Itoa(int(p.Number))
+	}
+	return p.Name
+}
+
+// Primary chooses the port that requests are counted on: the first that is named for HTTP, else the first.
+func Primary(ports []Port) int {
+	i := slices.IndexFunc(ports, func(p Port) bool { return strings.HasPrefix(p.Name, "http") || p.h2c() })
+	return max(i, 0)
 }
 
 // Service is a Service, as far as its endpoints depend on it.
@@ -111,6 +143,9 @@ type Service struct {
 	External    bool // of type ExternalName
 	IPv4, IPv6  bool // its families
 	Ports       []Port
+	// InternalLocal and ExternalLocal say that a node hands requests from inside the cluster, or from outside of it, to
+	// endpoints of its own alone; ClientIP, that it keeps a client's address to one endpoint.
+	InternalLocal, ExternalLocal, ClientIP bool
 }
 
 // selects says whether the Service's selector matches a workload's pods.
@@ -121,6 +156,13 @@ func (s *Service) selects(labels map[string]string) bool {
 		}
 	}
 	return len(s.Selector) > 0
+}
+
+// Uncounted says whether nobody needs to know of what is in flight on a further port.
+func (s *Service) Uncounted(p Port) bool { return slices.Contains(s.uncounted(), p.Label()) }
+
+func (s *Service) uncounted() []string {
+	return strings.FieldsFunc(s.Annotations[UncountedPorts], func(c rune) bool { return c == ',' || c == ' ' })
 }
 
 // Adopted says whether the Service was taken over from its selector, or is about to be.
@@ -145,6 +187,9 @@ const (
 	ServiceHeadless  Reason = "ServiceIsHeadless"
 	ServiceExternal  Reason = "ServiceIsExternalName"
 	ServicePorts     Reason = "ServicePorts"
+	InternalLocal    Reason = "InternalTrafficPolicyLocal"
+	ExternalLocal    Reason = "ExternalTrafficPolicyLocal"
+	ClientAffinity   Reason = "SessionAffinityClientIP"
 	OtherAutoscaler  Reason = "OtherAutoscaler"
 	NameTaken        Reason = "NameTaken"
 	PermissionDenied Reason = "PermissionDenied"

@@ -50,6 +50,8 @@ func TestRouseBadInput(t *testing.T) {
 		{"selecting", "ServiceHasSelector", faulty("selecting", "", plain("selecting", "selector: {app: selecting},"))},
 		{"reselected", "SelectorIsBack", faulty("reselected", "", strings.Replace(plain("reselected", "selector: {app: reselected},"), "{name: reselected}", `{name: reselected, annotations: {rouse.dev/adopted-selector: '{"app":"reselected"}'}}`, 1))},
 		{"headless", "ServiceIsHeadless", faulty("headless", "", plain("headless", "clusterIP: None,"))},
+		{"local", "InternalTrafficPolicyLocal", faulty("local", "", plain("local", "internalTrafficPolicy: Local,"))},
+		{"clinging", "SessionAffinityClientIP", faulty("clinging", "", plain("clinging", "sessionAffinity: ClientIP,"))},
 		{"mistaken", "InvalidSettings", faulty("mistaken", `, autoscaling.knative.dev/target: "many", autoscaling.knative.dev/window: 1s`, plain("mistaken", ""))},
 		{"rivalled", "OtherAutoscaler", faulty("rivalled", "", plain("rivalled", "")+`---
 apiVersion: autoscaling/v2
