@@ -143,6 +143,7 @@ func TestWrongCallsNameTheRemedy(t *testing.T) {
 	}{
 		{[]string{"up"}, "-f FILE"},
 		{[]string{"up", "-f", missing}, missing},
+		{[]string{"up", "-f", "../../examples/hello.yaml", "--set", "max-scle=5"}, "did you mean max-scale?"},
 		{[]string{"status", "--data", missing}, "no `rouse up` answers in " + missing},
 		{[]string{"apply", "--data", missing}, "-f FILE"},
 		{[]string{"bench", "burst", "-n", "0"}, "-n"},

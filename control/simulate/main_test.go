@@ -119,9 +119,12 @@ func TestBadCommandLines(t *testing.T) {
 		{"not understood", []string{"app.yaml"}},
 		{"no such file", []string{"-f", "/nowhere.yaml"}},
 		{"neither a Knative Service", []string{"-f", write(t, "pod.yaml", "kind: Pod\n")}},
-		{"key=value", []string{"--set", "target"}},
+		{"KEY=VALUE", []string{"--set", "target"}},
 		{"containerConcurrency", []string{"--set", "containerConcurrency=many"}},
 		{"target", []string{"--set", "target=-1"}},
+		{"did you mean max-scale?", []string{"--set", "max-scle=5"}},
+		{"did you mean max-scale?", []string{"--compare-set", "max-scle=5"}},
+		{"--set containerConcurrency", []string{"--set", "containerConcurrency=-1"}},
 		{"window", []string{"--set", "target=-1", "--set", "window=1s"}},
 		{"square", []string{"--shape", "square"}},
 		{"--work", []string{"--work", "soon"}},
@@ -171,5 +174,25 @@ func TestReproducesARealRun(t *testing.T) {
 	}
 	if m := reports[0].Recorded; m == nil || m.Worst > 1 || m.Decisions != 9 {
 		t.Errorf("the replay is apart from the real run: %+v, want at most one pod at each of 9 decisions", m)
+	}
+}
+
+// TestSettingsCountOrSaySo: what --set takes changes the simulation, or is said to change nothing.
+func TestSettingsCountOrSaySo(t *testing.T) {
+	load := []string{"--duration", "4m", "--period", "2m", "--shape", "burst", "--rate", "100", "--work", "1s"}
+	plain, err := command(t, load...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range []string{"max-scale=1", "autoscaling.knative.dev/max-scale=1", "containerConcurrency=1",
+		"rouse.dev/container-concurrency=1", "queue-limit=5", "rouse.dev/queue-deadline=1ms"} {
+		got, err := command(t, append(load, "--set", set)...)
+		if _, rest, _ := strings.Cut(got, "\n"); err != nil || rest == "" || strings.HasSuffix(plain, rest) {
+			t.Errorf("--set %s changed nothing (%v):\n%s", set, err, got)
+		}
+	}
+	var out, errs bytes.Buffer
+	if err := simulate.Main(t.Context(), append(load, "--set", "timeoutSeconds=5"), &out, &errs); err != nil || !strings.Contains(errs.String(), "timeoutSeconds") {
+		t.Errorf("--set timeoutSeconds=5 = %v, said %q, want a word that it changes nothing", err, errs.String())
 	}
 }

@@ -3,8 +3,8 @@ package simulate
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
-	"strings"
 
 	"sigs.k8s.io/yaml"
 
@@ -30,6 +30,7 @@ type settings struct {
 	configMap   map[string]string
 	annotations map[string]string
 	limit       *int64
+	flags       map[string]string
 }
 
 // readSettings takes the settings of the first Knative Service and of config-autoscaler from a file of YAML documents.
@@ -60,40 +61,24 @@ func readSettings(path string) (settings, error) {
 	return s, nil
 }
 
-// set puts key=value over the settings: an annotation, with or without its prefix, or containerConcurrency.
-func (s *settings) set(pairs []string) error {
-	annotations := map[string]string{}
-	for k, v := range s.annotations {
-		annotations[k] = v
-	}
-	for _, pair := range pairs {
-		key, value, ok := strings.Cut(pair, "=")
-		if !ok {
-			return fmt.Errorf("--set %s: write key=value, such as target=10 or containerConcurrency=1", pair)
-		}
-		if key == "containerConcurrency" {
-			var n int64
-			if _, err := fmt.Sscan(value, &n); err != nil {
-				return fmt.Errorf("--set %s: %w", pair, err)
-			}
-			s.limit = &n
-			continue
-		}
-		if !strings.Contains(key, "/") {
-			key = prefixOf(key) + key
-		}
-		annotations[key] = value
-	}
-	s.annotations = annotations
-	return nil
+// set puts key=value over the settings: see config.ParseFlags.
+func (s *settings) set(pairs []string) (err error) {
+	s.flags, err = config.ParseFlags(pairs)
+	return err
 }
 
-func prefixOf(key string) string {
-	switch key {
-	case "burst", "metrics", "schedule":
-		return config.PrefixRouse
+// unmodelled are settings of which the model has nothing: it has no network, no pods that fail, and nobody who gives up.
+var unmodelled = []string{"session-affinity", "zone-preference", "outlier-ejection", "pod-probe",
+	"timeoutSeconds", "responseStartTimeoutSeconds", "idleTimeoutSeconds"}
+
+// sayUnmodelled tells of settings that somebody chose and that change nothing here.
+func sayUnmodelled(stderr io.Writer, pairs []string) {
+	flags, _ := config.ParseFlags(pairs) // its faults have been reported
+	for _, key := range unmodelled {
+		if _, ok := flags[key]; ok {
+			fmt.Fprintf(stderr, "--set %s: the model does not know this setting, it changes nothing here\n", key)
+		}
 	}
-	return config.PrefixAutoscaling
 }
 
 // resolve puts the settings into c, and reports all faults at once. A revision on one machine begins without pods unless
@@ -107,11 +92,14 @@ func (s *settings) resolve(c *Config) error {
 		base.InitialScale.V = 0
 		base.AllowZeroInitialScale.V = true
 	}
-	rev, faults := config.Resolve(config.Input{Autoscaler: base, Annotations: s.annotations, ContainerConcurrency: s.limit})
+	rev, faults := config.Resolve(config.Input{
+		Autoscaler: base, Annotations: s.annotations, ContainerConcurrency: s.limit, Above: config.Layers{Flags: s.flags}})
 	if len(faults) > 0 {
 		return config.Join(faults)
 	}
 	c.Policy = rev.Policy()
+	setDefault(&c.Service.QueueLimit, rev.QueueLimit.V)
+	setDefault(&c.Service.QueueDeadline, rev.QueueDeadline.V)
 	if floors := rev.Scaling.Floors(); floors != nil {
 		c.Floors = floors
 	}

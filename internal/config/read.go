@@ -112,7 +112,7 @@ func (r *reader) find(n names) (raw string, o *Origin, ok bool) {
 }
 
 func (r *reader) refuse(raw string, o *Origin, allowed string) {
-	r.faults = append(r.faults, Fault{Key: o.Key, Value: raw, Allowed: allowed, Where: o.Where})
+	r.faults = append(r.faults, Fault{Key: o.written(), Value: raw, Allowed: allowed, Where: o.Where})
 }
 
 // read sets into when the setting is present and valid; otherwise into keeps what it has.

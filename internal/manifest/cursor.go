@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/rousehq/rouse/internal/config"
 )
 
 // nodeBudget bounds the YAML nodes that one load looks at, so that aliases of aliases cannot turn a small file into
@@ -355,7 +357,7 @@ func (o *object) done() {
 			continue
 		}
 		remedy := "it has no effect"
-		if near := nearest(k.Value, o.known); near != "" {
+		if near := config.Nearest(k.Value, o.known); near != "" {
 			remedy = "did you mean " + near + "?"
 		}
 		o.child(o.join(clip(k.Value)), k, k).warnf(remedy, "unknown field")

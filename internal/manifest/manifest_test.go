@@ -183,19 +183,6 @@ func TestResolveTraffic(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	known := []string{"containerConcurrency", "timeoutSeconds", "containers", "env", "name", "image"}
-	for name, want := range map[string]string{
-		"containerConcurency": "containerConcurrency", "ContainerConcurrency": "containerConcurrency",
-		"timeoutSecond": "timeoutSeconds", "container": "containers", "iamge": "image", "naem": "name",
-		"replicas": "", "x": "", "evn": "", "environment": "",
-	} {
-		if got := nearest(name, known); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", name, got, want)
-		}
-	}
-}
-
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"b.yaml", "a.yml", "c.json", "notes.txt"} {

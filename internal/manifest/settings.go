@@ -113,7 +113,7 @@ func (l *loader) checkClass(s *Service, base config.Autoscaler) {
 }
 
 func meant(key string, known []string) string {
-	if near := nearest(key, known); near != "" {
+	if near := config.Nearest(key, known); near != "" {
 		return "did you mean " + near + "?"
 	}
 	return "it has no effect"

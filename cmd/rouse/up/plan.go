@@ -57,7 +57,7 @@ func newPlanner(o *Options) (p *planner, err error) {
 	if p.mode, err = o.mode(); err != nil {
 		return nil, err
 	}
-	flags, err := o.settings()
+	flags, err := config.ParseFlags(o.Set)
 	p.above = config.Layers{Env: config.EnvLayer(o.Environ), Flags: flags}
 	return p, err
 }
