@@ -39,7 +39,8 @@ func (s *Service) ConfigInput(id identity.Revision, base config.Autoscaler, abov
 	in.TimeoutSeconds = s.written("timeoutSeconds", &t.TimeoutSeconds)
 	in.IdleTimeoutSeconds = s.written("idleTimeoutSeconds", &t.IdleTimeoutSeconds)
 	in.ResponseStartTimeoutSeconds = s.written("responseStartTimeoutSeconds", &t.ResponseStartTimeoutSeconds)
-	if t.ResponseStartTimeoutSeconds > 0 { // a default that depends on timeoutSeconds
+	_ = in.SpecFromAnnotations() // their faults are errors of the load
+	if in.ResponseStartTimeoutSeconds == nil && t.ResponseStartTimeoutSeconds > 0 { // a default that depends on timeoutSeconds
 		in.ResponseStartTimeoutSeconds = &t.ResponseStartTimeoutSeconds
 	}
 	return in
@@ -66,10 +67,24 @@ func (l *loader) checkSettings() {
 	base := l.set.Autoscaler()
 	for i := range l.set.Services {
 		s := &l.set.Services[i]
-		_, faults := config.ParseAnnotations(s.Template.Annotations, base, config.Layers{})
-		l.refused(&s.Object, templateAnnotations, faults)
+		l.checkRevision(s, base)
 		l.unknownAnnotations(s)
 		l.checkClass(s, base)
+	}
+}
+
+// checkRevision judges a service's annotations, those that stand for a field of the template with it.
+func (l *loader) checkRevision(s *Service, base config.Autoscaler) {
+	in := config.Input{Annotations: s.Template.Annotations}
+	l.refused(&s.Object, templateAnnotations, in.SpecFromAnnotations())
+	_, faults := config.Resolve(s.ConfigInput(identity.Revision{}, base, config.Layers{}))
+	for _, f := range faults {
+		if strings.Contains(f.Key, "/") {
+			l.refused(&s.Object, templateAnnotations, []config.Fault{f})
+			continue
+		}
+		path := "spec.template.spec." + f.Key
+		l.add(Fault{Error, s.pos.file, s.pos.lineOf(path), s.String(), path, fmt.Sprintf("is %q, must be %s", clip(f.Value), f.Allowed), ""})
 	}
 }
 
