@@ -114,7 +114,7 @@ func newRender() *cobra.Command {
 	var o render.Options
 	var sidecar inject.Options
 	var files []string
-	var bare bool
+	var bare, strict bool
 	cmd := &cobra.Command{
 		Use:   "render -f FILE",
 		Short: "Print Knative Services as Deployments and Services for a cluster without Knative",
@@ -124,7 +124,7 @@ func newRender() *cobra.Command {
 				o.Sidecar = &sidecar
 			}
 			return eachSource(cmd, files, func(s manifest.Source) ([]byte, error) {
-				if err := judged(s, o.Namespace); err != nil {
+				if err := judged(cmd.ErrOrStderr(), s, o.Namespace, strict); err != nil {
 					return nil, err
 				}
 				r, err := render.File(s.Name, s.Data, o)
@@ -138,6 +138,7 @@ func newRender() *cobra.Command {
 	fileFlag(cmd, &files)
 	sidecarFlags(cmd, &sidecar)
 	f := cmd.Flags()
+	f.BoolVar(&strict, "strict", false, "refuse unknown fields and annotations instead of warning")
 	f.BoolVar(&bare, "no-sidecar", false, "leave the queue-proxy to the webhook")
 	f.StringVarP(&o.Namespace, "namespace", "n", "default", "namespace of services that name none")
 	f.StringVar(&o.SystemNamespace, "system-namespace", "rouse-system", "namespace where control runs")
@@ -148,15 +149,22 @@ func newRender() *cobra.Command {
 	return cmd
 }
 
-// judged holds Knative's services to Knative's rules. Kinds and fields that `rouse up` does not run are no faults here,
-// and neither is a file without services.
-func judged(s manifest.Source, namespace string) error {
-	_, found := manifest.Load([]manifest.Source{s}, manifest.Options{Namespace: namespace})
+// judged holds Knative's services to Knative's rules, and warns of what nothing reads and of images that no cluster has.
+// Kinds and fields that `rouse up` does not run are no faults here, and neither is a file without services.
+func judged(stderr io.Writer, s manifest.Source, namespace string, strict bool) error {
+	set, found := manifest.Load([]manifest.Source{s}, manifest.Options{Namespace: namespace, Strict: strict, Cluster: true})
 	var faults []error
 	for _, f := range found.Errors() {
 		if f.Line > 0 {
 			faults = append(faults, errors.New(f.String()))
 		}
+	}
+	warnings := found.Warnings()
+	for i := range set.Services {
+		warnings = append(warnings, set.Services[i].Samples()...)
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(stderr, w)
 	}
 	return errors.Join(faults...)
 }

@@ -39,7 +39,7 @@ func (l *loader) configMap(o *object) {
 		o.warnf("", "is not a ConfigMap that Rouse knows; its settings have no effect")
 	default:
 		if near := config.Nearest(name, append([]string{AutoscalerConfig}, knativeConfigs...)); near != "" {
-			o.warnf("did you mean "+near+"?", "is read for references only")
+			o.fault(Warning, "is read for references only", "did you mean "+near+"?")
 		}
 	}
 	l.set.ConfigMaps = append(l.set.ConfigMaps, ConfigMap{*o.obj, data})

@@ -37,7 +37,11 @@ func (c cursor) errorf(remedy, format string, args ...any) {
 	c.fault(Error, fmt.Sprintf(format, args...), remedy)
 }
 
+// warnf warns of what local processes lack. A cluster has it: there only what is misspelt is a warning.
 func (c cursor) warnf(remedy, format string, args ...any) {
+	if c.l.opts.Cluster {
+		return
+	}
 	c.fault(Warning, fmt.Sprintf(format, args...), remedy)
 }
 
@@ -350,16 +354,22 @@ func (o *object) unbuilt(why string, names ...string) {
 	}
 }
 
+// podSpec is the path of what is also a pod's.
+const podSpec = "spec.template.spec."
+
 // done warns of every field that nobody took, in the order of the file.
 func (o *object) done() {
 	for _, k := range o.keys {
 		if slices.Contains(o.known, k.Value) {
 			continue
 		}
-		remedy := "it has no effect"
-		if near := config.Nearest(k.Value, o.known); near != "" {
-			remedy = "did you mean " + near + "?"
+		c := o.child(o.join(clip(k.Value)), k, k)
+		switch near := config.Nearest(k.Value, o.known); {
+		case near != "":
+			c.fault(Warning, "unknown field", "did you mean "+near+"?")
+		case c.l.opts.Cluster && strings.HasPrefix(c.path, podSpec): // the API server knows more of pods
+		default:
+			c.fault(Warning, "unknown field", "it has no effect")
 		}
-		o.child(o.join(clip(k.Value)), k, k).warnf(remedy, "unknown field")
 	}
 }

@@ -163,6 +163,23 @@ func (l *loader) checkImages() {
 	}
 }
 
+// samples is where the built-in programs' images seem to come from.
+const samples = "rouse.dev/samples/"
+
+// Samples warns of containers whose image is one of the built-in programs: no registry has it.
+func (s *Service) Samples() (found Diagnostics) {
+	for i := range s.Template.Containers {
+		c := &s.Template.Containers[i]
+		if !strings.HasPrefix(c.Image, samples) {
+			continue
+		}
+		path := s.containerPath(c) + ".image"
+		found = append(found, Fault{Warning, s.pos.file, s.pos.lineOf(path), s.String(), path,
+			clip(c.Image) + " is a program of `rouse up`, which no registry has", "name an image of your own"})
+	}
+	return found
+}
+
 // containerPath returns the field path of one of the service's containers.
 func (s *Service) containerPath(c *Container) string {
 	for i := range s.Template.Containers {

@@ -104,6 +104,8 @@ func readAll(name string, r io.Reader) ([]byte, error) {
 type Options struct {
 	// Strict turns every warning into an error.
 	Strict bool
+	// Cluster says that the manifests are for a cluster: what local processes lack is no warning.
+	Cluster bool
 	// Namespace is given to objects that name none. Empty means "default".
 	Namespace string
 	// InterceptorRoutes says that the caller serves the HTTP add-on's routes; else they are warned of as not built.
