@@ -71,6 +71,26 @@ func (c cursor) child(path string, key, value *yaml.Node) cursor {
 	return cursor{c.l, c.obj, path, value}
 }
 
+// maxNoted bounds how deep the fields are whose lines are noted.
+const maxNoted = 32
+
+// note remembers the lines of all fields below, for a document that the caller decodes itself.
+func (c cursor) note(depth int) {
+	if depth > maxNoted || c.node.Kind != yaml.MappingNode {
+		return
+	}
+	for i := 0; i+1 < len(c.node.Content); i += 2 {
+		if !c.spend() {
+			return
+		}
+		k, path := c.node.Content[i], c.node.Content[i].Value
+		if c.path != "" {
+			path = c.path + "." + path
+		}
+		c.child(path, k, c.node.Content[i+1]).note(depth + 1)
+	}
+}
+
 // spend counts a node against the budget and reports false, once with a fault, when it is used up.
 func (c cursor) spend() bool {
 	c.l.budget--

@@ -275,6 +275,7 @@ func (l *loader) other(o *object) {
 	if _, _, ok := l.metadata(o, true); !ok {
 		return
 	}
+	o.note(0)
 	text, err := yaml.Marshal(o.node)
 	if err != nil {
 		o.errorf("", "cannot be written back: %v", err)

@@ -39,7 +39,7 @@ func (s *Service) ConfigInput(id identity.Revision, base config.Autoscaler, abov
 	in.TimeoutSeconds = s.written("timeoutSeconds", &t.TimeoutSeconds)
 	in.IdleTimeoutSeconds = s.written("idleTimeoutSeconds", &t.IdleTimeoutSeconds)
 	in.ResponseStartTimeoutSeconds = s.written("responseStartTimeoutSeconds", &t.ResponseStartTimeoutSeconds)
-	_ = in.SpecFromAnnotations() // their faults are errors of the load
+	_ = in.SpecFromAnnotations()                                                    // their faults are errors of the load
 	if in.ResponseStartTimeoutSeconds == nil && t.ResponseStartTimeoutSeconds > 0 { // a default that depends on timeoutSeconds
 		in.ResponseStartTimeoutSeconds = &t.ResponseStartTimeoutSeconds
 	}

@@ -91,7 +91,7 @@ func Run(ctx context.Context, o Options, cut <-chan struct{}) error {
 	if err := s.open(in, stop); err != nil {
 		return errors.Join(err, s.admin.ln.Close())
 	}
-	if err := s.addSources(in.others); err != nil {
+	if err := s.addSources(in); err != nil {
 		return errors.Join(err, s.admin.ln.Close())
 	}
 	return s.run(ctx, in, cut)
