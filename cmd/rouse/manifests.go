@@ -124,8 +124,14 @@ func newRender() *cobra.Command {
 				o.Sidecar = &sidecar
 			}
 			return eachSource(cmd, files, func(s manifest.Source) ([]byte, error) {
-				if err := judged(cmd.ErrOrStderr(), s, o.Namespace, strict); err != nil {
+				set, err := judged(cmd.ErrOrStderr(), s, o.Namespace, strict)
+				if err != nil {
 					return nil, err
+				}
+				for i := range set.Services {
+					for _, w := range set.Services[i].Samples() {
+						fmt.Fprintln(cmd.ErrOrStderr(), w)
+					}
 				}
 				r, err := render.File(s.Name, s.Data, o)
 				for _, w := range r.Warnings {
@@ -149,9 +155,9 @@ func newRender() *cobra.Command {
 	return cmd
 }
 
-// judged holds Knative's services to Knative's rules, and warns of what nothing reads and of images that no cluster has.
-// Kinds and fields that `rouse up` does not run are no faults here, and neither is a file without services.
-func judged(stderr io.Writer, s manifest.Source, namespace string, strict bool) error {
+// judged holds Knative's services to Knative's rules, and warns of what nothing reads. Kinds and fields that
+// `rouse up` does not run are no faults here, and neither is a file without services.
+func judged(stderr io.Writer, s manifest.Source, namespace string, strict bool) (*manifest.Set, error) {
 	set, found := manifest.Load([]manifest.Source{s}, manifest.Options{Namespace: namespace, Strict: strict, Cluster: true})
 	var faults []error
 	for _, f := range found.Errors() {
@@ -159,14 +165,10 @@ func judged(stderr io.Writer, s manifest.Source, namespace string, strict bool) 
 			faults = append(faults, errors.New(f.String()))
 		}
 	}
-	warnings := found.Warnings()
-	for i := range set.Services {
-		warnings = append(warnings, set.Services[i].Samples()...)
-	}
-	for _, w := range warnings {
+	for _, w := range found.Warnings() {
 		fmt.Fprintln(stderr, w)
 	}
-	return errors.Join(faults...)
+	return set, errors.Join(faults...)
 }
 
 func newInstall() *cobra.Command {

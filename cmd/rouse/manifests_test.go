@@ -140,3 +140,15 @@ func TestInstall(t *testing.T) {
 		t.Error("with a Secret that is there, another was made")
 	}
 }
+
+// TestSimulateWarns: of what is misspelt in a manifest, with its place.
+func TestSimulateWarns(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.yaml")
+	if err := os.WriteFile(path, []byte(misspelt), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, errs := command(t, "", "simulate", "-f", path, "--duration", "1m", "--period", "1m")
+	if code != 0 || strings.Count(errs, "\n") != 2 || !strings.Contains(errs, path+":8: warning") || !strings.Contains(errs, path+":10: warning") {
+		t.Errorf("simulate = %d, said %s, want warnings of lines 8 and 10", code, errs)
+	}
+}

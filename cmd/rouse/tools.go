@@ -16,6 +16,7 @@ import (
 	"github.com/rousehq/rouse/bench/proxybench"
 	"github.com/rousehq/rouse/cmd/rouse/localbench"
 	"github.com/rousehq/rouse/control/simulate"
+	"github.com/rousehq/rouse/internal/manifest"
 	"github.com/rousehq/rouse/kafkadispatch/cli"
 )
 
@@ -86,9 +87,15 @@ func newSimulate() *cobra.Command {
 	return &cobra.Command{
 		Use: "simulate", Short: "What a load would do to a configuration, in virtual time", DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return simulate.Main(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return simulate.Main(cmd.Context(), args, misspellings, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
+}
+
+// misspellings judges a manifest for `rouse simulate`, which runs nothing of it.
+func misspellings(stderr io.Writer, path string, text []byte) error {
+	_, err := judged(stderr, manifest.Source{Name: path, Data: text}, "", false)
+	return err
 }
 
 func newExplain() *cobra.Command {

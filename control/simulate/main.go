@@ -46,9 +46,12 @@ func (l *list) String() string { return strings.Join(*l, " ") }
 // Set implements flag.Value.
 func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
+// Judge warns on stderr of what is misspelt in a manifest. What nobody could run is an error.
+type Judge func(stderr io.Writer, path string, text []byte) error
+
 // Main is the command `rouse simulate`. It reads its own flags from args and writes a table to stdout, or what --json
-// and --html ask for. Help asked for by -h is no error.
-func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+// and --html ask for. The files of configurations are held to judge. Help asked for by -h is no error.
+func Main(ctx context.Context, args []string, judge Judge, stdout, stderr io.Writer) error {
 	var o options
 	flags := o.flags(stderr)
 	if err := flags.Parse(args); err != nil {
@@ -59,6 +62,9 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("simulate: %q is not understood; see rouse simulate -h", flags.Arg(0))
+	}
+	if err := o.judged(judge, stderr); err != nil {
+		return err
 	}
 	configs, err := o.configs()
 	if err != nil {
@@ -79,11 +85,29 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return o.write(stdout, reports)
 }
 
+// judged warns of what is misspelt in the files with configurations.
+func (o *options) judged(judge Judge, stderr io.Writer) error {
+	var faults []error
+	for i, path := range []string{o.file, o.compare} {
+		if path == "" || i > 0 && path == o.file {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if faults = append(faults, judge(stderr, path, text)); errors.Join(faults...) == nil {
+			warnOfWorkload(stderr, path)
+		}
+	}
+	return errors.Join(faults...)
+}
+
 func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 	f := flag.NewFlagSet("simulate", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() { fmt.Fprint(stderr, usage); f.PrintDefaults() }
-	f.StringVar(&o.file, "f", "", "`file` with a Knative Service, and the ConfigMap config-autoscaler if it is not the shipped one")
+	f.StringVar(&o.file, "f", "", "`file` with a Knative Service, or an annotated Deployment or StatefulSet, and the ConfigMap config-autoscaler if it is not the shipped one; without, the shipped defaults")
 	f.Var(&o.set, "set", "`key=value`: a setting over those of the file, such as target=10 or containerConcurrency=1; may be repeated")
 	f.StringVar(&o.compare, "compare", "", "another `file`, to be simulated beside the first with the same requests")
 	f.Var(&o.setOther, "compare-set", "`key=value` over those of the other file, or of the same one without --compare; may be repeated")
