@@ -92,7 +92,7 @@ func newUp(cut <-chan struct{}) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up -f FILE",
 		Short: "Run Knative Services on this machine: processes as pods, from zero to many and back",
-		Args:  cobra.NoArgs,
+		Args:  filesByFlag,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			self, err := os.Executable()
 			if err != nil {

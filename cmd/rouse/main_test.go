@@ -144,6 +144,11 @@ func TestWrongCallsNameTheRemedy(t *testing.T) {
 		{[]string{"up"}, "-f FILE"},
 		{[]string{"up", "-f", missing}, missing},
 		{[]string{"up", "-f", "../../examples/hello.yaml", "--set", "max-scle=5"}, "did you mean max-scale?"},
+		{[]string{"up", "app.yaml"}, `"app.yaml": manifests are given by --file`},
+		{[]string{"apply", "app.yaml"}, `"app.yaml": manifests are given by --file`},
+		{[]string{"render", "app.yaml"}, `"app.yaml": manifests are given by --file`},
+		{[]string{"up", "-f", "../../examples/hello.yaml", "--exec", "rouse.dev/samples/hello=" + missing}, "put a program at " + missing},
+		{[]string{"up", "-f", "../../examples/hello.yaml", "--exec", "rouse.dev/samples/hello=no-such-program"}, "no program of that name is in PATH"},
 		{[]string{"status", "--data", missing}, "no `rouse up` answers in " + missing},
 		{[]string{"apply", "--data", missing}, "-f FILE"},
 		{[]string{"bench", "burst", "-n", "0"}, "-n"},
@@ -152,5 +157,13 @@ func TestWrongCallsNameTheRemedy(t *testing.T) {
 		if out, code := call(t, c.args...); code != 1 || !strings.Contains(out, c.want) {
 			t.Errorf("%q: exit %d, %q; want 1 and %q", c.args, code, out, c.want)
 		}
+	}
+}
+
+// TestAFailedStartDrainsNothing: where nothing ran, nothing is said to finish.
+func TestAFailedStartDrainsNothing(t *testing.T) {
+	out, code := call(t, "up", "-f", "../../examples/hello.yaml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", "", "--set", "max-scale=x")
+	if code != 1 || strings.Contains(out, "stopping") || !strings.Contains(out, `--set max-scale = "x"`) {
+		t.Errorf("exit %d, %q; want 1 and the flag's fault alone", code, out)
 	}
 }

@@ -35,7 +35,7 @@ func newInject() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inject -f FILE",
 		Short: "Print manifests with the queue-proxy in the pods of opted-in Deployments, StatefulSets and Pods",
-		Args:  cobra.NoArgs,
+		Args:  filesByFlag,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return eachSource(cmd, files, func(s manifest.Source) ([]byte, error) {
 				r, err := inject.Manifest(s.Name, s.Data, o)
@@ -78,6 +78,14 @@ func fileFlag(cmd *cobra.Command, files *[]string) {
 	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "manifest: a file, a directory, or - for standard input (repeatable)")
 }
 
+// filesByFlag refuses arguments: most are manifests whose -f was forgotten.
+func filesByFlag(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%q: manifests are given by --file", args[0])
+}
+
 // eachSource prints what becomes of every file, when nothing is wrong with any.
 func eachSource(cmd *cobra.Command, files []string, become func(manifest.Source) ([]byte, error)) error {
 	if len(files) == 0 {
@@ -118,7 +126,7 @@ func newRender() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "render -f FILE",
 		Short: "Print Knative Services as Deployments and Services for a cluster without Knative",
-		Args:  cobra.NoArgs,
+		Args:  filesByFlag,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !bare {
 				o.Sidecar = &sidecar
