@@ -33,7 +33,7 @@ func dataDir() string {
 type remote struct{ dir string }
 
 func (r *remote) flag(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().StringVar(&r.dir, "data", dataDir(), "data folder of the running `rouse up`")
+	cmd.Flags().StringVar(&r.dir, "data", dataDir(), "data folder of the running 'rouse up'")
 	return cmd
 }
 

@@ -117,7 +117,7 @@ func newExplain() *cobra.Command {
 			return fetch(cmd, "http://"+admin+"/explain?"+q.Encode())
 		},
 	}
-	cmd.Flags().StringVar(&admin, "admin", "127.0.0.1:8081", "admin address of the running `rouse up`")
+	cmd.Flags().StringVar(&admin, "admin", "127.0.0.1:8081", "admin address of the running 'rouse up'")
 	outputFlag(cmd)
 	return inBoth(cmd, "output")
 }

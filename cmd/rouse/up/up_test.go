@@ -290,6 +290,17 @@ func TestACommandThatCannotStartFailsItsWaiters(t *testing.T) {
 	}
 }
 
+// TestTheSidecarsHelp: asked for help, the real binary lists its variables instead of missing them.
+func TestTheSidecarsHelp(t *testing.T) {
+	t.Parallel()
+	for _, arg := range []string{"-h", "--help"} {
+		out, err := exec.CommandContext(t.Context(), sidecarBinary, arg).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "CONTAINER_CONCURRENCY") || !strings.Contains(string(out), "ROUSE_STATS_URL") {
+			t.Errorf("queueproxy %s = %v\n%s", arg, err, out)
+		}
+	}
+}
+
 // TestBannerHasUnits: settings are shown as they are written, and no limit is not shown as 0.
 func TestBannerHasUnits(t *testing.T) {
 	t.Parallel()
