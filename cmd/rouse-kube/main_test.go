@@ -26,6 +26,20 @@ func TestMovesNeedACluster(t *testing.T) {
 	}
 }
 
+func TestNoCluster(t *testing.T) {
+	t.Setenv("KUBECONFIG", "")
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	for _, args := range [][]string{{"check"}, {"top", "-A"}, {"status", "--context", "east"}, {"adopt", "shop"}} {
+		code, out, errs := command(t, args...)
+		for _, way := range []string{"--kubeconfig", "KUBECONFIG", "~/.kube/config"} {
+			if code == 0 || out != "" || !strings.Contains(errs, way) {
+				t.Errorf("%q without a cluster = %d %q %s, want it to name %s", args, code, out, errs, way)
+			}
+		}
+	}
+}
+
 // TestHelpNamesTheProgramThatWasCalled: most never hear of this one.
 func TestHelpNamesTheProgramThatWasCalled(t *testing.T) {
 	for path, want := range map[string]string{"rouse": "rouse check", "/usr/bin/rouse": "rouse check", "/usr/bin/rouse-kube": "rouse-kube check"} {

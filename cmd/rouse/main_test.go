@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rousehq/rouse/control"
+	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/sampleapp"
 )
 
@@ -165,5 +168,19 @@ func TestAFailedStartDrainsNothing(t *testing.T) {
 	out, code := call(t, "up", "-f", "../../examples/hello.yaml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", "", "--set", "max-scale=x")
 	if code != 1 || strings.Contains(out, "stopping") || !strings.Contains(out, `--set max-scale = "x"`) {
 		t.Errorf("exit %d, %q; want 1 and the flag's fault alone", code, out)
+	}
+}
+
+// TestExplainOfNobody: one error, in words, and nothing on standard output.
+func TestExplainOfNobody(t *testing.T) {
+	loop, err := control.New(control.Config{}, control.Deps{Pods: &endpoint.Book{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(loop.ExplainHandler())
+	defer server.Close()
+	code, out, errs := command(t, "", "explain", "--admin", server.Listener.Addr().String(), "nope")
+	if code != 1 || out != "" || strings.Count(errs, "\n") != 1 || strings.Contains(errs, "http://") || !strings.Contains(errs, "nope (404 Not Found)") {
+		t.Errorf("explain nope = %d, %q, %q; want one line of error", code, out, errs)
 	}
 }

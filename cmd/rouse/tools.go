@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -133,11 +134,10 @@ func fetch(cmd *cobra.Command, target string) error {
 		return fmt.Errorf("is `rouse up` running, and is --admin its address? %w", err)
 	}
 	defer res.Body.Close()
-	if _, err := io.Copy(cmd.OutOrStdout(), res.Body); err != nil {
-		return err
-	}
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answered %s", target, res.Status)
+		text, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // the status says enough without
+		return fmt.Errorf("%s (%s); without a name `rouse explain` shows all services", strings.TrimSpace(string(text)), res.Status)
 	}
-	return nil
+	_, err = io.Copy(cmd.OutOrStdout(), res.Body)
+	return err
 }

@@ -136,6 +136,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"square", []string{"--shape", "square"}},
 		{"--work", []string{"--work", "soon"}},
 		{"--startup", []string{"--startup", "later"}},
+		{`load curve: no rows follow the heading "a,b": write lines of seconds`, []string{"--load", write(t, "words.csv", "a,b\n")}},
 		{"load curve", []string{"--load", write(t, "bad.csv", "0,1\nx,y\n")}},
 		{"first line", []string{"--recorded", write(t, "bad.csv", "x")}},
 		{"schedule", []string{"--set", "schedule=always"}},

@@ -64,6 +64,9 @@ func count(lo, hi int) rule[int] {
 // duration reads a Go duration in [lo, hi] that is a multiple of unit.
 func duration(lo, hi, unit time.Duration) rule[time.Duration] {
 	allowed := fmt.Sprintf("a duration with a unit of at least %s", lo)
+	if lo == 1 {
+		allowed = "a duration with a unit above 0s"
+	}
 	if hi < math.MaxInt64 {
 		allowed = fmt.Sprintf("a duration with a unit in [%s, %s]", lo, hi)
 	}

@@ -202,6 +202,9 @@ func (l *loader) source(s Source) {
 
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
+// placeless are words in faults whose line the decoder does not know.
+var placeless = []string{"anchor", "control characters", "UTF-"}
+
 // syntaxFault takes the line out of the decoder's text.
 func syntaxFault(file string, err error) Fault {
 	text := err.Error()
@@ -209,6 +212,9 @@ func syntaxFault(file string, err error) Fault {
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		line, _ = strconv.Atoi(m[1])
 		text = text[len(m[0]):]
+	}
+	if line == 0 && !slices.ContainsFunc(placeless, func(s string) bool { return strings.Contains(text, s) }) {
+		line = 1 // the decoder counts from 0, and is silent about that
 	}
 	return Fault{Severity: Error, File: file, Line: line, Text: "not valid YAML: " + text,
 		Remedy: "this document and those after it in the file are not read"}

@@ -312,3 +312,23 @@ func TestFieldsByAnnotation(t *testing.T) {
 		t.Errorf("container-concurrency of many gave %v, want one error in line 8", diags)
 	}
 }
+
+// TestOneFaultOnePlace: each of these is wrong once, and is said once, where it stands.
+func TestOneFaultOnePlace(t *testing.T) {
+	settings := func(data string) string {
+		return hello + "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: config-autoscaler}\ndata:\n" + data
+	}
+	for _, tc := range []struct{ text, want string }{
+		{settings("  stable-window: 30\n"), "data[stable-window]: is 30, must be a text; put it in quotes"},
+		{settings("  min-scale: \"0\"\n  max-scale-limit: \"9\"\n"), `data[max-scale-limit]: is "9", must be accompanied by max-scale: a whole number in [1, 9]`},
+		{settings("  scale-to-zero-grace-period: 0s\n"), `data[scale-to-zero-grace-period]: is "0s", must be a duration with a unit above 0s`},
+		{"a: b: c\n", "app.yaml:1: error: not valid YAML"},
+		{"a: *b\n", "app.yaml: error: not valid YAML"},
+	} {
+		_, diags := Load([]Source{{"app.yaml", []byte(tc.text)}}, Options{})
+		found := diags.Errors()
+		if len(found) != 1 || !strings.Contains(found[0].String(), tc.want) {
+			t.Errorf("%s\ngave %v, want one error with %s", tc.text, found, tc.want)
+		}
+	}
+}

@@ -92,8 +92,18 @@ const templateAnnotations = "spec.template.metadata.annotations"
 
 func (l *loader) refused(o *Object, path string, faults []config.Fault) {
 	for _, f := range faults {
+		if l.isFaulty(o, fmt.Sprintf("%s[%s]", path, f.Key)) {
+			continue
+		}
 		l.addKeyed(Error, o, path, f.Key, fmt.Sprintf("is %q, must be %s", clip(f.Value), f.Allowed), "")
 	}
+}
+
+// isFaulty reports whether an error of a field was found before: what is no text is no good setting either.
+func (l *loader) isFaulty(o *Object, path string) bool {
+	return slices.ContainsFunc(l.diags, func(f Fault) bool {
+		return f.Severity == Error && f.File == o.pos.file && f.Object == o.String() && f.Path == path
+	})
 }
 
 // addKeyed reports a fault of one key of a text map.
