@@ -27,16 +27,16 @@ func newKafka() []*cobra.Command {
 		return &cobra.Command{Use: use, Short: short, DisableFlagParsing: true, RunE: main}
 	}
 	return []*cobra.Command{
-		command("produce TOPIC", "Write the lines of standard input to a topic", func(cmd *cobra.Command, args []string) error {
+		command("produce [FLAGS] TOPIC", "Write the lines of standard input to a topic", func(cmd *cobra.Command, args []string) error {
 			return cli.Produce(cmd.Context(), args, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		}),
-		command("consume TOPIC", "Print a topic", func(cmd *cobra.Command, args []string) error {
+		command("consume [FLAGS] TOPIC", "Print a topic", func(cmd *cobra.Command, args []string) error {
 			return cli.Consume(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		}),
-		command("lag GROUP", "How far a consumer group is behind", func(cmd *cobra.Command, args []string) error {
+		command("lag -group GROUP TOPIC", "How far a consumer group is behind", func(cmd *cobra.Command, args []string) error {
 			return cli.Lag(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		}),
-		command("replay-dead-letters TOPIC", "Send dead letters again", func(cmd *cobra.Command, args []string) error {
+		command("replay-dead-letters -sink URL TOPIC", "Send dead letters again", func(cmd *cobra.Command, args []string) error {
 			return cli.ReplayDeadLetters(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		}),
 	}

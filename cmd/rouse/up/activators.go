@@ -163,7 +163,7 @@ func (a *activators) flags(p *activatorProcess) []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	flags := []string{
-		"--name=" + p.name, "--listen=" + p.listen, "--admin-listen="+p.admin, "--port-host=127.0.0.1",
+		"--name=" + p.name, "--listen=" + p.listen, "--admin-listen=" + p.admin, "--port-host=127.0.0.1",
 		"--control-urls=ws://" + admin + "/assign", "--stats-urls=ws://" + admin + "/stats",
 		"--queue-total=" + strconv.Itoa(o.QueueTotal), "--growth=" + strconv.FormatFloat(growth, 'g', -1, 64),
 		"--cold-start-header=" + strconv.FormatBool(o.ColdStartHeader), "--server-timing=" + strconv.FormatBool(o.ServerTiming),
