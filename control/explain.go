@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rousehq/rouse/control/kpa"
 	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/identity"
@@ -71,7 +72,7 @@ type Observed struct {
 // Setting is one value in force and where it came from.
 type Setting struct {
 	Name   string `json:"name"`
-	Value  string `json:"value"`
+	Value  string `json:"value"` // with its unit
 	Origin string `json:"origin"`
 	Live   bool   `json:"live"` // a change takes effect without a new revision
 }
@@ -112,7 +113,7 @@ func (l *Loop) explain(r *revision) Explanation {
 		e.Winner = d.Reasons.Winner.String()
 	}
 	for _, v := range r.cfg.Values() {
-		e.Settings = append(e.Settings, Setting{v.Name, v.String(), v.Origin.String(), config.Live(v.Name)})
+		e.Settings = append(e.Settings, Setting{v.Name, r.cfg.Show(v), v.Origin.String(), config.Live(v.Name)})
 	}
 	return e
 }
@@ -196,19 +197,36 @@ func (e *Explanation) WriteText(w io.Writer) {
 	fmt.Fprintf(w, "%s/%s (revision %s)\n", e.Namespace, e.Service, e.Revision)
 	fmt.Fprintf(w, "  pods       %d ready, %d starting, %d terminating, %d requested\n", e.Pods.Ready, e.Pods.Starting, e.Pods.Terminating, e.Pods.Requested)
 	for _, o := range e.Observed {
-		fmt.Fprintf(w, "  %-10s stable %.4g, panic %.4g; at %.4g per pod they ask for %d and %d\n", o.Metric, o.Stable, o.Panic, o.Target, o.StablePods, o.PanicPods)
+		fmt.Fprintf(w, "  %-10s stable %s, panic %s; at %s per pod they ask for %d and %d\n",
+			o.Metric, o.amount(o.Stable), o.amount(o.Panic), o.amount(o.Target), o.StablePods, o.PanicPods)
 	}
-	fmt.Fprintf(w, "  decision   %d after rates and panic, %d wanted, rates allow %d to %d\n", e.Raw, e.Want, e.RateLow, e.RateHigh)
+	if e.Raw < 0 || e.Decided.IsZero() {
+		fmt.Fprintln(w, "  decision   no data yet")
+	} else {
+		fmt.Fprintf(w, "  decision   %d after rates and panic, %d wanted, rates allow %d to %d\n", e.Raw, e.Want, e.RateLow, e.RateHigh)
+	}
 	limit := cmp.Or(e.Limit, "none, the load decided")
 	fmt.Fprintf(w, "  limit      %s%s\n", limit, since(e.Since))
 	if e.Panic {
 		fmt.Fprintf(w, "  panic      at most so far %d pods%s\n", e.MaxPanicPods, since(e.PanicSince))
 	}
-	fmt.Fprintf(w, "  traffic    mode %s, %d activators, excess burst capacity %d, %s%s\n", e.Mode, e.Activators, e.Excess, e.Activity, since(e.ActiveSince))
+	fmt.Fprintf(w, "  traffic    mode %s, %d activators wanted, excess burst capacity %d, %s%s\n", e.Mode, e.Activators, e.Excess, e.Activity, since(e.ActiveSince))
 	for _, s := range e.Settings {
 		if !strings.HasPrefix(s.Origin, "default") {
 			fmt.Fprintf(w, "  set        %s = %s by %s\n", s.Name, s.Value, s.Origin)
 		}
+	}
+}
+
+// amount writes a measure of the metric in the unit of its target.
+func (o *Observed) amount(x float64) string {
+	switch o.Metric {
+	case kpa.CPU.String():
+		return fmt.Sprintf("%.4g%% of a core", x*100)
+	case kpa.Memory.String():
+		return fmt.Sprintf("%.4g MiB", x/(1<<20))
+	default:
+		return fmt.Sprintf("%.4g", x)
 	}
 }
 

@@ -34,6 +34,20 @@ func TestExplain(t *testing.T) {
 	})
 }
 
+// TestTextHasUnits: what is not known yet is not shown as a number, and what is has its unit.
+func TestTextHasUnits(t *testing.T) {
+	e := Explanation{Raw: -1, Want: -1, Decided: time.Unix(1, 0), Observed: []Observed{
+		{Metric: "cpu", Stable: 0.4, Panic: 0.5, Target: 0.8}, {Metric: "memory", Stable: 1 << 28, Target: 1 << 30}, {Metric: "concurrency", Target: 10}}}
+	var text strings.Builder
+	e.WriteText(&text)
+	for _, want := range []string{"decision   no data yet\n", "stable 40% of a core, panic 50% of a core; at 80% of a core per pod",
+		"stable 256 MiB, panic 0 MiB; at 1024 MiB per pod", "at 10 per pod", "0 activators wanted"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("text lacks %q:\n%s", want, text.String())
+		}
+	}
+}
+
 // TestExplainHandlerFilters: other programs ask for a part; what is happening now comes from the last reports.
 func TestExplainHandlerFilters(t *testing.T) {
 	holds := map[string]bool{}

@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"text/template"
@@ -74,7 +75,8 @@ func (o Options) Validate() error {
 	if o.Activators < 0 {
 		errs = append(errs, fmt.Errorf("activators = %d: must be 1 or more, or 0 for the chart's 2", o.Activators))
 	}
-	for name, text := range map[string]string{"namespace": o.Namespace, "image repository": o.Repository, "image tag": o.Tag, "image pull secret": o.PullSecret, "token secret": o.TokenSecret,
+	errs = append(errs, o.validateNames()...)
+	for name, text := range map[string]string{"image repository": o.Repository, "image tag": o.Tag,
 		"token audience": o.Audience} {
 		if strings.ContainsAny(text, " \t\r\n\"'{}#,") {
 			errs = append(errs, fmt.Errorf("%s = %q: must be a name without blanks and quotes", name, text))
@@ -88,6 +90,27 @@ func (o Options) Validate() error {
 		errs = append(errs, fmt.Errorf("%s: nothing reads this key of config-autoscaler; mend its spelling", key))
 	}
 	return errors.Join(errs...)
+}
+
+// What the API server takes for names: a Namespace is a DNS label, a Secret a DNS subdomain. The package that has these
+// rules as functions would bring Kubernetes' logger into whatever links this one.
+var (
+	dnsLabel     = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+	dnsSubdomain = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+)
+
+// validateNames holds names to what the API server takes.
+func (o Options) validateNames() (errs []error) {
+	if len(o.Namespace) > 63 || !dnsLabel.MatchString(o.Namespace) {
+		errs = append(errs, fmt.Errorf("namespace = %q: must be at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit", o.Namespace))
+	}
+	for _, secret := range []struct{ field, name string }{{"image pull secret", o.PullSecret}, {"token secret", o.TokenSecret}} {
+		if secret.name != "" && (len(secret.name) > 253 || !dnsSubdomain.MatchString(secret.name)) {
+			errs = append(errs, fmt.Errorf("%s = %q: must be the name of a Secret: at most 253 lower-case letters, digits, '-' and '.', "+
+				"each part starting and ending with a letter or digit", secret.field, secret.name))
+		}
+	}
+	return errs
 }
 
 // Component is one file of the installation.

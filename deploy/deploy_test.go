@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 )
 
@@ -209,6 +210,23 @@ func TestValidate(t *testing.T) {
 	for _, name := range []string{"control", "activators", "namespace", "image tag", "stable-window", "max-scal:"} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("error %v does not name %s", err, name)
+		}
+	}
+}
+
+// TestNamesAreWhatTheAPIServerTakes compares with the API server's own functions.
+func TestNamesAreWhatTheAPIServerTakes(t *testing.T) {
+	names := []string{"a", "rouse-system", "0", "Bad_Name", "a/b", "-a", "a-", "a.b", "a..b", ".a", "a.", "a.-b", "a b", "é", "a\n",
+		strings.Repeat("a", 63), strings.Repeat("a", 64), strings.Repeat("a.", 126) + "a", strings.Repeat("a.", 127) + "a"}
+	for _, name := range names {
+		if err, want := (Options{Namespace: name}).Validate(), len(validation.IsDNS1123Label(name)) == 0; (err == nil) != want {
+			t.Errorf("namespace %q: %v, taken by the API server: %t", name, err, want)
+		}
+		want := len(validation.IsDNS1123Subdomain(name)) == 0
+		for _, o := range []Options{{TokenSecret: name}, {PullSecret: name}} {
+			if err := o.Default().Validate(); (err == nil) != want {
+				t.Errorf("%+v: %v, taken by the API server: %t", o, err, want)
+			}
 		}
 	}
 }

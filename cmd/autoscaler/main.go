@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 
+	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/kube"
 	"github.com/rousehq/rouse/internal/lifecycle"
 	"github.com/rousehq/rouse/internal/telemetry"
@@ -18,6 +19,9 @@ import (
 const gcPercent = 50
 
 func main() {
+	if config.Help(os.Args[1:], "autoscaler is control in Kubernetes: it decides how many pods annotated workloads have. See docs/kubernetes.md.", &settings{}, os.Stdout) {
+		return
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}

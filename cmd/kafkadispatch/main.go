@@ -77,6 +77,9 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	m := &monitor{}
 	r := &files{secrets: s.secrets, domain: s.domain, broker: broker}
 	for _, k := range sources {
+		for _, f := range k.Unknown() {
+			log.Warn(f.Text, "source", k.Metadata.Namespace+"/"+k.Metadata.Name, "annotation", f.Key)
+		}
 		d, err := build(k, r, log)
 		if err != nil {
 			log.Error("source does not run; others go on", "error", err)

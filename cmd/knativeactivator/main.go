@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/rousehq/rouse/activator"
+	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/forward"
 	"github.com/rousehq/rouse/internal/kube/knative"
@@ -27,6 +28,9 @@ import (
 )
 
 func main() {
+	if config.Help(os.Args[1:], "knativeactivator takes the place of Knative Serving's activator. See docs/knative.md.", &settings{}, os.Stdout) {
+		return
+	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	os.Exit(run(os.Environ(), signals, os.Stderr))

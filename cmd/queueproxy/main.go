@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/rousehq/rouse/cmd/queueproxy/early"
+	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/lifecycle"
 	"github.com/rousehq/rouse/internal/statstream"
 	"github.com/rousehq/rouse/internal/usage"
@@ -31,6 +32,9 @@ import (
 )
 
 func main() {
+	if config.Help(os.Args[1:], "queueproxy is the sidecar of one application: it limits, queues, forwards, probes, reports and drains. See docs/queue-proxy.md.", &settings{}, os.Stdout) {
+		return
+	}
 	if n := memoryLimit(os.DirFS("/"), os.Getenv("GOMEMLIMIT")); n > 0 {
 		debug.SetMemoryLimit(n)
 	}

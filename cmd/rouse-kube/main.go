@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -17,15 +18,23 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	code := run(ctx, calledAs(os.Args[0]), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
 
+// calledAs is what its user typed: rouse carries its commands out by this program, under its own name.
+func calledAs(program string) string {
+	if filepath.Base(program) == "rouse" {
+		return "rouse"
+	}
+	return "rouse-kube"
+}
+
 // run is the whole program; a signal ends ctx.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+func run(ctx context.Context, program string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
-		Use:           "rouse-kube",
+		Use:           program,
 		Short:         "What rouse does in a cluster",
 		SilenceUsage:  true,
 		SilenceErrors: true,

@@ -60,6 +60,9 @@ func (r *reach) connect(agent string) (*kube.Client, error) {
 	if f := configFile(r.kubeconfig); f != "" {
 		files = filepath.SplitList(f)
 	}
+	if len(files) == 0 && os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
+		return nil, errors.New("which cluster? Give --kubeconfig FILE, set KUBECONFIG, or write ~/.kube/config; this is no pod, which needs none of them")
+	}
 	c, err := kube.ConnectTo(kube.Target{Files: files, Context: r.context, UserAgent: "rouse-" + agent})
 	if err != nil {
 		return nil, err

@@ -46,6 +46,7 @@ func handOver(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	c := exec.CommandContext(cmd.Context(), program, append([]string{cmd.Name()}, args...)...)
+	c.Args[0] = "rouse" // its help is that of this program's command
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
 	c.Stdin, c.Stdout, c.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 	var exit *exec.ExitError

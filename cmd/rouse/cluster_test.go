@@ -58,3 +58,12 @@ func TestInBoth(t *testing.T) {
 		}
 	}
 }
+
+// TestHelpHasNoStrayPlaceholders: words in backquotes take the place of a flag's value.
+func TestHelpHasNoStrayPlaceholders(t *testing.T) {
+	for _, verb := range []string{"status", "logs", "apply", "stop", "explain", "up"} {
+		if _, out, _ := command(t, "", verb, "--help"); !strings.Contains(out, "Usage:") || strings.Contains(out, " rouse up   ") {
+			t.Errorf("%s --help shows a command as a flag's value:\n%s", verb, out)
+		}
+	}
+}

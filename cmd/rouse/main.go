@@ -92,7 +92,7 @@ func newUp(cut <-chan struct{}) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up -f FILE",
 		Short: "Run Knative Services on this machine: processes as pods, from zero to many and back",
-		Args:  cobra.NoArgs,
+		Args:  filesByFlag,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			self, err := os.Executable()
 			if err != nil {
@@ -114,7 +114,7 @@ func newUp(cut <-chan struct{}) *cobra.Command {
 	f.StringVar(&o.Sidecar, "sidecar", "", "queue-proxy binary for --sidecars=process (default: beside this program, then PATH)")
 	f.StringArrayVar(&o.Exec, "exec", nil, "IMAGE=PATH: the program that an image runs; * stands for any text (repeatable)")
 	f.StringVar(&o.Images, "images", "", "folder of programs: registry/NAME:tag runs FOLDER/NAME")
-	f.StringArrayVar(&o.Set, "set", nil, "KEY=VALUE: override a setting of every service, such as max-scale=5 (repeatable)")
+	f.StringArrayVar(&o.Set, "set", nil, "KEY=VALUE: override a setting of every service, such as max-scale=5 or containerConcurrency=1 (repeatable)")
 	f.StringVar(&o.Data, "data", dataDir(), "folder for the history of what was applied and the socket of apply, status, logs and stop; empty for neither")
 	f.StringVar(&o.Record, "record", "", "[SERVICE=]FILE: record what happens to a service, for rouse simulate --recorded FILE")
 	f.BoolVar(&o.Strict, "strict", false, "refuse manifests with kinds or fields that are not built, instead of warning")

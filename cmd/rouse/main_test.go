@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rousehq/rouse/control"
+	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/sampleapp"
 )
 
@@ -143,6 +146,12 @@ func TestWrongCallsNameTheRemedy(t *testing.T) {
 	}{
 		{[]string{"up"}, "-f FILE"},
 		{[]string{"up", "-f", missing}, missing},
+		{[]string{"up", "-f", "../../examples/hello.yaml", "--set", "max-scle=5"}, "did you mean max-scale?"},
+		{[]string{"up", "app.yaml"}, `"app.yaml": manifests are given by --file`},
+		{[]string{"apply", "app.yaml"}, `"app.yaml": manifests are given by --file`},
+		{[]string{"render", "app.yaml"}, `"app.yaml": manifests are given by --file`},
+		{[]string{"up", "-f", "../../examples/hello.yaml", "--exec", "rouse.dev/samples/hello=" + missing}, "put a program at " + missing},
+		{[]string{"up", "-f", "../../examples/hello.yaml", "--exec", "rouse.dev/samples/hello=no-such-program"}, "no program of that name is in PATH"},
 		{[]string{"status", "--data", missing}, "no `rouse up` answers in " + missing},
 		{[]string{"apply", "--data", missing}, "-f FILE"},
 		{[]string{"bench", "burst", "-n", "0"}, "-n"},
@@ -151,5 +160,27 @@ func TestWrongCallsNameTheRemedy(t *testing.T) {
 		if out, code := call(t, c.args...); code != 1 || !strings.Contains(out, c.want) {
 			t.Errorf("%q: exit %d, %q; want 1 and %q", c.args, code, out, c.want)
 		}
+	}
+}
+
+// TestAFailedStartDrainsNothing: where nothing ran, nothing is said to finish.
+func TestAFailedStartDrainsNothing(t *testing.T) {
+	out, code := call(t, "up", "-f", "../../examples/hello.yaml", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data", "", "--set", "max-scale=x")
+	if code != 1 || strings.Contains(out, "stopping") || !strings.Contains(out, `--set max-scale = "x"`) {
+		t.Errorf("exit %d, %q; want 1 and the flag's fault alone", code, out)
+	}
+}
+
+// TestExplainOfNobody: one error, in words, and nothing on standard output.
+func TestExplainOfNobody(t *testing.T) {
+	loop, err := control.New(control.Config{}, control.Deps{Pods: &endpoint.Book{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(loop.ExplainHandler())
+	defer server.Close()
+	code, out, errs := command(t, "", "explain", "--admin", server.Listener.Addr().String(), "nope")
+	if code != 1 || out != "" || strings.Count(errs, "\n") != 1 || strings.Contains(errs, "http://") || !strings.Contains(errs, "nope (404 Not Found)") {
+		t.Errorf("explain nope = %d, %q, %q; want one line of error", code, out, errs)
 	}
 }

@@ -35,7 +35,7 @@ func newInject() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inject -f FILE",
 		Short: "Print manifests with the queue-proxy in the pods of opted-in Deployments, StatefulSets and Pods",
-		Args:  cobra.NoArgs,
+		Args:  filesByFlag,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return eachSource(cmd, files, func(s manifest.Source) ([]byte, error) {
 				r, err := inject.Manifest(s.Name, s.Data, o)
@@ -78,6 +78,14 @@ func fileFlag(cmd *cobra.Command, files *[]string) {
 	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "manifest: a file, a directory, or - for standard input (repeatable)")
 }
 
+// filesByFlag refuses arguments: most are manifests whose -f was forgotten.
+func filesByFlag(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%q: manifests are given by --file", args[0])
+}
+
 // eachSource prints what becomes of every file, when nothing is wrong with any.
 func eachSource(cmd *cobra.Command, files []string, become func(manifest.Source) ([]byte, error)) error {
 	if len(files) == 0 {
@@ -114,18 +122,24 @@ func newRender() *cobra.Command {
 	var o render.Options
 	var sidecar inject.Options
 	var files []string
-	var bare bool
+	var bare, strict bool
 	cmd := &cobra.Command{
 		Use:   "render -f FILE",
 		Short: "Print Knative Services as Deployments and Services for a cluster without Knative",
-		Args:  cobra.NoArgs,
+		Args:  filesByFlag,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !bare {
 				o.Sidecar = &sidecar
 			}
 			return eachSource(cmd, files, func(s manifest.Source) ([]byte, error) {
-				if err := judged(s, o.Namespace); err != nil {
+				set, err := judged(cmd.ErrOrStderr(), s, o.Namespace, strict)
+				if err != nil {
 					return nil, err
+				}
+				for i := range set.Services {
+					for _, w := range set.Services[i].Samples() {
+						fmt.Fprintln(cmd.ErrOrStderr(), w)
+					}
 				}
 				r, err := render.File(s.Name, s.Data, o)
 				for _, w := range r.Warnings {
@@ -138,6 +152,7 @@ func newRender() *cobra.Command {
 	fileFlag(cmd, &files)
 	sidecarFlags(cmd, &sidecar)
 	f := cmd.Flags()
+	f.BoolVar(&strict, "strict", false, "refuse unknown fields and annotations instead of warning")
 	f.BoolVar(&bare, "no-sidecar", false, "leave the queue-proxy to the webhook")
 	f.StringVarP(&o.Namespace, "namespace", "n", "default", "namespace of services that name none")
 	f.StringVar(&o.SystemNamespace, "system-namespace", "rouse-system", "namespace where control runs")
@@ -148,17 +163,20 @@ func newRender() *cobra.Command {
 	return cmd
 }
 
-// judged holds Knative's services to Knative's rules. Kinds and fields that `rouse up` does not run are no faults here,
-// and neither is a file without services.
-func judged(s manifest.Source, namespace string) error {
-	_, found := manifest.Load([]manifest.Source{s}, manifest.Options{Namespace: namespace})
+// judged holds Knative's services to Knative's rules, and warns of what nothing reads. Kinds and fields that
+// `rouse up` does not run are no faults here, and neither is a file without services.
+func judged(stderr io.Writer, s manifest.Source, namespace string, strict bool) (*manifest.Set, error) {
+	set, found := manifest.Load([]manifest.Source{s}, manifest.Options{Namespace: namespace, Strict: strict, Cluster: true})
 	var faults []error
 	for _, f := range found.Errors() {
 		if f.Line > 0 {
 			faults = append(faults, errors.New(f.String()))
 		}
 	}
-	return errors.Join(faults...)
+	for _, w := range found.Warnings() {
+		fmt.Fprintln(stderr, w)
+	}
+	return set, errors.Join(faults...)
 }
 
 func newInstall() *cobra.Command {
@@ -187,8 +205,8 @@ func installFlags(cmd *cobra.Command, o *deploy.Options) {
 	f.StringVar(&o.Tag, "image-tag", "", "tag of the images (default latest)")
 	f.StringVar(&o.PullSecret, "image-pull-secret", "", "Secret of the namespace for a private registry")
 	f.StringVar(&o.TokenSecret, "token-secret", "", "Secret that has the token of activators already, under the key token; without, control makes one with a random token")
-	f.IntVar(&o.Control, "control", 0, "instances of control (default 2)")
-	f.IntVar(&o.Activators, "activators", 0, "activators at least (default 2)")
+	f.IntVar(&o.Control, "control", 0, "instances of control; 0 for the chart's 2")
+	f.IntVar(&o.Activators, "activators", 0, "activators at least; 0 for the chart's 2")
 	f.StringVar(&o.Audience, "token-audience", "", "let queue-proxies push their reports, with service account tokens for this audience; empty lets control fetch them")
 	f.BoolVar(&o.Webhook, "webhook", false, "inject the queue-proxy into pods labelled rouse.dev/inject: enabled")
 	f.StringToStringVar(&o.Autoscaler, "set", nil, "KEY=VALUE of config-autoscaler (repeatable)")

@@ -85,6 +85,46 @@ func TestRender(t *testing.T) {
 	}
 }
 
+const misspelt = `apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: hello}
+spec:
+  template:
+    metadata:
+      annotations:
+        autoscaling.knative.dev/minscale: "1"
+    spec:
+      containerConcurency: 1
+      readinessGates: []
+      volumes: []
+      containers: [{image: rouse.dev/samples/hello, resources: {}}]
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: once}
+`
+
+// TestRenderWarns: of what is misspelt, with its place, and not of what only local processes lack.
+func TestRenderWarns(t *testing.T) {
+	code, out, errs := command(t, misspelt, "render", "-f", "-")
+	for _, want := range []string{"stdin:8: warning: Service default/hello: spec.template.metadata.annotations[autoscaling.knative.dev/minscale]",
+		"stdin:10: warning: Service default/hello: spec.template.spec.containerConcurency: unknown field; did you mean containerConcurrency?",
+		"stdin:13: warning: Service default/hello: spec.template.spec.containers[0].image: rouse.dev/samples/hello"} {
+		if code != 0 || !strings.Contains(errs, want) || !strings.Contains(out, "kind: Job") {
+			t.Errorf("render = %d, does not say %s\n%s", code, want, errs)
+		}
+	}
+	for _, no := range []string{"readinessGates", "volumes", "resources", "Job"} {
+		if strings.Contains(errs, no) {
+			t.Errorf("render warns of %s, which a cluster has:\n%s", no, errs)
+		}
+	}
+	code, out, errs = command(t, misspelt, "render", "--strict", "-f", "-")
+	if code != 1 || out != "" || !strings.Contains(errs, "stdin:10: error: ") || !strings.Contains(errs, "stdin:8: error: ") {
+		t.Errorf("render --strict = %d\n%s\n%s, want it refused with both lines", code, out, errs)
+	}
+}
+
 func TestInstall(t *testing.T) {
 	code, out, errs := command(t, "", "install", "--image-tag", "v3", "--set", "stable-window=30s")
 	for _, want := range []string{"kind: Namespace", "kind: ClusterRole", "rouse/activator:v3", `ROUSE_TOKEN_SECRET, value: "rouse-token"`, `stable-window: "30s"`} {
@@ -98,5 +138,17 @@ func TestInstall(t *testing.T) {
 	}
 	if _, out, _ := command(t, "", "install", "--token-secret", "mine"); strings.Contains(out, "kind: Secret") || !strings.Contains(out, "name: mine") {
 		t.Error("with a Secret that is there, another was made")
+	}
+}
+
+// TestSimulateWarns: of what is misspelt in a manifest, with its place.
+func TestSimulateWarns(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "app.yaml")
+	if err := os.WriteFile(path, []byte(misspelt), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, errs := command(t, "", "simulate", "-f", path, "--duration", "1m", "--period", "1m")
+	if code != 0 || strings.Count(errs, "\n") != 2 || !strings.Contains(errs, path+":8: warning") || !strings.Contains(errs, path+":10: warning") {
+		t.Errorf("simulate = %d, said %s, want warnings of lines 8 and 10", code, errs)
 	}
 }

@@ -33,7 +33,7 @@ func dataDir() string {
 type remote struct{ dir string }
 
 func (r *remote) flag(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().StringVar(&r.dir, "data", dataDir(), "data folder of the running `rouse up`")
+	cmd.Flags().StringVar(&r.dir, "data", dataDir(), "data folder of the running 'rouse up'")
 	return cmd
 }
 
@@ -66,7 +66,7 @@ func newApply() *cobra.Command {
 	var r remote
 	var files []string
 	cmd := &cobra.Command{
-		Use: "apply -f FILE", Short: "Change the services of a running `rouse up`", Args: cobra.NoArgs,
+		Use: "apply -f FILE", Short: "Change the services of a running `rouse up`", Args: filesByFlag,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			sources, err := manifest.Open(cmd.InOrStdin(), files...)
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/rousehq/rouse/bench/proxybench"
 	"github.com/rousehq/rouse/cmd/rouse/localbench"
 	"github.com/rousehq/rouse/control/simulate"
+	"github.com/rousehq/rouse/internal/manifest"
 	"github.com/rousehq/rouse/kafkadispatch/cli"
 )
 
@@ -25,16 +27,16 @@ func newKafka() []*cobra.Command {
 		return &cobra.Command{Use: use, Short: short, DisableFlagParsing: true, RunE: main}
 	}
 	return []*cobra.Command{
-		command("produce TOPIC", "Write the lines of standard input to a topic", func(cmd *cobra.Command, args []string) error {
+		command("produce [FLAGS] TOPIC", "Write the lines of standard input to a topic", func(cmd *cobra.Command, args []string) error {
 			return cli.Produce(cmd.Context(), args, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		}),
-		command("consume TOPIC", "Print a topic", func(cmd *cobra.Command, args []string) error {
+		command("consume [FLAGS] TOPIC", "Print a topic", func(cmd *cobra.Command, args []string) error {
 			return cli.Consume(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		}),
-		command("lag TOPIC", "How far a consumer group is behind", func(cmd *cobra.Command, args []string) error {
+		command("lag -group GROUP TOPIC", "How far a consumer group is behind", func(cmd *cobra.Command, args []string) error {
 			return cli.Lag(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		}),
-		command("replay-dead-letters TOPIC", "Send dead letters again", func(cmd *cobra.Command, args []string) error {
+		command("replay-dead-letters -sink URL TOPIC", "Send dead letters again", func(cmd *cobra.Command, args []string) error {
 			return cli.ReplayDeadLetters(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		}),
 	}
@@ -86,9 +88,15 @@ func newSimulate() *cobra.Command {
 	return &cobra.Command{
 		Use: "simulate", Short: "What a load would do to a configuration, in virtual time", DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return simulate.Main(cmd.Context(), args, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return simulate.Main(cmd.Context(), args, misspellings, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
+}
+
+// misspellings judges a manifest for `rouse simulate`, which runs nothing of it.
+func misspellings(stderr io.Writer, path string, text []byte) error {
+	_, err := judged(stderr, manifest.Source{Name: path, Data: text}, "", false)
+	return err
 }
 
 func newExplain() *cobra.Command {
@@ -110,7 +118,7 @@ func newExplain() *cobra.Command {
 			return fetch(cmd, "http://"+admin+"/explain?"+q.Encode())
 		},
 	}
-	cmd.Flags().StringVar(&admin, "admin", "127.0.0.1:8081", "admin address of the running `rouse up`")
+	cmd.Flags().StringVar(&admin, "admin", "127.0.0.1:8081", "admin address of the running 'rouse up'")
 	outputFlag(cmd)
 	return inBoth(cmd, "output")
 }
@@ -126,11 +134,10 @@ func fetch(cmd *cobra.Command, target string) error {
 		return fmt.Errorf("is `rouse up` running, and is --admin its address? %w", err)
 	}
 	defer res.Body.Close()
-	if _, err := io.Copy(cmd.OutOrStdout(), res.Body); err != nil {
-		return err
-	}
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answered %s", target, res.Status)
+		text, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // the status says enough without
+		return fmt.Errorf("%s (%s); without a name `rouse explain` shows all services", strings.TrimSpace(string(text)), res.Status)
 	}
-	return nil
+	_, err = io.Copy(cmd.OutOrStdout(), res.Body)
+	return err
 }

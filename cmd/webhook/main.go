@@ -19,6 +19,9 @@ import (
 )
 
 func main() {
+	if config.Help(os.Args[1:], "webhook injects the queue-proxy into pods as the cluster makes them. See docs/inject.md.", &settings{}, os.Stdout) {
+		return
+	}
 	signals, stop := lifecycle.Notify()
 	code := run(os.Environ(), signals, os.Stderr)
 	stop()

@@ -127,6 +127,7 @@ func ReadCurve(r io.Reader) (Load, error) {
 	in := csv.NewReader(r)
 	in.Comment, in.FieldsPerRecord, in.TrimLeadingSpace = '#', -1, true
 	var at, rates []float64
+	heading := ""
 	for {
 		row, err := in.Read()
 		if errors.Is(err, io.EOF) {
@@ -138,7 +139,8 @@ func ReadCurve(r io.Reader) (Load, error) {
 		line, _ := in.FieldPos(0)
 		t, rate, err := curveRow(row)
 		if len(at) == 0 && line == 1 && !isNumber(row[0]) {
-			continue // the heading
+			heading = strings.Join(row, ",")
+			continue
 		}
 		if err == nil && len(at) > 0 && t <= at[len(at)-1] {
 			err = errors.New("the seconds do not ascend")
@@ -147,6 +149,9 @@ func ReadCurve(r io.Reader) (Load, error) {
 			return Load{}, fmt.Errorf("load curve, line %d: %w", line, err)
 		}
 		at, rates = append(at, t), append(rates, rate)
+	}
+	if heading != "" && len(at) == 0 {
+		return Load{}, fmt.Errorf("load curve: no rows follow the heading %q: write lines of seconds, requests per second", heading)
 	}
 	return curveOf(at, rates)
 }

@@ -46,9 +46,12 @@ func (l *list) String() string { return strings.Join(*l, " ") }
 // Set implements flag.Value.
 func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
+// Judge warns on stderr of what is misspelt in a manifest. What nobody could run is an error.
+type Judge func(stderr io.Writer, path string, text []byte) error
+
 // Main is the command `rouse simulate`. It reads its own flags from args and writes a table to stdout, or what --json
-// and --html ask for. Help asked for by -h is no error.
-func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+// and --html ask for. The files of configurations are held to judge. Help asked for by -h is no error.
+func Main(ctx context.Context, args []string, judge Judge, stdout, stderr io.Writer) error {
 	var o options
 	flags := o.flags(stderr)
 	if err := flags.Parse(args); err != nil {
@@ -60,10 +63,14 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("simulate: %q is not understood; see rouse simulate -h", flags.Arg(0))
 	}
+	if err := o.judged(judge, stderr); err != nil {
+		return err
+	}
 	configs, err := o.configs()
 	if err != nil {
 		return err
 	}
+	sayUnmodelled(stderr, append(o.set, o.setOther...))
 	var reports []Report
 	for _, cfg := range configs {
 		if err := ctx.Err(); err != nil {
@@ -78,12 +85,30 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return o.write(stdout, reports)
 }
 
+// judged warns of what is misspelt in the files with configurations.
+func (o *options) judged(judge Judge, stderr io.Writer) error {
+	var faults []error
+	for i, path := range []string{o.file, o.compare} {
+		if path == "" || i > 0 && path == o.file {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if faults = append(faults, judge(stderr, path, text)); errors.Join(faults...) == nil {
+			warnOfWorkload(stderr, path)
+		}
+	}
+	return errors.Join(faults...)
+}
+
 func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 	f := flag.NewFlagSet("simulate", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() { fmt.Fprint(stderr, usage); f.PrintDefaults() }
-	f.StringVar(&o.file, "f", "", "`file` with a Knative Service, and the ConfigMap config-autoscaler if it is not the shipped one")
-	f.Var(&o.set, "set", "`key=value`: an annotation or containerConcurrency over those of the file; may be repeated")
+	f.StringVar(&o.file, "f", "", "`file` with a Knative Service, or an annotated Deployment or StatefulSet, and the ConfigMap config-autoscaler if it is not the shipped one; without, the shipped defaults")
+	f.Var(&o.set, "set", "`key=value`: a setting over those of the file, such as target=10 or containerConcurrency=1; may be repeated")
 	f.StringVar(&o.compare, "compare", "", "another `file`, to be simulated beside the first with the same requests")
 	f.Var(&o.setOther, "compare-set", "`key=value` over those of the other file, or of the same one without --compare; may be repeated")
 	f.StringVar(&o.curve, "load", "", "load as a CSV `file`: seconds, requests per second")
@@ -97,8 +122,8 @@ func (o *options) flags(stderr io.Writer) *flag.FlagSet {
 	f.DurationVar(&o.perPod, "startup-per-pod", 0, "how long after the one before it a starting pod is ready at the earliest")
 	f.DurationVar(&o.perStart, "work-per-start", 0, "by how much each pod that is starting delays a request taken up meanwhile")
 	f.IntVar(&o.atOnce, "at-once", 0, "pods that their one machine can start at the same time; 0: they have many machines")
-	f.IntVar(&o.queue, "queue-limit", defaultQueueLimit, "requests that may wait")
-	f.DurationVar(&o.deadline, "queue-deadline", defaultQueueDeadline, "how long they may wait")
+	f.IntVar(&o.queue, "queue-limit", 0, "requests that may wait (default that of the configuration, 10000)")
+	f.DurationVar(&o.deadline, "queue-deadline", 0, "how long they may wait (default that of the configuration, 1m0s)")
 	f.BoolVar(&o.direct, "direct", false, "let requests go past the activator when there is spare capacity, as in Kubernetes")
 	f.Float64Var(&o.growth, "growth", 0, "decide at once when a report shows this many times the load of the last decision; 0: at the ticks only")
 	f.TextVar(&o.start, "start", epoch, "when the load begins, for schedules, as 2026-03-02T08:00:00Z")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,10 +38,13 @@ data:
   stable-window: 30s
 `
 
+// lenient finds nothing wrong with a manifest: cmd/rouse has the real judge.
+func lenient(io.Writer, string, []byte) error { return nil }
+
 func command(t *testing.T, args ...string) (stdout string, err error) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	err = simulate.Main(context.Background(), args, &out, &errs)
+	err = simulate.Main(context.Background(), args, lenient, &out, &errs)
 	return out.String(), err
 }
 
@@ -119,13 +123,20 @@ func TestBadCommandLines(t *testing.T) {
 		{"not understood", []string{"app.yaml"}},
 		{"no such file", []string{"-f", "/nowhere.yaml"}},
 		{"neither a Knative Service", []string{"-f", write(t, "pod.yaml", "kind: Pod\n")}},
-		{"key=value", []string{"--set", "target"}},
+		{"neither a Knative Service", []string{"-f", write(t, "plain.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: hello}\n")}},
+		{"neither a Knative Service", []string{"-f", write(t, "out.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: hello}\n")}},
+		{"max-scale", []string{"-f", write(t, "bad.yaml", strings.Replace(deployment, "\"2\"", "many", 1))}},
+		{"KEY=VALUE", []string{"--set", "target"}},
 		{"containerConcurrency", []string{"--set", "containerConcurrency=many"}},
 		{"target", []string{"--set", "target=-1"}},
+		{"did you mean max-scale?", []string{"--set", "max-scle=5"}},
+		{"did you mean max-scale?", []string{"--compare-set", "max-scle=5"}},
+		{"--set containerConcurrency", []string{"--set", "containerConcurrency=-1"}},
 		{"window", []string{"--set", "target=-1", "--set", "window=1s"}},
 		{"square", []string{"--shape", "square"}},
 		{"--work", []string{"--work", "soon"}},
 		{"--startup", []string{"--startup", "later"}},
+		{`load curve: no rows follow the heading "a,b": write lines of seconds`, []string{"--load", write(t, "words.csv", "a,b\n")}},
 		{"load curve", []string{"--load", write(t, "bad.csv", "0,1\nx,y\n")}},
 		{"first line", []string{"--recorded", write(t, "bad.csv", "x")}},
 		{"schedule", []string{"--set", "schedule=always"}},
@@ -150,7 +161,7 @@ func TestStopsWhenAsked(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	var out bytes.Buffer
-	if err := simulate.Main(ctx, nil, &out, &out); err == nil {
+	if err := simulate.Main(ctx, nil, lenient, &out, &out); err == nil {
 		t.Error("Main with an ended context = nil, want its error")
 	}
 }
@@ -171,5 +182,61 @@ func TestReproducesARealRun(t *testing.T) {
 	}
 	if m := reports[0].Recorded; m == nil || m.Worst > 1 || m.Decisions != 9 {
 		t.Errorf("the replay is apart from the real run: %+v, want at most one pod at each of 9 decisions", m)
+	}
+}
+
+// TestSettingsCountOrSaySo: what --set takes changes the simulation, or is said to change nothing.
+func TestSettingsCountOrSaySo(t *testing.T) {
+	load := []string{"--duration", "4m", "--period", "2m", "--shape", "burst", "--rate", "100", "--work", "1s"}
+	plain, err := command(t, load...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range []string{"max-scale=1", "autoscaling.knative.dev/max-scale=1", "containerConcurrency=1",
+		"rouse.dev/container-concurrency=1", "queue-limit=5", "rouse.dev/queue-deadline=1ms"} {
+		got, err := command(t, append(load, "--set", set)...)
+		if _, rest, _ := strings.Cut(got, "\n"); err != nil || rest == "" || strings.HasSuffix(plain, rest) {
+			t.Errorf("--set %s changed nothing (%v):\n%s", set, err, got)
+		}
+	}
+	var out, errs bytes.Buffer
+	if err := simulate.Main(t.Context(), append(load, "--set", "timeoutSeconds=5"), lenient, &out, &errs); err != nil || !strings.Contains(errs.String(), "timeoutSeconds") {
+		t.Errorf("--set timeoutSeconds=5 = %v, said %q, want a word that it changes nothing", err, errs.String())
+	}
+}
+
+const deployment = `apiVersion: v1
+kind: Service
+metadata: {name: hello}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: hello
+  annotations:
+    autoscaling.knative.dev/class: kpa.autoscaling.knative.dev
+    autoscaling.knative.dev/max-scale: "2"
+    rouse.dev/container-concurrency: "1"
+    rouse.dev/queue-limits: "5"
+    rouse.dev/inject-port: "80"
+`
+
+// TestWorkloads: an annotated Deployment is simulated by its annotations, and what nothing reads of them is said.
+func TestWorkloads(t *testing.T) {
+	load := []string{"--duration", "4m", "--period", "2m", "--shape", "burst", "--rate", "100", "--work", "1s", "--json", "-"}
+	want, err := command(t, append(load, "--set", "max-scale=2", "--set", "containerConcurrency=1")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	if err := simulate.Main(t.Context(), append(load, "-f", write(t, "app.yaml", deployment)), lenient, &out, &errs); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Replace(out.String(), "app.yaml", "defaults max-scale=2 containerConcurrency=1", 1); got != want {
+		t.Errorf("the Deployment gave\n%s, want\n%s", got, want)
+	}
+	if s := errs.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "[rouse.dev/queue-limits]: nothing reads this annotation; did you mean rouse.dev/queue-limit?") {
+		t.Errorf("said %q, want one warning of rouse.dev/queue-limits", s)
 	}
 }

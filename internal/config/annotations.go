@@ -77,7 +77,7 @@ func EnvLayer(environ []string) map[string]string {
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
 		for _, k := range AnnotationKeys() {
-			if name == "ROUSE_"+strings.ToUpper(strings.ReplaceAll(k, "-", "_")) {
+			if name == variable(k) {
 				layer[k] = value
 			}
 		}

@@ -147,7 +147,7 @@ func (a *Autoscaler) readScales(r *reader) {
 	_, _, present := r.find(key("max-scale"))
 	switch {
 	case !present && lo > 0:
-		r.refuse("", &Origin{Key: "max-scale"}, "set when max-scale-limit is: "+ru.allowed)
+		r.refuse(strconv.Itoa(a.MaxScaleLimit.V), a.MaxScaleLimit.Origin, "accompanied by max-scale: "+ru.allowed)
 	case a.MaxScale.V > 0 && a.MinScale.V > a.MaxScale.V:
 		r.refuse(strconv.Itoa(a.MinScale.V), a.MinScale.Origin, fmt.Sprintf("at most max-scale, which is %d", a.MaxScale.V))
 	}

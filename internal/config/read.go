@@ -64,6 +64,9 @@ func count(lo, hi int) rule[int] {
 // duration reads a Go duration in [lo, hi] that is a multiple of unit.
 func duration(lo, hi, unit time.Duration) rule[time.Duration] {
 	allowed := fmt.Sprintf("a duration with a unit of at least %s", lo)
+	if lo == 1 {
+		allowed = "a duration with a unit above 0s"
+	}
 	if hi < math.MaxInt64 {
 		allowed = fmt.Sprintf("a duration with a unit in [%s, %s]", lo, hi)
 	}
@@ -112,7 +115,7 @@ func (r *reader) find(n names) (raw string, o *Origin, ok bool) {
 }
 
 func (r *reader) refuse(raw string, o *Origin, allowed string) {
-	r.faults = append(r.faults, Fault{Key: o.Key, Value: raw, Allowed: allowed, Where: o.Where})
+	r.faults = append(r.faults, Fault{Key: o.written(), Value: raw, Allowed: allowed, Where: o.Where})
 }
 
 // read sets into when the setting is present and valid; otherwise into keeps what it has.

@@ -114,10 +114,12 @@ func Resolve(in Input) (*Revision, []Fault) {
 	}
 	o, faults := ParseAnnotations(in.Annotations, base, in.Above)
 	rev := &Revision{ID: in.ID, Service: in.Service, Configuration: in.Configuration}
-	faults = append(faults, rev.readSpec(in)...)
+	faults = append(faults, in.specFromFlags()...)
+	faults = append(faults, in.blame(rev.readSpec(in))...)
 	if len(faults) > 0 {
 		return nil, faults
 	}
+	rev.nameFlags(in.Above.Flags)
 	rev.Scaling = resolveScaling(base, o, rev.ContainerConcurrency)
 	rev.QueueLimit = o.QueueLimit.Or(builtin("queue-limit", DefaultQueueLimit))
 	rev.QueueDeadline = o.QueueDeadline.Or(builtin("queue-deadline", DefaultQueueDeadline))

@@ -79,6 +79,12 @@ func Parse(args, environ []string, out io.Writer) (Options, error) {
 	fs := flag.NewFlagSet("activator", flag.ContinueOnError)
 	fs.SetOutput(out)
 	o.flags(fs)
+	fs.Usage = func() {
+		fmt.Fprintln(out, "activator takes requests, wakes revisions and forwards, as control tells it. See docs/activator.md. Its flags:")
+		fs.PrintDefaults()
+		fmt.Fprint(out, "\nand the environment beneath them:\n\n")
+		config.WriteVariables(out, &o)
+	}
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}

@@ -3,6 +3,8 @@ package manifest
 import (
 	"slices"
 	"strings"
+
+	"github.com/rousehq/rouse/internal/config"
 )
 
 // AutoscalerConfig is the ConfigMap that holds the settings of all revisions.
@@ -36,8 +38,8 @@ func (l *loader) configMap(o *object) {
 	case strings.HasPrefix(name, "config-") && labels["app.kubernetes.io/part-of"] != "":
 		o.warnf("", "is not a ConfigMap that Rouse knows; its settings have no effect")
 	default:
-		if near := nearest(name, append([]string{AutoscalerConfig}, knativeConfigs...)); near != "" {
-			o.warnf("did you mean "+near+"?", "is read for references only")
+		if near := config.Nearest(name, append([]string{AutoscalerConfig}, knativeConfigs...)); near != "" {
+			o.fault(Warning, "is read for references only", "did you mean "+near+"?")
 		}
 	}
 	l.set.ConfigMaps = append(l.set.ConfigMaps, ConfigMap{*o.obj, data})

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/rousehq/rouse/internal/config"
 )
 
 // nodeBudget bounds the YAML nodes that one load looks at, so that aliases of aliases cannot turn a small file into
@@ -35,7 +37,11 @@ func (c cursor) errorf(remedy, format string, args ...any) {
 	c.fault(Error, fmt.Sprintf(format, args...), remedy)
 }
 
+// warnf warns of what local processes lack. A cluster has it: there only what is misspelt is a warning.
 func (c cursor) warnf(remedy, format string, args ...any) {
+	if c.l.opts.Cluster {
+		return
+	}
 	c.fault(Warning, fmt.Sprintf(format, args...), remedy)
 }
 
@@ -63,6 +69,26 @@ func (c cursor) child(path string, key, value *yaml.Node) cursor {
 		value = value.Alias
 	}
 	return cursor{c.l, c.obj, path, value}
+}
+
+// maxNoted bounds how deep the fields are whose lines are noted.
+const maxNoted = 32
+
+// note remembers the lines of all fields below, for a document that the caller decodes itself.
+func (c cursor) note(depth int) {
+	if depth > maxNoted || c.node.Kind != yaml.MappingNode {
+		return
+	}
+	for i := 0; i+1 < len(c.node.Content); i += 2 {
+		if !c.spend() {
+			return
+		}
+		k, path := c.node.Content[i], c.node.Content[i].Value
+		if c.path != "" {
+			path = c.path + "." + path
+		}
+		c.child(path, k, c.node.Content[i+1]).note(depth + 1)
+	}
 }
 
 // spend counts a node against the budget and reports false, once with a fault, when it is used up.
@@ -348,16 +374,22 @@ func (o *object) unbuilt(why string, names ...string) {
 	}
 }
 
+// podSpec is the path of what is also a pod's.
+const podSpec = "spec.template.spec."
+
 // done warns of every field that nobody took, in the order of the file.
 func (o *object) done() {
 	for _, k := range o.keys {
 		if slices.Contains(o.known, k.Value) {
 			continue
 		}
-		remedy := "it has no effect"
-		if near := nearest(k.Value, o.known); near != "" {
-			remedy = "did you mean " + near + "?"
+		c := o.child(o.join(clip(k.Value)), k, k)
+		switch near := config.Nearest(k.Value, o.known); {
+		case near != "":
+			c.fault(Warning, "unknown field", "did you mean "+near+"?")
+		case c.l.opts.Cluster && strings.HasPrefix(c.path, podSpec): // the API server knows more of pods
+		default:
+			c.fault(Warning, "unknown field", "it has no effect")
 		}
-		o.child(o.join(clip(k.Value)), k, k).warnf(remedy, "unknown field")
 	}
 }

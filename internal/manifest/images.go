@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -88,6 +89,28 @@ func unrunnable(path string) string {
 	return ""
 }
 
+// lookUp returns why the program that --exec gives a container cannot be run. It looks where a start will: in PATH for a
+// bare name, and for a relative path from the container's own directory.
+func (im Images) lookUp(c *Container) error {
+	program, ok := im.match(c.Image)
+	if !ok || len(c.Command) > 0 {
+		return nil
+	}
+	reason := ""
+	if strings.Contains(program, "/") {
+		if !filepath.IsAbs(program) {
+			program = filepath.Join(c.WorkingDir, program)
+		}
+		reason = unrunnable(program)
+	} else if _, err := exec.LookPath(program); err != nil {
+		reason = "write a path, such as ./" + program + ": no program of that name is in PATH"
+	}
+	if reason == "" {
+		return nil
+	}
+	return fmt.Errorf("--exec gives image %q a program that cannot be run: %s", clip(c.Image), reason)
+}
+
 // match returns the program of the closest pattern: the one with the most literal letters.
 func (im Images) match(image string) (string, bool) {
 	best, path := "", ""
@@ -156,11 +179,32 @@ func (l *loader) checkImages() {
 	for i := range l.set.Services {
 		s := &l.set.Services[i]
 		c := s.Template.Serving()
-		if _, _, err := l.opts.Images.Resolve(c); err != nil {
+		_, _, err := l.opts.Images.Resolve(c)
+		if err == nil {
+			err = l.opts.Images.lookUp(c)
+		}
+		if err != nil {
 			path := s.containerPath(c) + ".image"
 			l.add(Fault{Error, s.pos.file, s.pos.lineOf(path), s.String(), path, err.Error(), ""})
 		}
 	}
+}
+
+// samples is where the built-in programs' images seem to come from.
+const samples = "rouse.dev/samples/"
+
+// Samples warns of containers whose image is one of the built-in programs: no registry has it.
+func (s *Service) Samples() (found Diagnostics) {
+	for i := range s.Template.Containers {
+		c := &s.Template.Containers[i]
+		if !strings.HasPrefix(c.Image, samples) {
+			continue
+		}
+		path := s.containerPath(c) + ".image"
+		found = append(found, Fault{Warning, s.pos.file, s.pos.lineOf(path), s.String(), path,
+			clip(c.Image) + " is a program of `rouse up`, which no registry has", "name an image of your own"})
+	}
+	return found
 }
 
 // containerPath returns the field path of one of the service's containers.

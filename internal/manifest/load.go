@@ -104,6 +104,8 @@ func readAll(name string, r io.Reader) ([]byte, error) {
 type Options struct {
 	// Strict turns every warning into an error.
 	Strict bool
+	// Cluster says that the manifests are for a cluster: what local processes lack is no warning.
+	Cluster bool
 	// Namespace is given to objects that name none. Empty means "default".
 	Namespace string
 	// InterceptorRoutes says that the caller serves the HTTP add-on's routes; else they are warned of as not built.
@@ -200,6 +202,9 @@ func (l *loader) source(s Source) {
 
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
+// placeless are words in faults whose line the decoder does not know.
+var placeless = []string{"anchor", "control characters", "UTF-"}
+
 // syntaxFault takes the line out of the decoder's text.
 func syntaxFault(file string, err error) Fault {
 	text := err.Error()
@@ -207,6 +212,9 @@ func syntaxFault(file string, err error) Fault {
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		line, _ = strconv.Atoi(m[1])
 		text = text[len(m[0]):]
+	}
+	if line == 0 && !slices.ContainsFunc(placeless, func(s string) bool { return strings.Contains(text, s) }) {
+		line = 1 // the decoder counts from 0, and is silent about that
 	}
 	return Fault{Severity: Error, File: file, Line: line, Text: "not valid YAML: " + text,
 		Remedy: "this document and those after it in the file are not read"}
@@ -273,6 +281,7 @@ func (l *loader) other(o *object) {
 	if _, _, ok := l.metadata(o, true); !ok {
 		return
 	}
+	o.note(0)
 	text, err := yaml.Marshal(o.node)
 	if err != nil {
 		o.errorf("", "cannot be written back: %v", err)

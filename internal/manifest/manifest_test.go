@@ -183,19 +183,6 @@ func TestResolveTraffic(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	known := []string{"containerConcurrency", "timeoutSeconds", "containers", "env", "name", "image"}
-	for name, want := range map[string]string{
-		"containerConcurency": "containerConcurrency", "ContainerConcurrency": "containerConcurrency",
-		"timeoutSecond": "timeoutSeconds", "container": "containers", "iamge": "image", "naem": "name",
-		"replicas": "", "x": "", "evn": "", "environment": "",
-	} {
-		if got := nearest(name, known); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", name, got, want)
-		}
-	}
-}
-
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"b.yaml", "a.yml", "c.json", "notes.txt"} {
@@ -294,4 +281,55 @@ func FuzzLoad(f *testing.F) {
 			set.InterceptorRoutes[i].Routes(route.Route{Name: "s", Hosts: []string{"s.test"}})
 		}
 	})
+}
+
+// TestFieldsByAnnotation: what a plain Deployment writes as annotations counts in a Service, too, beneath its fields.
+func TestFieldsByAnnotation(t *testing.T) {
+	const annotated = "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: hello}\nspec:\n  template:\n    metadata:\n      annotations:\n" +
+		"        rouse.dev/container-concurrency: \"3\"\n        rouse.dev/timeout-seconds: \"20\"\n        rouse.dev/response-start-timeout-seconds: \"10\"\n" +
+		"        rouse.dev/idle-timeout-seconds: \"5\"\n    spec:\n      containers: [{image: example.test/app}]\n"
+	s := &mustLoad(t, annotated).Services[0]
+	rev, faults := config.Resolve(s.ConfigInput(s.Revision(1, "u"), config.DefaultAutoscaler(), config.Layers{}))
+	if err := config.Join(faults); err != nil {
+		t.Fatal(err)
+	}
+	if rev.ContainerConcurrency.V != 3 || rev.Timeout.V != 20*time.Second || rev.ResponseStartTimeout.V != 10*time.Second || rev.IdleTimeout.V != 5*time.Second {
+		t.Errorf("resolved %v, %v, %v, %v; want the annotations", rev.ContainerConcurrency, rev.Timeout, rev.ResponseStartTimeout, rev.IdleTimeout)
+	}
+	s = &mustLoad(t, strings.Replace(annotated, "    spec:\n      containers", "    spec:\n      timeoutSeconds: 600\n      containers", 1)).Services[0]
+	rev, _ = config.Resolve(s.ConfigInput(s.Revision(1, "u"), config.DefaultAutoscaler(), config.Layers{}))
+	if rev.Timeout.V != 600*time.Second || rev.ResponseStartTimeout.V != 10*time.Second {
+		t.Errorf("timeouts %v and %v, want 10m0s of the field and 10s of the annotation", rev.Timeout, rev.ResponseStartTimeout)
+	}
+	for _, bad := range []string{`concurrency: "3"`, `timeout-seconds: "20"`} {
+		key, _, _ := strings.Cut(bad, ":")
+		_, diags := Load([]Source{{"app.yaml", []byte(strings.Replace(annotated, bad, key+`: "-1000"`, 1))}}, Options{})
+		if len(diags) == 0 || diags[0].Severity != Error || !strings.Contains(diags.String(), "must be a whole number") {
+			t.Errorf("%s of -1000 gave %v, want an error", key, diags)
+		}
+	}
+	_, diags := Load([]Source{{"app.yaml", []byte(strings.Replace(annotated, `"3"`, "many", 1))}}, Options{})
+	if len(diags) != 1 || diags[0].Line != 8 || !strings.Contains(diags[0].String(), "rouse.dev/container-concurrency]: is \"many\"") {
+		t.Errorf("container-concurrency of many gave %v, want one error in line 8", diags)
+	}
+}
+
+// TestOneFaultOnePlace: each of these is wrong once, and is said once, where it stands.
+func TestOneFaultOnePlace(t *testing.T) {
+	settings := func(data string) string {
+		return hello + "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: config-autoscaler}\ndata:\n" + data
+	}
+	for _, tc := range []struct{ text, want string }{
+		{settings("  stable-window: 30\n"), "data[stable-window]: is 30, must be a text; put it in quotes"},
+		{settings("  min-scale: \"0\"\n  max-scale-limit: \"9\"\n"), `data[max-scale-limit]: is "9", must be accompanied by max-scale: a whole number in [1, 9]`},
+		{settings("  scale-to-zero-grace-period: 0s\n"), `data[scale-to-zero-grace-period]: is "0s", must be a duration with a unit above 0s`},
+		{"a: b: c\n", "app.yaml:1: error: not valid YAML"},
+		{"a: *b\n", "app.yaml: error: not valid YAML"},
+	} {
+		_, diags := Load([]Source{{"app.yaml", []byte(tc.text)}}, Options{})
+		found := diags.Errors()
+		if len(found) != 1 || !strings.Contains(found[0].String(), tc.want) {
+			t.Errorf("%s\ngave %v, want one error with %s", tc.text, found, tc.want)
+		}
+	}
 }

@@ -53,6 +53,11 @@ func (o Object) String() string { return fmt.Sprintf("%s %s/%s", o.Kind, o.Names
 // gives the line of the nearest enclosing field that is.
 func (o Object) Where(path string) string { return o.pos.where(path) }
 
+// Fault is what somebody else found wrong with the object, at a field's place.
+func (o Object) Fault(s Severity, path, text, remedy string) Fault {
+	return Fault{s, o.pos.file, o.pos.lineOf(path), o.String(), path, text, remedy}
+}
+
 // File returns the name of the source that holds the object.
 func (o Object) File() string { return o.pos.file }
 

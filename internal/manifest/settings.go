@@ -39,7 +39,8 @@ func (s *Service) ConfigInput(id identity.Revision, base config.Autoscaler, abov
 	in.TimeoutSeconds = s.written("timeoutSeconds", &t.TimeoutSeconds)
 	in.IdleTimeoutSeconds = s.written("idleTimeoutSeconds", &t.IdleTimeoutSeconds)
 	in.ResponseStartTimeoutSeconds = s.written("responseStartTimeoutSeconds", &t.ResponseStartTimeoutSeconds)
-	if t.ResponseStartTimeoutSeconds > 0 { // a default that depends on timeoutSeconds
+	_ = in.SpecFromAnnotations()                                                    // their faults are errors of the load
+	if in.ResponseStartTimeoutSeconds == nil && t.ResponseStartTimeoutSeconds > 0 { // a default that depends on timeoutSeconds
 		in.ResponseStartTimeoutSeconds = &t.ResponseStartTimeoutSeconds
 	}
 	return in
@@ -66,10 +67,24 @@ func (l *loader) checkSettings() {
 	base := l.set.Autoscaler()
 	for i := range l.set.Services {
 		s := &l.set.Services[i]
-		_, faults := config.ParseAnnotations(s.Template.Annotations, base, config.Layers{})
-		l.refused(&s.Object, templateAnnotations, faults)
+		l.checkRevision(s, base)
 		l.unknownAnnotations(s)
 		l.checkClass(s, base)
+	}
+}
+
+// checkRevision judges a service's annotations, those that stand for a field of the template with it.
+func (l *loader) checkRevision(s *Service, base config.Autoscaler) {
+	in := config.Input{Annotations: s.Template.Annotations}
+	l.refused(&s.Object, templateAnnotations, in.SpecFromAnnotations())
+	_, faults := config.Resolve(s.ConfigInput(identity.Revision{}, base, config.Layers{}))
+	for _, f := range faults {
+		if strings.Contains(f.Key, "/") {
+			l.refused(&s.Object, templateAnnotations, []config.Fault{f})
+			continue
+		}
+		path := "spec.template.spec." + f.Key
+		l.add(Fault{Error, s.pos.file, s.pos.lineOf(path), s.String(), path, fmt.Sprintf("is %q, must be %s", clip(f.Value), f.Allowed), ""})
 	}
 }
 
@@ -77,8 +92,18 @@ const templateAnnotations = "spec.template.metadata.annotations"
 
 func (l *loader) refused(o *Object, path string, faults []config.Fault) {
 	for _, f := range faults {
+		if l.isFaulty(o, fmt.Sprintf("%s[%s]", path, f.Key)) {
+			continue
+		}
 		l.addKeyed(Error, o, path, f.Key, fmt.Sprintf("is %q, must be %s", clip(f.Value), f.Allowed), "")
 	}
+}
+
+// isFaulty reports whether an error of a field was found before: what is no text is no good setting either.
+func (l *loader) isFaulty(o *Object, path string) bool {
+	return slices.ContainsFunc(l.diags, func(f Fault) bool {
+		return f.Severity == Error && f.File == o.pos.file && f.Object == o.String() && f.Path == path
+	})
 }
 
 // addKeyed reports a fault of one key of a text map.
@@ -113,7 +138,7 @@ func (l *loader) checkClass(s *Service, base config.Autoscaler) {
 }
 
 func meant(key string, known []string) string {
-	if near := nearest(key, known); near != "" {
+	if near := config.Nearest(key, known); near != "" {
 		return "did you mean " + near + "?"
 	}
 	return "it has no effect"

@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,11 +43,24 @@ func (c *connection) kafka() kafkadispatch.Kafka {
 	return k
 }
 
-func newFlags(name string, stderr io.Writer) *flag.FlagSet {
+// unreachable are the client library's words for brokers that do not answer: none of them says which.
+var unreachable = []kafka.ErrorCode{kafka.ErrTransport, kafka.ErrAllBrokersDown, kafka.ErrTimedOut, kafka.ErrMsgTimedOut, kafka.ErrResolve}
+
+// blame names the brokers in an error that comes of not reaching them.
+func (c *connection) blame(err error) error {
+	var ke kafka.Error
+	if errors.As(err, &ke) && slices.Contains(unreachable, ke.Code()) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: is there a broker at %s? See -bootstrap", err, c.bootstrap)
+	}
+	return err
+}
+
+// newFlags makes a command's flags. What follows them is what parse wants.
+func newFlags(name, short string, stderr io.Writer) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Usage = func() {
-		fmt.Fprintf(stderr, "Usage: rouse %s [flags] TOPIC\n", name)
+		fmt.Fprintf(stderr, "%s.\n\nUsage:\n  rouse %s [FLAGS] TOPIC\n\nFlags, before the topic:\n", short, name)
 		fs.PrintDefaults()
 	}
 	return fs
@@ -69,7 +83,7 @@ func Produce(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	var key, separator string
 	var partition int
 	headers := map[string]string{}
-	fs := newFlags("produce", stderr)
+	fs := newFlags("produce", "Write the lines of standard input to a topic", stderr)
 	conn.flags(fs)
 	fs.StringVar(&key, "key", "", "key of every record")
 	fs.StringVar(&separator, "key-separator", "", "text between key and value in each line")
@@ -114,7 +128,7 @@ func Produce(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 		}
 	}
 	if err := errors.Join(lines.Err(), out.close()); err != nil {
-		return fmt.Errorf("produce: %w", err)
+		return fmt.Errorf("produce: %w", conn.blame(err))
 	}
 	fmt.Fprintf(stdout, "%d records\n", out.sent)
 	return nil
@@ -170,7 +184,7 @@ func Consume(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	var from string
 	var most int
 	var stay bool
-	fs := newFlags("consume", stderr)
+	fs := newFlags("consume", "Print a topic: partition, offset, key and value of each record", stderr)
 	conn.flags(fs)
 	fs.StringVar(&from, "from", "earliest", "earliest or latest")
 	fs.IntVar(&most, "n", 0, "stop after so many records; 0 means no bound")
@@ -189,7 +203,7 @@ func Consume(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	defer c.Close()
 	parts, err := assignAll(c, topic, from)
 	if err != nil {
-		return fmt.Errorf("consume %s: %w", topic, err)
+		return fmt.Errorf("consume %s: %w", topic, conn.blame(err))
 	}
 	ended := map[int32]bool{}
 	for n := 0; ctx.Err() == nil && (most == 0 || n < most) && (stay || len(ended) < parts); {
@@ -229,9 +243,9 @@ func Lag(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var conn connection
 	var group string
 	var every time.Duration
-	fs := newFlags("lag", stderr)
+	fs := newFlags("lag", "How far the consumer group -group is behind in a topic, or in several divided by commas", stderr)
 	conn.flags(fs)
-	fs.StringVar(&group, "group", "", "consumer group, required")
+	fs.StringVar(&group, "group", "", "consumer group")
 	fs.DurationVar(&every, "every", 0, "repeat after this time")
 	topic, err := parse(fs, args)
 	if err != nil {
@@ -247,8 +261,16 @@ func Lag(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	defer c.Close()
 	for {
-		if err := printLag(ctx, c, group, topic, stdout); err != nil || every <= 0 {
-			return err
+		committed, err := printLag(ctx, c, group, topic, stdout)
+		if err != nil {
+			return fmt.Errorf("lag: %w", conn.blame(err))
+		}
+		if !committed {
+			fmt.Fprintf(stderr, "no group %q has committed anything in %s: if it is to exist, see -group; that of a KafkaSource without "+
+				"spec.consumerGroup is knative-kafka-source-NAMESPACE-NAME\n", group, topic)
+		}
+		if every <= 0 {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
@@ -258,25 +280,26 @@ func Lag(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 }
 
-func printLag(ctx context.Context, c *lag.Client, group, topic string, w io.Writer) error {
+// printLag reports whether the group has committed anything.
+func printLag(ctx context.Context, c *lag.Client, group, topic string, w io.Writer) (committed bool, err error) {
 	inner, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	ps, err := c.Poll(inner, group, strings.Split(topic, ","))
 	if err != nil {
-		return fmt.Errorf("lag: %w", err)
+		return false, err
 	}
 	total := int64(0)
 	fmt.Fprintf(w, "%-30s %9s %10s %10s %10s %8s %8s\n", "TOPIC", "PARTITION", "START", "COMMITTED", "END", "BEYOND", "LAG")
 	for _, p := range ps {
-		committed := "-"
+		at := "-"
 		if p.Committed >= 0 {
-			committed = fmt.Sprint(p.Committed)
+			at, committed = fmt.Sprint(p.Committed), true
 		}
-		fmt.Fprintf(w, "%-30s %9d %10d %10s %10d %8d %8d\n", p.Topic, p.Partition, p.Start, committed, p.End, p.Beyond, p.Lag())
+		fmt.Fprintf(w, "%-30s %9d %10d %10s %10d %8d %8d\n", p.Topic, p.Partition, p.Start, at, p.End, p.Beyond, p.Lag())
 		total += p.Lag()
 	}
 	fmt.Fprintf(w, "%-30s %70d\n", "total", total)
-	return nil
+	return committed, nil
 }
 
 // help makes the flags' own help no error.

@@ -3,12 +3,15 @@ package cli
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 	"github.com/valyala/fasthttp"
 	"go.uber.org/goleak"
 
@@ -83,14 +86,15 @@ func TestCommands(t *testing.T) {
 	}
 	out.Reset()
 	mustRun(t, "lag", Lag(ctx, []string{"-bootstrap", b.String(), "-group", "g", "t"}, &out, &errs))
-	if !strings.HasSuffix(strings.TrimSpace(out.String()), " 3") {
-		t.Errorf("lag printed %q, want a total of 3", out.String())
+	if !strings.HasSuffix(strings.TrimSpace(out.String()), " 3") || !strings.Contains(errs.String(), `no group "g" has committed anything in t`) {
+		t.Errorf("lag printed %q and %q, want a total of 3 and that nobody knows the group", out.String(), errs.String())
 	}
 	fail(ctx, t, b)
 	out.Reset()
+	errs.Reset()
 	mustRun(t, "lag", Lag(ctx, []string{"-bootstrap", b.String(), "-group", "g", "t"}, &out, &errs))
-	if !strings.HasSuffix(strings.TrimSpace(out.String()), " 0") {
-		t.Errorf("lag printed %q, want a total of 0", out.String())
+	if !strings.HasSuffix(strings.TrimSpace(out.String()), " 0") || errs.Len() > 0 {
+		t.Errorf("lag printed %q and %q, want a total of 0", out.String(), errs.String())
 	}
 	good := newTarget(t, 202)
 	out.Reset()
@@ -145,5 +149,41 @@ func TestArgumentsAreChecked(t *testing.T) {
 	}
 	if err := Consume(ctx, []string{"-h"}, &out, &out); err != nil {
 		t.Errorf("-h is an error: %v", err)
+	}
+}
+
+func TestHelpShowsTheTopic(t *testing.T) {
+	ctx := t.Context()
+	var produce, consume, lag, replay bytes.Buffer
+	for name, err := range map[string]error{
+		"produce": Produce(ctx, []string{"-h"}, strings.NewReader(""), &produce, &produce), "consume": Consume(ctx, []string{"--help"}, &consume, &consume),
+		"lag": Lag(ctx, []string{"-h"}, &lag, &lag), "replay-dead-letters": ReplayDeadLetters(ctx, []string{"-h"}, &replay, &replay),
+	} {
+		if err != nil {
+			t.Errorf("%s -h = %v", name, err)
+		}
+	}
+	for name, out := range map[string]*bytes.Buffer{"produce": &produce, "consume": &consume, "lag": &lag, "replay-dead-letters": &replay} {
+		if text := out.String(); !strings.Contains(text, "rouse "+name+" [FLAGS] TOPIC\n") || !strings.Contains(text, "before the topic") || !strings.Contains(text, "-bootstrap") {
+			t.Errorf("%s -h shows\n%s", name, text)
+		}
+	}
+}
+
+// TestUnreachableBrokersAreNamed: nobody listens on the port of a listener that was closed.
+func TestUnreachableBrokersAreNamed(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	mustRun(t, "listen", err)
+	addr := ln.Addr().String()
+	mustRun(t, "close", ln.Close())
+	for code := range slices.Values(unreachable) {
+		c := connection{bootstrap: addr}
+		if err := c.blame(fmt.Errorf("lag: %w", kafka.NewError(code, "", false))); !strings.Contains(err.Error(), addr) {
+			t.Errorf("error %d: %v, want it to name %s", code, err, addr)
+		}
+	}
+	var out bytes.Buffer
+	if err := Lag(t.Context(), []string{"-bootstrap", addr, "-group", "g", "t"}, &out, &out); err == nil || !strings.Contains(err.Error(), "is there a broker at "+addr+"?") {
+		t.Errorf("lag of nobody = %v, want it to name %s", err, addr)
 	}
 }

@@ -19,7 +19,7 @@ func ReplayDeadLetters(ctx context.Context, args []string, stdout, stderr io.Wri
 	var conn connection
 	var sinkURL, group string
 	var limit time.Duration
-	fs := newFlags("replay-dead-letters", stderr)
+	fs := newFlags("replay-dead-letters", "Send the dead letters of a topic to -sink again", stderr)
 	conn.flags(fs)
 	fs.StringVar(&sinkURL, "sink", "", "URL that gets the events")
 	fs.StringVar(&group, "group", "", "consumer group that keeps the progress; rouse-replay-TOPIC when empty")

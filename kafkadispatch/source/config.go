@@ -31,18 +31,18 @@ type Resolver interface {
 
 // builder collects faults while it makes a configuration.
 type builder struct {
-	k    *KafkaSource
-	r    Resolver
-	errs []error
+	k      *KafkaSource
+	r      Resolver
+	faults Faults
 }
 
 func (b *builder) fault(field string, err error) {
 	if err != nil {
-		b.errs = append(b.errs, fmt.Errorf("%s: %w", field, err))
+		b.faults = append(b.faults, Fault{Field: field, Text: err.Error()})
 	}
 }
 
-// Config makes a dispatcher's configuration, or reports every fault.
+// Config makes a dispatcher's configuration, or reports every fault: the error holds [Faults].
 func (k *KafkaSource) Config(r Resolver) (kafkadispatch.Config, error) {
 	b := &builder{k: k, r: r}
 	c := kafkadispatch.DefaultConfig()
@@ -60,11 +60,11 @@ func (k *KafkaSource) Config(r Resolver) (kafkadispatch.Config, error) {
 	} else {
 		b.sink("spec.sink", k.Spec.Sink, &c.Sink)
 	}
-	if len(b.errs) == 0 {
-		b.fault("spec", c.Validate())
+	if len(b.faults) == 0 {
+		b.faults = fieldsOf(c.Validate())
 	}
-	if err := errors.Join(b.errs...); err != nil {
-		return c, fmt.Errorf("KafkaSource %s/%s: %w", k.Metadata.Namespace, k.Metadata.Name, err)
+	if len(b.faults) > 0 {
+		return c, fmt.Errorf("KafkaSource %s/%s: %w", k.Metadata.Namespace, k.Metadata.Name, b.faults)
 	}
 	return c, nil
 }
@@ -267,9 +267,13 @@ func join(base, relative string) (string, error) {
 }
 
 func (b *builder) annotations(c *kafkadispatch.Config) {
-	for key, value := range b.k.Metadata.Annotations {
-		if strings.HasPrefix(key, "rouse.dev/") {
-			b.fault("metadata.annotations."+key, b.annotation(c, key, value))
+	for _, key := range annotations {
+		value, ok := b.k.Metadata.Annotations[key]
+		if !ok {
+			continue
+		}
+		if err := b.annotation(c, key, value); err != nil {
+			b.faults = append(b.faults, Fault{annotationsField, key, err.Error()})
 		}
 	}
 }
@@ -277,13 +281,11 @@ func (b *builder) annotations(c *kafkadispatch.Config) {
 func (b *builder) annotation(c *kafkadispatch.Config, key, value string) error {
 	switch key {
 	case AnnotationOrder:
-		mode, ok := map[string]order.Mode{"partition": order.ByPartition, "key": order.ByKey, "none": order.Unordered}[value]
-		if !ok {
-			return fmt.Errorf("%q: must be partition, key or none", value)
-		}
-		c.Order.Mode = mode
+		c.Order.Mode = map[string]order.Mode{"partition": order.ByPartition, "key": order.ByKey, "none": order.Unordered}[value]
+		return oneOf(value, "partition", "key", "none")
 	case AnnotationMode:
 		c.Mode = kafkadispatch.ContentMode(value)
+		return oneOf(value, string(kafkadispatch.Binary), string(kafkadispatch.Structured), string(kafkadispatch.Batched))
 	case AnnotationBatch:
 		return positive(value, &c.Batch.Records)
 	case AnnotationLinger:
@@ -295,11 +297,12 @@ func (b *builder) annotation(c *kafkadispatch.Config, key, value string) error {
 	case AnnotationPartition:
 		return positive(value, &c.Order.MaxInFlightPerPartition)
 	case AnnotationExhausted:
-		if topic, ok := strings.CutPrefix(value, "topic:"); ok {
+		if topic, ok := strings.CutPrefix(value, "topic:"); ok && topic != "" {
 			c.DeadLetter.Topic = topic
 			return nil
 		}
 		c.Exhausted = kafkadispatch.Exhausted(value)
+		return oneOf(value, string(kafkadispatch.Block), string(kafkadispatch.Drop), "topic:NAME")
 	case AnnotationDeadTopic:
 		c.DeadLetter = kafkadispatch.Destination{Topic: value}
 	case AnnotationReplyTopic:
@@ -307,17 +310,20 @@ func (b *builder) annotation(c *kafkadispatch.Config, key, value string) error {
 	case AnnotationReplyURL:
 		c.Reply.HTTP = &sink.Config{URL: value}
 	case AnnotationProtocol:
-		if value != "classic" && value != "consumer" {
-			return fmt.Errorf("%q: must be classic or consumer", value)
-		}
 		c.Kafka.NextGen = value == "consumer"
+		return oneOf(value, "classic", "consumer")
 	case AnnotationInstance:
 		c.Kafka.InstanceID = value
 	case AnnotationCompat:
 		c.Compat = kafkadispatch.Compat(value)
+		if c.Compat == kafkadispatch.CompatNone {
+			return nil
+		}
 		b.compat(c)
+		return oneOf(value, string(kafkadispatch.CompatKnative))
 	case AnnotationHTTP2:
 		c.Sink.HTTP2 = value == "true"
+		return oneOf(value, "true", "false")
 	case AnnotationPartitions:
 		return positive(value, new(int))
 	}

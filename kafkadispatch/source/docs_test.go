@@ -84,9 +84,6 @@ func TestAnnotationsAreDocumented(t *testing.T) {
 		if d, ok := defaults[name]; ok {
 			want[0] = d
 		}
-		if name == AnnotationExhausted {
-			want[1] += ", or topic:NAME" // which Config takes for a dead letter topic
-		}
 		if !ok || row != want {
 			t.Errorf("docs/kafka.md says of %s %q, want %q", name, row, want)
 		}

@@ -117,6 +117,12 @@ func TestFaultsNameTheirField(t *testing.T) {
 		{"unknown kind of sink", manifest("", `bootstrapServers: [b], topics: [t], sink: {ref: {kind: Queue, name: q}}`), "spec.sink.ref: no such kind"},
 		{"unknown secret", manifest("", least+`, net: {tls: {enable: true, caCert: {secretKeyRef: {name: x, key: y}}}}`), "spec.net.tls.caCert.secretKeyRef"},
 		{"annotation", manifest("rouse.dev/order: upwards", least), "metadata.annotations.rouse.dev/order"},
+		{"exhausted", manifest("rouse.dev/without-dead-letter: topic", least), `rouse.dev/without-dead-letter: "topic": must be block, drop or topic:NAME`},
+		{"exhausted, topic without name", manifest("rouse.dev/without-dead-letter: 'topic:'", least), `must be block, drop or topic:NAME`},
+		{"mode", manifest("rouse.dev/content-mode: batch", least), `rouse.dev/content-mode: "batch": must be binary, structured or batched`},
+		{"compat", manifest("rouse.dev/compat: knativ", least), `rouse.dev/compat: "knativ": must be knative`},
+		{"HTTP/2", manifest("rouse.dev/sink-http2: 'yes'", least), `rouse.dev/sink-http2: "yes": must be true or false`},
+		{"no broker", manifest("", `topics: [t], sink: {uri: "http://s/x"}`), "spec.bootstrapServers: must name a broker"},
 		{"two faults", manifest("", `topics: [t], ordering: sometimes, sink: {uri: nowhere}`), "spec.sink: must have a ref or an absolute uri"},
 		{"not a source", "apiVersion: v1\nkind: Pod\n", "not a KafkaSource"},
 	} {
@@ -125,6 +131,25 @@ func TestFaultsNameTheirField(t *testing.T) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
 		})
+	}
+}
+
+// TestUnknownAnnotations: one that is misspelt changes the order of records without a word.
+func TestUnknownAnnotations(t *testing.T) {
+	k, err := Parse([]byte(manifest("rouse.dev/ordr: key, rouse.dev/colour: blue, rouse.dev/order: key, example.com/owner: me", least)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "metadata.annotations.rouse.dev/colour: nothing reads this annotation; it has no effect\n" +
+		"metadata.annotations.rouse.dev/ordr: nothing reads this annotation; did you mean rouse.dev/order?"
+	if got := k.Unknown().Error(); got != want {
+		t.Errorf("Unknown = %s, want %s", got, want)
+	}
+	for _, name := range annotations {
+		if _, err := configOf(t, manifest(name+": '?'", least)); err == nil && name != AnnotationDeadTopic && name != AnnotationReplyTopic &&
+			name != AnnotationReplyURL && name != AnnotationInstance {
+			t.Errorf("%s takes anything", name)
+		}
 	}
 }
 

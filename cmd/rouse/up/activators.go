@@ -33,6 +33,7 @@ type activators struct {
 
 	mu       sync.Mutex // guards all below
 	stopping bool
+	settled  bool // all were ready once
 	procs    []*activatorProcess
 }
 
@@ -40,6 +41,7 @@ type activators struct {
 type activatorProcess struct {
 	name   string
 	listen string // where it listens; after the first start with its port
+	admin  string // where its metrics are, the same for all that fill the place once one was ready
 	cmd    *exec.Cmd
 	stdin  io.Closer
 }
@@ -111,6 +113,9 @@ func (a *activators) keep(ctx context.Context, p *activatorProcess) {
 
 // once runs a process from its start to its end.
 func (a *activators) once(p *activatorProcess) error {
+	if err := a.place(p); err != nil {
+		return err
+	}
 	cmd := exec.Command(a.s.o.Self, append([]string{ActivatorCommand}, a.flags(p)...)...)
 	cmd.Env = append(append([]string{}, a.s.o.Environ...), "ROUSE_TOKEN="+a.s.admin.token)
 	cmd.Stdout, cmd.Stderr = a.s.o.Stderr, a.s.o.Stderr
@@ -137,12 +142,28 @@ func (a *activators) once(p *activatorProcess) error {
 	return err
 }
 
+// place finds a free port for the metrics of a process that nobody knows yet. Should somebody take it first, the process
+// ends, and the next one gets another.
+func (a *activators) place(p *activatorProcess) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.settled {
+		return nil
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	p.admin = ln.Addr().String()
+	return ln.Close()
+}
+
 func (a *activators) flags(p *activatorProcess) []string {
 	o, admin := a.s.o, a.s.admin.ln.Addr().String()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	flags := []string{
-		"--name=" + p.name, "--listen=" + p.listen, "--admin-listen=127.0.0.1:0", "--port-host=127.0.0.1",
+		"--name=" + p.name, "--listen=" + p.listen, "--admin-listen=" + p.admin, "--port-host=127.0.0.1",
 		"--control-urls=ws://" + admin + "/assign", "--stats-urls=ws://" + admin + "/stats",
 		"--queue-total=" + strconv.Itoa(o.QueueTotal), "--growth=" + strconv.FormatFloat(growth, 'g', -1, 64),
 		"--cold-start-header=" + strconv.FormatBool(o.ColdStartHeader), "--server-timing=" + strconv.FormatBool(o.ServerTiming),
@@ -190,8 +211,9 @@ func (a *activators) settle(found map[string]assign.ActivatorState) (first net.A
 		if i == 0 {
 			first = addr
 		}
-		fmt.Fprintf(a.s.o.Stdout, "%s: http://%s/\n", p.name, reachable(addr))
+		fmt.Fprintf(a.s.o.Stdout, "%s: http://%s/, metrics: http://%s/metrics\n", p.name, reachable(addr), p.admin)
 	}
+	a.settled = true
 	return first, nil
 }
 

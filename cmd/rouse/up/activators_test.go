@@ -3,11 +3,14 @@ package up
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -250,4 +253,36 @@ func (r *roamers) end() (failed []outcome) {
 		}
 	}
 	return failed
+}
+
+// TestActivatorsSayWhereTheirMetricsAre: each address that is printed answers with that process's metrics, also after another
+// process has taken the place.
+func TestActivatorsSayWhereTheirMetricsAre(t *testing.T) {
+	t.Parallel()
+	h := start(t, service("hello", "hello", 0, 1, ""), func(o *Options) { o.Activators = 2 })
+	defer h.close()
+	found := regexp.MustCompile(`activator-\d: http://\S+/, metrics: (http://\S+/metrics)\n`).FindAllStringSubmatch(h.out.String(), -1)
+	if len(found) != 2 || found[0][1] == found[1][1] {
+		t.Fatalf("%q printed, want the addresses of two:\n%s", found, h.out)
+	}
+	h.await("both serve metrics", func() bool { return h.connected(found[0][1]) && h.connected(found[1][1]) })
+	before := h.stack.activators.pid(1)
+	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	h.await("another process serves metrics there", func() bool {
+		pid := h.stack.activators.pid(1)
+		return pid != 0 && pid != before && h.connected(found[1][1])
+	})
+}
+
+// connected reports whether the metrics of an activator process say that control reaches it.
+func (h *house) connected(url string) bool {
+	res, err := h.client.Get(url)
+	if err != nil {
+		return false
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	return err == nil && strings.Contains(string(text), "\nrouse_assign_connected 1\n")
 }

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"time"
 
+	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/localpods"
 )
 
@@ -33,7 +33,7 @@ type Options struct {
 	// Exec maps images to programs (IMAGE=PATH), Images is a folder of programs by image name.
 	Exec   []string
 	Images string
-	// Set overrides settings of every revision (KEY=VALUE, keys as in annotations).
+	// Set overrides settings of every revision (KEY=VALUE: see config.ParseFlags).
 	Set []string
 	// Data is a folder for the history of what was applied and for the socket of `rouse apply` and its kin; empty for
 	// neither.
@@ -97,19 +97,6 @@ func (o *Options) mode() (localpods.SidecarMode, error) {
 	return 0, fmt.Errorf("--sidecars %q: must be none, inprocess or process", o.Sidecars)
 }
 
-// settings reads --set.
-func (o *Options) settings() (map[string]string, error) {
-	m := make(map[string]string, len(o.Set))
-	for _, kv := range o.Set {
-		k, v, ok := strings.Cut(kv, "=")
-		if !ok || k == "" {
-			return nil, fmt.Errorf("--set %q: must be KEY=VALUE, such as max-scale=5", kv)
-		}
-		m[k] = v
-	}
-	return m, nil
-}
-
 // validate names every fault of the options at once.
 func (o *Options) validate() error {
 	var errs []error
@@ -119,7 +106,7 @@ func (o *Options) validate() error {
 	if _, err := o.mode(); err != nil {
 		errs = append(errs, err)
 	}
-	if _, err := o.settings(); err != nil {
+	if _, err := config.ParseFlags(o.Set); err != nil {
 		errs = append(errs, err)
 	}
 	for name, addr := range map[string]string{"--listen": o.Listen, "--trusted-listen": o.Trusted, "--admin": o.Admin, "--keda": o.Keda} {

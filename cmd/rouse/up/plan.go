@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rousehq/rouse/internal/config"
@@ -57,7 +56,7 @@ func newPlanner(o *Options) (p *planner, err error) {
 	if p.mode, err = o.mode(); err != nil {
 		return nil, err
 	}
-	flags, err := o.settings()
+	flags, err := config.ParseFlags(o.Set)
 	p.above = config.Layers{Env: config.EnvLayer(o.Environ), Flags: flags}
 	return p, err
 }
@@ -139,17 +138,17 @@ func probe(p *manifest.Probe) localpods.Probe {
 
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
 
-// describeSettings lists what somebody chose, with its origin.
-func describeSettings(rev *config.Revision) string {
+// describeSettings lists what somebody chose.
+func describeSettings(rev *config.Revision) []string {
 	chosen := map[string]string{}
 	for _, v := range rev.Values() {
 		if v.IsSet() {
-			chosen[v.Name] = fmt.Sprintf("%s=%v", v.Name, v.V)
+			chosen[v.Name] = v.Name + "=" + rev.Show(v)
 		}
 	}
 	parts := make([]string, 0, len(chosen))
 	for _, k := range slices.Sorted(maps.Keys(chosen)) {
 		parts = append(parts, chosen[k])
 	}
-	return strings.Join(parts, " ")
+	return parts
 }

@@ -1,13 +1,16 @@
 package up
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,22 +34,25 @@ type sources struct {
 	dispatchers []*kafkadispatch.Dispatcher
 	names       []string
 	scaled      []*scaled
+	hosts       []string             // of the services in the manifests
+	found       manifest.Diagnostics // of the sources
 }
 
-// addSources decodes KafkaSources and makes their dispatchers. One that is wrong is said, and the others go on.
-func (s *stack) addSources(docs []manifest.Document) error {
-	all := &sources{s: s}
+// addSources decodes KafkaSources and makes their dispatchers. One that is wrong is said, and the others go on; with
+// --strict it is an error, and so is what is only a warning else.
+func (s *stack) addSources(in intake) error {
+	all := &sources{s: s, hosts: hostsOf(in.services, s.o.Domain)}
 	s.sources = all
-	var decoded []*source.KafkaSource
+	var decoded []decodedSource
 	topics := map[string]int{}
-	for _, doc := range docs {
+	for _, doc := range in.others {
 		if doc.Kind == "ScaledObject" {
 			all.decodeScaled(doc, topics)
 			continue
 		}
 		k, err := source.Parse(doc.YAML)
 		if err != nil {
-			fmt.Fprintf(s.o.Stderr, "%s: %v; it does not run, others go on\n", doc.Where(""), err)
+			all.found = append(all.found, doc.Fault(manifest.Error, "", err.Error(), goesOn))
 			continue
 		}
 		if slices.Equal(k.Spec.BootstrapServers, []string{source.Embedded}) {
@@ -54,19 +60,97 @@ func (s *stack) addSources(docs []manifest.Document) error {
 				topics[t] = max(topics[t], k.Partitions())
 			}
 		}
-		decoded = append(decoded, k)
+		decoded = append(decoded, decodedSource{k, doc})
 	}
 	if len(topics) > 0 {
 		if err := all.embed(topics); err != nil {
 			return err
 		}
 	}
-	for _, k := range decoded {
-		if err := all.add(k); err != nil {
-			fmt.Fprintf(s.o.Stderr, "KafkaSource %s/%s: %v; it does not run, others go on\n", k.Metadata.Namespace, k.Metadata.Name, err)
+	for _, d := range decoded {
+		all.judge(d, all.add(d.source))
+	}
+	return all.say()
+}
+
+// decodedSource is a KafkaSource with its place in a file.
+type decodedSource struct {
+	source *source.KafkaSource
+	doc    manifest.Document
+}
+
+// goesOn is what becomes of a source that is wrong.
+const goesOn = "it does not run, others go on"
+
+// judge notes why a source does not run, and what of it has no effect.
+func (a *sources) judge(d decodedSource, err error) {
+	var faults source.Faults
+	switch {
+	case errors.As(err, &faults):
+		for _, f := range faults {
+			a.found = append(a.found, d.doc.Fault(manifest.Error, f.Path(), f.Text, goesOn))
+		}
+	case err != nil:
+		a.found = append(a.found, d.doc.Fault(manifest.Error, "", err.Error(), goesOn))
+	default:
+		a.judgeSinks(d)
+	}
+	for _, f := range d.source.Unknown() {
+		a.found = append(a.found, d.doc.Fault(manifest.Warning, f.Path(), f.Text, ""))
+	}
+}
+
+// judgeSinks warns of references to services that nobody serves: their events would be tried again for ever.
+func (a *sources) judgeSinks(d decodedSource) {
+	sinks := map[string]*source.Destination{"spec.sink": d.source.Spec.Sink}
+	if delivery := d.source.Spec.Delivery; delivery != nil {
+		sinks["spec.delivery.deadLetterSink"] = delivery.DeadLetterSink
+	}
+	for _, path := range slices.Sorted(maps.Keys(sinks)) {
+		if host := a.away(sinks[path], d.source.Metadata.Namespace); host != "" {
+			a.found = append(a.found, d.doc.Fault(manifest.Warning, path, "there is no service "+host+" in the manifests",
+				"its events wait until `rouse apply` brings one"))
 		}
 	}
+}
+
+// away returns the host of a destination that is a service by its name and that no manifest has, or "".
+func (a *sources) away(to *source.Destination, namespace string) string {
+	if to == nil {
+		return ""
+	}
+	host := ""
+	if to.Ref != nil {
+		host = to.Ref.Name + "." + cmp.Or(to.Ref.Namespace, namespace) + inCluster
+	} else if u, err := url.Parse(to.URI); err == nil && strings.HasSuffix(u.Hostname(), inCluster) {
+		host = u.Hostname()
+	}
+	if slices.Contains(a.hosts, host) {
+		return ""
+	}
+	return host
+}
+
+// say prints what was found, or with --strict returns it.
+func (a *sources) say() error {
+	if a.s.o.Strict && len(a.found) > 0 {
+		for i := range a.found {
+			a.found[i].Severity = manifest.Error
+		}
+		a.closeBroker()
+		return a.found.Err()
+	}
+	for _, f := range a.found {
+		fmt.Fprintln(a.s.o.Stderr, f)
+	}
 	return nil
+}
+
+// closeBroker ends the broker inside the process, when there is one.
+func (a *sources) closeBroker() {
+	if a.broker != nil {
+		a.broker.Close()
+	}
 }
 
 // usualPort is where Kafka's tools look for a broker.
@@ -113,6 +197,8 @@ func (a *sources) add(k *source.KafkaSource) error {
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(a.s.o.Stdout, "KafkaSource %s/%s reads %s as consumer group %s\n",
+		k.Metadata.Namespace, k.Metadata.Name, strings.Join(cfg.Kafka.Topics, ", "), cfg.Kafka.Group)
 	a.dispatchers = append(a.dispatchers, d)
 	a.names = append(a.names, k.Metadata.Namespace+"/"+k.Metadata.Name)
 	return nil
@@ -132,9 +218,7 @@ func (a *sources) run(ctx context.Context) error {
 		all.Go(func() { s.run(ctx) })
 	}
 	all.Wait()
-	if a.broker != nil {
-		a.broker.Close()
-	}
+	a.closeBroker()
 	return nil
 }
 
@@ -171,7 +255,7 @@ func (a *sources) Address(ref source.Ref) (string, error) {
 	if ref.Kind != "Service" {
 		return "", fmt.Errorf("kind %s: only Services run here; give a uri", ref.Kind)
 	}
-	return "http://" + ref.Name + "." + ref.Namespace + ".svc.cluster.local", nil
+	return "http://" + ref.Name + "." + ref.Namespace + inCluster, nil
 }
 
 // Secret implements source.Resolver.
@@ -192,6 +276,18 @@ func (a *sources) Token(audience string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
 		return "", errors.New("audience " + audience + ": there are no service account tokens on one machine")
 	}
+}
+
+// inCluster ends the name that a service has in a cluster.
+const inCluster = ".svc.cluster.local"
+
+// hostsOf lists the names of services.
+func hostsOf(services []manifest.Service, domain string) (hosts []string) {
+	for i := range services {
+		s := &services[i]
+		hosts = append(hosts, route.Domains{Public: domain}.Hosts(s.Namespace, s.Name, s.ClusterLocal)...)
+	}
+	return hosts
 }
 
 // serves reports whether a host is one of the services'.

@@ -140,3 +140,55 @@ func (h *house) commitAll(group, topic string) {
 		h.t.Fatal(err)
 	}
 }
+
+const misspeltSource = `apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: display}
+spec: {template: {spec: {containers: [{image: event-display}]}}}
+---
+apiVersion: sources.knative.dev/v1
+kind: KafkaSource
+metadata:
+  name: greetings
+  annotations:
+    rouse.dev/ordr: key
+spec:
+  bootstrapServers: ["127.0.0.1:1"]
+  topics: [greetings]
+  sink: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: displai}}
+---
+apiVersion: sources.knative.dev/v1
+kind: KafkaSource
+metadata: {name: wrong}
+spec:
+  bootstrapServers: ["127.0.0.1:1"]
+  topics: [greetings]
+  ordering: sometimes
+  sink: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: display}}
+`
+
+// TestSourcesAreJudged: each fault has its place and its source's name once, and --strict refuses all of them.
+func TestSourcesAreJudged(t *testing.T) {
+	t.Parallel()
+	h := start(t, misspeltSource, nil)
+	h.close()
+	for _, want := range []string{
+		"stdin:11: warning: KafkaSource default/greetings: metadata.annotations[rouse.dev/ordr]: nothing reads this annotation; did you mean rouse.dev/order?\n",
+		"stdin:15: warning: KafkaSource default/greetings: spec.sink: there is no service displai.default.svc.cluster.local in the manifests",
+		"stdin:23: error: KafkaSource default/wrong: spec.ordering: \"sometimes\": must be ordered or unordered; it does not run, others go on\n",
+		"KafkaSource default/greetings reads greetings as consumer group knative-kafka-source-default-greetings\n",
+	} {
+		if out := h.out.String(); !strings.Contains(out, want) {
+			t.Errorf("up does not say %s\n%s", want, out)
+		}
+	}
+	o := Default()
+	o.Files, o.Stdin, o.Listen, o.Admin, o.Strict = []string{"-"}, strings.NewReader(misspeltSource), "127.0.0.1:0", "127.0.0.1:0", true
+	o.Stdout, o.Stderr = io.Discard, io.Discard
+	err := Run(t.Context(), o, nil)
+	for _, line := range []string{"stdin:11: error", "stdin:15: error", "stdin:23: error"} {
+		if err == nil || !strings.Contains(err.Error(), line) {
+			t.Errorf("up --strict = %v, want %s", err, line)
+		}
+	}
+}

@@ -57,6 +57,7 @@ type stack struct {
 	sources    *sources
 	address    net.Addr // where requests come in
 	local      net.Addr // where this process reaches the activator
+	announced  bool     // people know that it runs
 
 	background sync.WaitGroup // removals of revisions
 }
@@ -91,7 +92,7 @@ func Run(ctx context.Context, o Options, cut <-chan struct{}) error {
 	if err := s.open(in, stop); err != nil {
 		return errors.Join(err, s.admin.ln.Close())
 	}
-	if err := s.addSources(in.others); err != nil {
+	if err := s.addSources(in); err != nil {
 		return errors.Join(err, s.admin.ln.Close())
 	}
 	return s.run(ctx, in, cut)
@@ -310,6 +311,7 @@ func (s *stack) announce() {
 	if s.address == nil {
 		return
 	}
+	s.announced = true
 	s.narrator.welcome(s.o, s.address, s.fleet.latest())
 	if s.o.OnReady != nil {
 		s.o.OnReady(Handle{Addr: s.address, Pods: s.runner.Stats, Health: s.health, InFlight: s.inFlight, stack: s})
@@ -360,7 +362,9 @@ func (s *stack) inFlight(service string) int {
 // drain lets requests in flight finish: the listeners close, parked and running requests go on until the grace ends or
 // cut is closed.
 func (s *stack) drain(cut <-chan struct{}) error {
-	fmt.Fprintln(s.o.Stdout, "stopping: requests in flight finish first; a second signal ends everything at once")
+	if s.announced {
+		fmt.Fprintln(s.o.Stdout, "stopping: requests in flight finish first; a second signal ends everything at once")
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.o.Grace)
 	defer cancel()
 	stopWatch := make(chan struct{})

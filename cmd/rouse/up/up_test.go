@@ -290,6 +290,29 @@ func TestACommandThatCannotStartFailsItsWaiters(t *testing.T) {
 	}
 }
 
+// TestTheSidecarsHelp: asked for help, the real binary lists its variables instead of missing them.
+func TestTheSidecarsHelp(t *testing.T) {
+	t.Parallel()
+	for _, arg := range []string{"-h", "--help"} {
+		out, err := exec.CommandContext(t.Context(), sidecarBinary, arg).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "CONTAINER_CONCURRENCY") || !strings.Contains(string(out), "ROUSE_STATS_URL") {
+			t.Errorf("queueproxy %s = %v\n%s", arg, err, out)
+		}
+	}
+}
+
+// TestBannerHasUnits: settings are shown as they are written, and no limit is not shown as 0.
+func TestBannerHasUnits(t *testing.T) {
+	t.Parallel()
+	h := start(t, strings.Replace(service("hello", "hello", 0, 5, ""), "        autoscaling.knative.dev/window: 6s\n",
+		"        autoscaling.knative.dev/window: 6s\n        autoscaling.knative.dev/target-utilization-percentage: \"100\"\n", 1), nil)
+	h.close()
+	if out := h.out.String(); !strings.Contains(out, "  hello  no limit per pod, containerConcurrency=no limit, max-scale=5,") ||
+		!strings.Contains(out, "target-utilization-percentage=100%, window=6s\n") {
+		t.Errorf("the banner is\n%s", out)
+	}
+}
+
 func TestUnknownHost(t *testing.T) {
 	t.Parallel()
 	h := start(t, service("hello", "hello", 0, 1, ""), nil)

@@ -1,9 +1,9 @@
-package manifest
+package config
 
 import "strings"
 
-// nearest returns the known name that a misspelt one most likely means, or "".
-func nearest(name string, known []string) string {
+// Nearest returns the known name that a misspelt one most likely means, or "".
+func Nearest(name string, known []string) string {
 	best, bestDist := "", 3
 	for _, k := range known {
 		if strings.EqualFold(name, k) {
