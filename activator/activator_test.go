@@ -351,8 +351,29 @@ func TestTriesAreBounded(t *testing.T) {
 			return forward.Result{Cause: fault.ConnectFailed, Retryable: true}
 		}
 		<-w.serve(x)
-		if x.Forwards != 10 || x.Cause != fault.ConnectFailed || x.AnsweredTwice() != "" {
-			t.Errorf("%d tries, %v, twice: %q; want 10, connect_failed, one answer", x.Forwards, x.Cause, x.AnsweredTwice())
+		if x.Forwards != 12 || x.Cause != fault.ConnectFailed || x.AnsweredTwice() != "" {
+			t.Errorf("%d tries, %v, twice: %q; want 12, connect_failed, one answer", x.Forwards, x.Cause, x.AnsweredTwice())
+		}
+	})
+}
+
+// TestARestartedApplicationIsWaitedFor: the only pod refuses connections until its application is back, and nobody takes
+// it out of the endpoints.
+func TestARestartedApplicationIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings())
+		w.pod("a", endpoint.Ready)
+		back := time.Now().Add(5 * time.Second)
+		x := forwardtest.New("hello")
+		x.OnForward = func(*forward.Pool) forward.Result {
+			if time.Now().Before(back) {
+				return forward.Result{Cause: fault.ConnectFailed, Retryable: true}
+			}
+			return served
+		}
+		<-w.serve(x)
+		if x.Status != 200 {
+			t.Errorf("answered %d after %d tries in %v, want 200", x.Status, x.Forwards, time.Since(x.Received()))
 		}
 	})
 }

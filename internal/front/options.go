@@ -53,7 +53,7 @@ type Options struct {
 
 	// QueueTotal bounds parked requests, Tries how often one is dispatched.
 	QueueTotal int `env:"ROUSE_QUEUE_TOTAL" envDefault:"100000"`
-	Tries      int `env:"ROUSE_TRIES" envDefault:"10"`
+	Tries      int `env:"ROUSE_TRIES" envDefault:"12"`
 	// Growth reports a burst ahead of the period; 0 for never.
 	Growth float64 `env:"ROUSE_GROWTH" envDefault:"2"`
 	// ColdStartHeader and ServerTiming tell clients what became of their request.
