@@ -178,14 +178,19 @@ func (a *Activator) Put(id identity.Revision, s Settings) {
 	}
 }
 
-// Remove forgets a revision: parked requests are refused, those in flight finish.
+// Remove forgets a revision: parked requests go where their route or port leads by then, or are refused; those in flight
+// finish.
 func (a *Activator) Remove(id identity.Revision) {
+	var removed *revision
 	a.revs.change(id.Name, func(m map[identity.Key]*revision) {
 		if r := m[id.Key()]; r != nil && r.id == id {
 			delete(m, id.Key())
-			r.remove()
+			removed = r
 		}
 	})
+	if removed != nil {
+		removed.remove() // now that nobody finds it any more
+	}
 }
 
 // Update takes over a change of a revision's endpoints. Updates of one revision must come in order.

@@ -127,7 +127,7 @@ func (h *handler) dispatch(x forward.Exchange, r *revision, session uint64, t tu
 		o.Parked = o.Parked || t.parked
 		woken = t.wokenBy(x, woken)
 		if t.err != nil {
-			if successor = h.successor(r, t.err); successor == nil {
+			if successor = h.successor(x, r, t.err); successor == nil {
 				o.Result = h.refuse(x, r, t.err)
 			}
 			return o, successor
