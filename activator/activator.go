@@ -24,9 +24,10 @@ type Router interface {
 type Config struct {
 	// QueueTotal bounds the parked requests of all revisions together, default 100,000.
 	QueueTotal int
-	// Tries bounds how often one request is dispatched, default 10: each try beyond the first follows a certain
-	// "was not processed". A pod that refused is left alone for 10 ms and twice as long each time, so that ten tries
-	// outlast 5 s of a pod whose application was killed and that nobody has taken out of the endpoints yet.
+	// Tries bounds how often one request is dispatched, default 12: each try beyond the first follows a certain
+	// "was not processed". A pod that refused is left alone for 10 ms and twice as long each time, up to 1 s, so that
+	// twelve tries at one pod last 5.27 s: a container that crashed is restarted at once, and its application listens
+	// within 1 to 5 s, while nobody may have taken the pod out of the endpoints.
 	Tries int
 	// StatPeriod is how often load is reported to control, default 1 s.
 	StatPeriod time.Duration
@@ -49,7 +50,7 @@ func (c Config) Default() Config {
 		c.QueueTotal = 100_000
 	}
 	if c.Tries == 0 {
-		c.Tries = 10
+		c.Tries = 12
 	}
 	if c.StatPeriod == 0 {
 		c.StatPeriod = time.Second
@@ -177,14 +178,19 @@ func (a *Activator) Put(id identity.Revision, s Settings) {
 	}
 }
 
-// Remove forgets a revision: parked requests are refused, those in flight finish.
+// Remove forgets a revision: parked requests go where their route or port leads by then, or are refused; those in flight
+// finish.
 func (a *Activator) Remove(id identity.Revision) {
+	var removed *revision
 	a.revs.change(id.Name, func(m map[identity.Key]*revision) {
 		if r := m[id.Key()]; r != nil && r.id == id {
 			delete(m, id.Key())
-			r.remove()
+			removed = r
 		}
 	})
+	if removed != nil {
+		removed.remove() // now that nobody finds it any more
+	}
 }
 
 // Update takes over a change of a revision's endpoints. Updates of one revision must come in order.

@@ -300,6 +300,48 @@ func TestRetriedRequestKeepsItsPlace(t *testing.T) {
 	})
 }
 
+// TestRetriedRequestMeetsAFullQueue: what came while a request was in its pod fills the queue; the one that comes back has
+// its place still, and newcomers have none until both are served.
+func TestRetriedRequestMeetsAFullQueue(t *testing.T) {
+	for name, bound := range map[string]func(w *world, s *Settings){
+		"of the revision":  func(_ *world, s *Settings) { s.QueueLimit = 1 },
+		"of all revisions": func(w *world, _ *Settings) { w.cfg.QueueTotal = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := settings()
+				w := newWorld(t, s)
+				bound(w, &s)
+				w.Put(hello, s)
+				w.pod("a", endpoint.Ready)
+				x, later, last := forwardtest.New("hello"), forwardtest.New("hello"), forwardtest.New("hello")
+				refuse := make(chan struct{})
+				x.OnForward = func(*forward.Pool) forward.Result {
+					if <-refuse; x.Forwards > 1 {
+						return served
+					}
+					return forward.Result{Cause: fault.NotAdmitted, Retryable: true}
+				}
+				first := w.serve(x)
+				synctest.Wait()
+				second := w.serve(later)
+				synctest.Wait()
+				close(refuse)
+				synctest.Wait()
+				<-w.serve(last)
+				<-first
+				<-second
+				if x.Status != 200 || later.Status != 200 || last.Status != 503 {
+					t.Errorf("answered %d, then %d, and the newcomer %d; want 200, 200 and 503", x.Status, later.Status, last.Status)
+				}
+				if n := w.Parked(); n != 0 {
+					t.Errorf("%v count as parked after all, want 0", n)
+				}
+			})
+		})
+	}
+}
+
 func TestTriesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, settings())
@@ -309,8 +351,29 @@ func TestTriesAreBounded(t *testing.T) {
 			return forward.Result{Cause: fault.ConnectFailed, Retryable: true}
 		}
 		<-w.serve(x)
-		if x.Forwards != 10 || x.Cause != fault.ConnectFailed || x.AnsweredTwice() != "" {
-			t.Errorf("%d tries, %v, twice: %q; want 10, connect_failed, one answer", x.Forwards, x.Cause, x.AnsweredTwice())
+		if x.Forwards != 12 || x.Cause != fault.ConnectFailed || x.AnsweredTwice() != "" {
+			t.Errorf("%d tries, %v, twice: %q; want 12, connect_failed, one answer", x.Forwards, x.Cause, x.AnsweredTwice())
+		}
+	})
+}
+
+// TestARestartedApplicationIsWaitedFor: the only pod refuses connections until its application is back, and nobody takes
+// it out of the endpoints.
+func TestARestartedApplicationIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings())
+		w.pod("a", endpoint.Ready)
+		back := time.Now().Add(5 * time.Second)
+		x := forwardtest.New("hello")
+		x.OnForward = func(*forward.Pool) forward.Result {
+			if time.Now().Before(back) {
+				return forward.Result{Cause: fault.ConnectFailed, Retryable: true}
+			}
+			return served
+		}
+		<-w.serve(x)
+		if x.Status != 200 {
+			t.Errorf("answered %d after %d tries in %v, want 200", x.Status, x.Forwards, time.Since(x.Received()))
 		}
 	})
 }

@@ -76,8 +76,9 @@ func mix(h uint64) uint64 {
 }
 
 // session returns the hash of what names the request's session, 0 when nothing does. An own cookie that is missing is
-// set with the response.
-func (a *Affinity) session(x forward.Exchange) uint64 {
+// set with the response. before is the session that the request had at another revision, 0 for none: it keeps what it was
+// given there, since of two cookies the client would take either.
+func (a *Affinity) session(x forward.Exchange, before uint64) uint64 {
 	var name []byte
 	switch a.By {
 	case NoAffinity:
@@ -90,8 +91,11 @@ func (a *Affinity) session(x forward.Exchange) uint64 {
 	if len(name) > 0 {
 		return hashOf(name)
 	}
-	if a.By != ByOwnCookie {
+	switch {
+	case a.By != ByOwnCookie:
 		return 0
+	case before != 0:
+		return before
 	}
 	return a.begin(x)
 }

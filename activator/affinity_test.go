@@ -128,7 +128,7 @@ func TestSessionNames(t *testing.T) {
 			for k, v := range c.header {
 				x.Headers[k] = v
 			}
-			got := c.affinity.session(x)
+			got := c.affinity.session(x, 0)
 			if c.same != "" && got != hashOf(c.same) || c.same == "" && !c.cookie && got != 0 {
 				t.Errorf("session = %x, want that of %q", got, c.same)
 			}
@@ -183,6 +183,43 @@ func TestSessionStaysThroughTheHandler(t *testing.T) {
 			if uid != pods[0] {
 				t.Fatalf("requests of one session went to %q", pods)
 			}
+		}
+	})
+}
+
+// TestOneCookieThoughRevisionsChange: a request that is parked for one revision after the other is sent one cookie, which
+// leads the next request to the pod that served the first.
+func TestOneCookieThoughRevisionsChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := settings()
+		s.ContainerConcurrency = 10
+		s.Affinity = Affinity{By: ByOwnCookie, Name: "pin"}
+		w := newWorld(t, s)
+		var pods []string
+		note := func(p *forward.Pool) forward.Result {
+			pods = append(pods, w.pools[p])
+			return served
+		}
+		first := forwardtest.New("hello")
+		first.OnForward = note
+		done := w.serve(first)
+		id := hello
+		for _, uid := range []string{"u8", "u9"} {
+			synctest.Wait()
+			id.UID = uid
+			w.Put(id, s)
+		}
+		w.Update(endpoint.Update{Snapshot: endpoint.Snapshot{Revision: id, Version: 1, Endpoints: readyPods(20, nil)}})
+		<-done
+		if len(first.ResponseAdded) != 1 {
+			t.Fatalf("set with the response: %q, want one cookie", first.ResponseAdded)
+		}
+		next := forwardtest.New("hello")
+		next.Headers["cookie"], _, _ = strings.Cut(strings.TrimPrefix(first.ResponseAdded[0], "Set-Cookie: "), ";")
+		next.OnForward = note
+		<-w.serve(next)
+		if len(pods) != 2 || pods[0] != pods[1] || len(next.ResponseAdded) != 0 {
+			t.Errorf("served by %q, the second time with %q; want the same pod and no cookie", pods, next.ResponseAdded)
 		}
 	})
 }

@@ -2,9 +2,10 @@
 //
 // Promises: per revision, parked requests are served strictly first in, first out; a slot that becomes free goes to
 // the oldest waiter, and exactly as many are woken as there are slots. A pod without a free slot is never given a
-// request. Queues are bounded per revision and over all revisions; at the bound a request is answered 503 with
-// Retry-After and the limit's name. A parked request's body has not been read. Wake-ups, failures and locks of one
-// revision never touch another. When control is away the activator keeps serving with its last knowledge.
+// request. Queues are bounded per revision and over all revisions; at the bound a newcomer is answered 503 with
+// Retry-After and the limit's name, while what was dispatched and comes back has its place still. A parked request's body
+// has not been read. Wake-ups, failures and locks of one revision never touch another. When control is away the activator
+// keeps serving with its last knowledge.
 //
 // A request goes to a second pod only when certainly no application saw it. A pod that refused one is left alone for a
 // while, doubling from 10 ms to 1 s. On request (see [Settings]) pods that keep failing are ejected, sessions keep to

@@ -40,9 +40,9 @@ func (h *handler) ServeExchange(x forward.Exchange) {
 // after is in functions that are not inlined: the stack, which is a third of what a parked request costs, stays within
 // its first 2 KB. `rouse bench parked` shows it.
 func (h *handler) serve(x forward.Exchange, r *revision, answer *Answer) {
+	session, ok := uint64(0), false
 	for moved := false; ; moved = true {
-		session, ok := h.begin(x, r, answer, moved)
-		if !ok {
+		if session, ok = h.begin(x, r, answer, session, moved); !ok {
 			return
 		}
 		if r = h.finish(x, r, session, h.acquire(x, r, session, false)); r == nil {
@@ -52,10 +52,10 @@ func (h *handler) serve(x forward.Exchange, r *revision, answer *Answer) {
 }
 
 // begin counts the request and prepares it for its pod; ok is false when it has been answered. moved says that it was
-// counted for another revision until now.
+// counted for another revision until now, in the session before.
 //
 //go:noinline
-func (h *handler) begin(x forward.Exchange, r *revision, answer *Answer, moved bool) (session uint64, ok bool) {
+func (h *handler) begin(x forward.Exchange, r *revision, answer *Answer, before uint64, moved bool) (session uint64, ok bool) {
 	if h.standIn(x, answer, r) {
 		return 0, false
 	}
@@ -73,7 +73,7 @@ func (h *handler) begin(x forward.Exchange, r *revision, answer *Answer, moved b
 	x.Set(headerProxy, proxyValue)
 	s := r.settings.Load()
 	x.SetTimeouts(s.Timeouts)
-	return s.Affinity.session(x), true
+	return s.Affinity.session(x, before), true
 }
 
 // finish sees the request through, from its first turn on, and counts it out. One that no pod has seen when its revision
@@ -127,7 +127,7 @@ func (h *handler) dispatch(x forward.Exchange, r *revision, session uint64, t tu
 		o.Parked = o.Parked || t.parked
 		woken = t.wokenBy(x, woken)
 		if t.err != nil {
-			if successor = h.successor(r, t.err); successor == nil {
+			if successor = h.successor(x, r, t.err); successor == nil {
 				o.Result = h.refuse(x, r, t.err)
 			}
 			return o, successor

@@ -68,17 +68,30 @@ func (r *revision) move() {
 
 // successor returns where a request goes that got no pod of r since that is gone, or since its port leads elsewhere. It is
 // nil when the request is to be refused.
-func (h *handler) successor(r *revision, err error) *revision {
+func (h *handler) successor(x forward.Exchange, r *revision, err error) *revision {
 	refused, ok := err.(*refusal) //nolint:errorlint // made here, never wrapped
 	if !ok || refused.cause != fault.NoRoute {
 		return nil
 	}
 	next := r
-	if h.port != nil {
+	switch {
+	case h.port != nil:
 		next = h.port.leads()
+	case refused != errMoved:
+		next = h.rerouted(x, r)
 	}
 	if next == r && refused != errMoved {
 		return nil
 	}
+	return next
+}
+
+// rerouted returns where a routed request goes whose revision is gone: to who has its name now, so that it stays where
+// traffic is split; else, as if it came now, where its route leads by then.
+func (h *handler) rerouted(x forward.Exchange, r *revision) *revision {
+	if next := h.revs.get(r.id.Name, r.id.Key()); next != nil && next != r {
+		return next
+	}
+	next, _ := h.route(x)
 	return next
 }

@@ -2,10 +2,12 @@ package activator
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
 	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/forward"
 	"github.com/rousehq/rouse/internal/forward/forwardtest"
 	"github.com/rousehq/rouse/internal/identity"
 )
@@ -102,6 +104,91 @@ func TestAPortWithoutASuccessor(t *testing.T) {
 			t.Errorf("answered %d and %d, want 404", x.Status, late.Status)
 		}
 	})
+}
+
+// switched routes every host to one revision, which may change.
+type switched struct {
+	to atomic.Pointer[identity.Revision]
+}
+
+func (s *switched) Route(forward.Exchange) (Route, bool) {
+	to := s.to.Load()
+	if to == nil {
+		return Route{}, false
+	}
+	return Route{Revision: to.Key()}, true
+}
+
+// TestARoutedRequestOutlivesItsRevision: what is parked for a revision that goes has a successor by name, else by its route,
+// and is counted there alone.
+func TestARoutedRequestOutlivesItsRevision(t *testing.T) {
+	again := hello
+	again.UID = "u9"
+	recreate := func(w *world, _ *switched) identity.Revision {
+		w.Put(again, settings())
+		return again
+	}
+	for _, c := range []struct {
+		name    string
+		trusted bool
+		do      func(w *world, s *switched) (next identity.Revision)
+		status  int
+	}{
+		{"recreated", false, recreate, 200},
+		{"recreated, by Knative's headers", true, recreate, 200},
+		{"recreated while its host leads elsewhere", false, func(w *world, s *switched) identity.Revision {
+			s.to.Store(&other)
+			return recreate(w, s)
+		}, 200},
+		{"removed while its host leads elsewhere", false, func(w *world, s *switched) identity.Revision {
+			s.to.Store(&other)
+			w.Remove(hello)
+			return other
+		}, 200},
+		{"removed, by Knative's headers", true, func(w *world, s *switched) identity.Revision {
+			s.to.Store(&other)
+			w.Remove(hello)
+			return other
+		}, 404},
+		{"removed before its host leads elsewhere", false, func(w *world, _ *switched) identity.Revision {
+			w.Remove(hello)
+			return other
+		}, 404},
+		{"removed with its host", false, func(w *world, s *switched) identity.Revision {
+			s.to.Store(nil)
+			w.Remove(hello)
+			return other
+		}, 404},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, s := newWorld(t, settings()), &switched{}
+				w.deps.Router = s
+				s.to.Store(&hello)
+				w.Put(other, settings())
+				x, done := forwardtest.New("host"), make(chan struct{})
+				if c.trusted {
+					x.Headers["knative-serving-namespace"], x.Headers["knative-serving-revision"] = hello.Namespace, hello.Name
+				}
+				go func() { defer close(done); w.Handler(c.trusted).ServeExchange(x) }()
+				synctest.Wait()
+				next := c.do(w, s)
+				synctest.Wait()
+				parked, _, _ := w.Counts(next)
+				if want := map[int]int{200: 1}[c.status]; parked != want || w.Parked() != float64(want) {
+					t.Errorf("%d are parked for the successor, %v in all; want %d", parked, w.Parked(), want)
+				}
+				w.ready(next)
+				<-done
+				if x.Status != c.status {
+					t.Errorf("answered %d, want %d", x.Status, c.status)
+				}
+				if n := w.revision(next).load.InFlight(); n != 0 {
+					t.Errorf("the successor counts %v in flight after all", n)
+				}
+			})
+		})
+	}
 }
 
 // TestNothingIsParkedWhereAPortLedBefore: requests arrive while the port changes; whoever was about to be parked for the

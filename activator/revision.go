@@ -67,16 +67,18 @@ func (r *revision) acquire(w *breaker.Waiter, session uint64, first bool) (p *po
 	return nil, r.queue.Len(), err
 }
 
-// enqueue puts w in the queue, unless a bound or a failure forbids it.
+// enqueue puts w in the queue, unless a bound or a failure forbids it. The bounds are for newcomers: a request that was
+// dispatched has waited for its turn, so that those who came meanwhile must not cost it its place. The queue is over its
+// bound by what was in flight at most.
 func (r *revision) enqueue(w *breaker.Waiter, session uint64, first bool) error {
 	limit, total := r.settings.Load().QueueLimit, r.owner.cfg.QueueTotal
 	switch {
 	case r.failure != "" && r.ready() == 0:
 		return &refusal{fault.WakeFailed, r.failure}
-	case r.queue.Len() >= limit:
+	case !first && r.queue.Len() >= limit:
 		return &refusal{fault.QueueFull, limitText("rouse.dev/queue-limit", limit)}
 	}
-	if r.owner.parked.Add(1) > int64(total) {
+	if parked := r.owner.parked.Add(1); !first && parked > int64(total) {
 		r.owner.parked.Add(-1)
 		return &refusal{fault.QueueFullTotal, limitText("--queue-total", total)}
 	}

@@ -20,6 +20,9 @@ type Labels struct {
 }
 
 // Telemetry counts outcomes by revision. It implements [Observer] and [PodObserver] and is safe for concurrent use.
+//
+// Once a revision was named, only those are counted that have a name: one that was forgotten does not come back with what
+// was still in flight there. Who names none has every revision counted under its own name.
 type Telemetry struct {
 	requests  *prometheus.CounterVec
 	outcomes  *prometheus.CounterVec
@@ -33,6 +36,7 @@ type Telemetry struct {
 	found     *prometheus.HistogramVec
 
 	revisions *registry[identity.Revision, *counted]
+	naming    atomic.Bool // somebody calls Name
 }
 
 // counted are one revision's children, resolved once, when they are first needed: most revisions are idle, and a child
@@ -45,21 +49,51 @@ type counted struct {
 	cold      child[prometheus.Observer]
 	phases    [len(coldPhases)]child[prometheus.Observer]
 	outcomes  [fault.Count]child[prometheus.Counter]
-	mu        sync.Mutex // serialises changes of statuses
 	statuses  atomic.Pointer[map[int]prometheus.Counter]
+
+	mu   sync.Mutex // held while a series is made; guards gone
+	gone bool       // forgotten: no series is made any more
 }
 
 // child is a metric with its labels. The zero value is not resolved yet.
 type child[T any] struct{ p atomic.Pointer[T] }
 
-// get resolves the child if need be; whoever comes second finds the same one.
-func (c *child[T]) get(resolve func(labels ...string) T, labels []string, more ...string) T {
-	if p := c.p.Load(); p != nil {
+// get resolves the child if need be; whoever comes second finds the same one. It is nil when the revision was forgotten
+// before it was needed.
+func (ch *child[T]) get(c *counted, resolve func(labels ...string) T, more ...string) T {
+	if p := ch.p.Load(); p != nil {
 		return *p
 	}
-	v := resolve(append(labels, more...)...)
-	c.p.Store(&v)
+	return ch.make(c, resolve, more)
+}
+
+func (ch *child[T]) make(c *counted, resolve func(labels ...string) T, more []string) (v T) {
+	c.make(func() {
+		v = resolve(append(c.labels, more...)...)
+		ch.p.Store(&v)
+	})
 	return v
+}
+
+// make runs f, which makes series of the revision, unless that was forgotten.
+func (c *counted) make(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.gone {
+		f()
+	}
+}
+
+func observe(o prometheus.Observer, v float64) {
+	if o != nil {
+		o.Observe(v)
+	}
+}
+
+func add(c prometheus.Counter, n float64) {
+	if c != nil {
+		c.Add(n)
+	}
 }
 
 // NewTelemetry registers the activator's metrics. queued tells how many requests are parked now.
@@ -102,21 +136,32 @@ func NewTelemetry(reg prometheus.Registerer, queued func() float64) (*Telemetry,
 	return t, nil
 }
 
-// Name gives a revision its labels; without, only its own name is known.
+// Name gives a revision its labels. It is called before the revision is put.
 func (t *Telemetry) Name(rev identity.Revision, l Labels) {
-	labels := slices.Clip([]string{l.Namespace, l.Service, l.Configuration, l.Revision}) // appended to by many
-	c := &counted{labels: labels}
-	c.statuses.Store(&map[int]prometheus.Counter{})
-	t.revisions.change(rev.Name, func(m map[identity.Revision]*counted) { m[rev] = c })
+	t.naming.Store(true)
+	t.name(rev, l)
 }
 
-// Forget drops a revision's metrics.
+func (t *Telemetry) name(rev identity.Revision, l Labels) {
+	labels := slices.Clip([]string{l.Namespace, l.Service, l.Configuration, l.Revision}) // appended to by many
+	t.revisions.change(rev.Name, func(m map[identity.Revision]*counted) {
+		if c := m[rev]; c != nil && slices.Equal(c.labels, labels) {
+			return
+		}
+		c := &counted{labels: labels}
+		c.statuses.Store(&map[int]prometheus.Counter{})
+		m[rev] = c
+	})
+}
+
+// Forget drops a revision's metrics. What ends there later is not counted.
 func (t *Telemetry) Forget(rev identity.Revision) {
 	c := t.revisions.get(rev.Name, rev)
 	if c == nil {
 		return
 	}
 	t.revisions.change(rev.Name, func(m map[identity.Revision]*counted) { delete(m, rev) })
+	c.make(func() { c.gone = true })
 	l := c.labels
 	match := prometheus.Labels{"namespace_name": l[0], "revision_name": l[3]}
 	for _, vec := range []interface {
@@ -126,48 +171,60 @@ func (t *Telemetry) Forget(rev identity.Revision) {
 	}
 }
 
+// of returns nil for a revision that is not counted: one that was forgotten.
 func (t *Telemetry) of(rev identity.Revision) *counted {
-	if c := t.revisions.get(rev.Name, rev); c != nil {
+	if c := t.revisions.get(rev.Name, rev); c != nil || t.naming.Load() {
 		return c
 	}
-	t.Name(rev, Labels{Namespace: rev.Namespace, Revision: rev.Name})
+	t.name(rev, Labels{Namespace: rev.Namespace, Revision: rev.Name})
 	return t.revisions.get(rev.Name, rev)
 }
 
 // Dispatched implements [Observer].
 func (t *Telemetry) Dispatched(rev identity.Revision, cold bool, parked time.Duration) {
 	c := t.of(rev)
-	c.parked.get(t.parked.WithLabelValues, c.labels).Observe(parked.Seconds())
+	if c == nil {
+		return
+	}
+	observe(c.parked.get(c, t.parked.WithLabelValues), parked.Seconds())
 	if cold {
-		c.cold.get(t.cold.WithLabelValues, c.labels).Observe(parked.Seconds())
+		observe(c.cold.get(c, t.cold.WithLabelValues), parked.Seconds())
 	}
 }
 
 // Done implements [Observer].
 func (t *Telemetry) Done(rev identity.Revision, o Outcome) {
 	c := t.of(rev)
-	c.outcomes[o.Cause].get(t.outcomes.WithLabelValues, c.labels, o.Cause.String()).Inc()
-	c.latencies.get(t.latencies.WithLabelValues, c.labels).Observe(float64(o.Took) / float64(time.Millisecond))
-	c.retries.get(t.retries.WithLabelValues, c.labels).Add(float64(max(0, o.Tries-1)))
+	if c == nil {
+		return
+	}
+	add(c.outcomes[o.Cause].get(c, t.outcomes.WithLabelValues, o.Cause.String()), 1)
+	observe(c.latencies.get(c, t.latencies.WithLabelValues), float64(o.Took)/float64(time.Millisecond))
+	add(c.retries.get(c, t.retries.WithLabelValues), float64(max(0, o.Tries-1)))
 	status := o.Status
 	if status == 0 {
 		status = fault.Of(o.Cause).Status
 	}
-	c.status(t, status).Inc()
+	add(c.status(t, status), 1)
 	if o.Cold != nil {
 		t.woken(c, o.Cold)
 	}
 }
 
+// status is nil when the revision was forgotten before the first of that code.
 func (c *counted) status(t *Telemetry, code int) prometheus.Counter {
 	if child := (*c.statuses.Load())[code]; child != nil {
 		return child
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	child := t.requests.WithLabelValues(append(c.labels, strconv.Itoa(code), strconv.Itoa(code/100)+"xx")...)
-	next := maps.Clone(*c.statuses.Load())
-	next[code] = child
-	c.statuses.Store(&next)
+	return c.makeStatus(t, code)
+}
+
+func (c *counted) makeStatus(t *Telemetry, code int) (child prometheus.Counter) {
+	c.make(func() {
+		child = t.requests.WithLabelValues(append(c.labels, strconv.Itoa(code), strconv.Itoa(code/100)+"xx")...)
+		next := maps.Clone(*c.statuses.Load())
+		next[code] = child
+		c.statuses.Store(&next)
+	})
 	return child
 }

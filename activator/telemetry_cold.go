@@ -8,6 +8,6 @@ var coldPhases = [...]string{"pod", "ready", "dispatch", "first_byte", "total"}
 // woken counts a cold start.
 func (t *Telemetry) woken(c *counted, s *ColdStart) {
 	for i, took := range [len(coldPhases)]time.Duration{s.Pod, s.Ready, s.Dispatch, s.FirstByte, s.Total()} {
-		c.phases[i].get(t.phases.WithLabelValues, c.labels, coldPhases[i]).Observe(took.Seconds())
+		observe(c.phases[i].get(c, t.phases.WithLabelValues, coldPhases[i]), took.Seconds())
 	}
 }

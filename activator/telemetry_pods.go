@@ -10,16 +10,23 @@ import (
 
 // Probed implements [PodObserver].
 func (t *Telemetry) Probed(rev identity.Revision, _ string, r ProbeResult, since time.Duration) {
-	l := t.of(rev).labels
-	t.probes.WithLabelValues(append(l, r.String())...).Inc()
-	if r == ProbeOK {
-		t.found.WithLabelValues(l...).Observe(since.Seconds())
+	c := t.of(rev)
+	if c == nil {
+		return
 	}
+	c.make(func() {
+		t.probes.WithLabelValues(append(c.labels, r.String())...).Inc()
+		if r == ProbeOK {
+			t.found.WithLabelValues(c.labels...).Observe(since.Seconds())
+		}
+	})
 }
 
 // Ejected implements [PodObserver].
 func (t *Telemetry) Ejected(rev identity.Revision, _ string, e Ejection) {
-	t.ejections.WithLabelValues(append(t.of(rev).labels, e.String())...).Inc()
+	if c := t.of(rev); c != nil {
+		c.make(func() { t.ejections.WithLabelValues(append(c.labels, e.String())...).Inc() })
+	}
 }
 
 // podFigures are gauges that are worked out when they are asked for.
@@ -49,8 +56,9 @@ func (f *podFigures) Describe(out chan<- *prometheus.Desc) {
 func (f *podFigures) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(f.ejected, prometheus.GaugeValue, f.a.Ejected())
 	for r := range f.a.revisions() {
-		if ratio, ok := r.balance(); ok {
-			out <- prometheus.MustNewConstMetric(f.balance, prometheus.GaugeValue, ratio, f.t.of(r.id).labels...)
+		c := f.t.of(r.id)
+		if ratio, ok := r.balance(); ok && c != nil {
+			out <- prometheus.MustNewConstMetric(f.balance, prometheus.GaugeValue, ratio, c.labels...)
 		}
 	}
 }

@@ -1,10 +1,12 @@
 package activator
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/rousehq/rouse/internal/fault"
 	"github.com/rousehq/rouse/internal/forward"
+	"github.com/rousehq/rouse/internal/forward/forwardtest"
 )
 
 func TestTelemetry(t *testing.T) {
@@ -45,6 +48,82 @@ func TestTelemetry(t *testing.T) {
 	tel.Forget(hello)
 	if n := testutil.CollectAndCount(tel.requests); n != 0 {
 		t.Errorf("%d series are left of a revision that is gone, want 0", n)
+	}
+}
+
+// TestRemovedRevisionsLeaveNothing: each of a hundred revisions goes while a request is parked for it and another is in
+// flight in a pod that is then left alone. Neither brings back what was forgotten.
+func TestRemovedRevisionsLeaveNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reg := prometheus.NewRegistry()
+		tel, err := NewTelemetry(reg, func() float64 { return 0 })
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := newWorld(t, settings())
+		w.deps.Observer, w.deps.Pods = tel, tel
+		for i := range 100 {
+			id := hello
+			id.UID = fmt.Sprint("u-", i)
+			tel.Name(id, Labels{"default", "hello", "hello", id.Name})
+			w.Put(id, settings())
+			w.ready(id)
+			flying, parked := forwardtest.New("hello"), forwardtest.New("hello")
+			gone := make(chan struct{})
+			flying.OnForward = func(*forward.Pool) forward.Result {
+				<-gone
+				return forward.Result{Cause: fault.ConnectFailed, Retryable: true}
+			}
+			first := w.serve(flying)
+			synctest.Wait()
+			second := w.serve(parked)
+			synctest.Wait()
+			w.Remove(id)
+			tel.Forget(id)
+			close(gone)
+			<-first
+			<-second
+		}
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() != "queue_depth" {
+				t.Errorf("%d series of %s are left, want 0", len(f.Metric), f.GetName())
+			}
+		}
+		for c := range tel.revisions.values() {
+			t.Errorf("revision %v is remembered", c.labels)
+		}
+	})
+}
+
+// TestForgottenWhileCounted: a request that was about to be counted when its revision was forgotten makes no series.
+func TestForgottenWhileCounted(t *testing.T) {
+	tel, err := NewTelemetry(prometheus.NewRegistry(), func() float64 { return 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	tel.Name(hello, Labels{"default", "hello", "hello", hello.Name})
+	c := tel.of(hello)
+	tel.Forget(hello)
+	observe(c.latencies.get(c, tel.latencies.WithLabelValues), 1)
+	add(c.status(tel, 200), 1)
+	if n := testutil.CollectAndCount(tel.latencies) + testutil.CollectAndCount(tel.requests); n != 0 {
+		t.Errorf("%d series of a revision that is gone, want 0", n)
+	}
+}
+
+// TestUnnamedRevisionsAreCounted: who names none gets each by its own name.
+func TestUnnamedRevisionsAreCounted(t *testing.T) {
+	tel, err := NewTelemetry(prometheus.NewRegistry(), func() float64 { return 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	tel.Done(hello, Outcome{Result: forward.Result{Status: 200}, Tries: 1})
+	if got := testutil.ToFloat64(tel.requests.WithLabelValues("default", "", "", hello.Name, "200", "2xx")); got != 1 {
+		t.Errorf("counted %v, want 1", got)
 	}
 }
 

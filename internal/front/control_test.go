@@ -2,6 +2,7 @@ package front
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -338,6 +339,40 @@ func TestLeasesComeBack(t *testing.T) {
 	await(t, "its slots are with the other", nil, func() bool { l := leases(); return l["one"] == 6 && l["three"] == 0 })
 	if _, err := get(newClient(t), one.addr); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNothingIsTakenAfterTheGoodbye: the grace ends while a request of a port is in flight. Until that is cut the leases are
+// in use; once they are given back nobody is let in any more, nowhere.
+func TestNothingIsTakenAfterTheGoodbye(t *testing.T) {
+	c := begin(t, "127.0.0.1:0")
+	defer c.kill()
+	p := newPod(t, "p1", 0)
+	p.hold = make(chan struct{})
+	defer close(p.hold)
+	c.tell(1, 1)
+	a := launch(t, c, "a", "--grace=200ms")
+	c.endpoints(2, p)
+	port := freePort(t)
+	c.assign.SetPorts(hello, port)
+	await(t, "the port is open", a.out.String, func() bool { return a.opened(port) })
+	cut := make(chan struct{})
+	go func() {
+		defer close(cut)
+		_, _ = get(newClient(t), fmt.Sprintf("127.0.0.1:%d", port)) // it is cut
+	}()
+	await(t, "the request is there", nil, func() bool { return p.present.Load() == 1 })
+	a.signal(syscall.SIGTERM)
+	await(t, "the leases are back", a.out.String, func() bool { return len(c.assign.Leases(hello, "p1")) == 0 })
+	for _, addr := range []string{a.addr, fmt.Sprintf("127.0.0.1:%d", port)} {
+		if conn, err := net.Dial("tcp", addr); err == nil { //nolint:noctx // of this machine
+			conn.Close()
+			t.Errorf("%s takes requests when the leases have been given back", addr)
+		}
+	}
+	<-cut
+	if err := a.cmd.Wait(); err == nil || !strings.Contains(a.out.String(), "--grace=200ms") {
+		t.Errorf("it ended with %v and\n%s\nwant an error that names the grace", err, a.out)
 	}
 }
 

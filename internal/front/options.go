@@ -44,16 +44,16 @@ type Options struct {
 	// TokenFile holds the bearer token for both; Token is the token itself. At most one.
 	TokenFile string `env:"ROUSE_TOKEN_FILE"`
 	Token     string `env:"ROUSE_TOKEN"`
-	// Name is what people call this activator, Addr where others reach its first listener; empty takes the host's name
-	// and the listener's own address. An IPv6 address may stand there without brackets: Kubernetes can't write them around
-	// $(POD_IP). Zone is its failure domain.
+	// Name is what people call this activator, and what its load is reported by: no other has it. Addr is where others reach
+	// its first listener. Empty takes the host's name and the listener's own address. An IPv6 address may stand there without
+	// brackets: Kubernetes can't write them around $(POD_IP). Zone is its failure domain.
 	Name string `env:"ROUSE_NAME"`
 	Addr string `env:"ROUSE_ADDRESS"`
 	Zone string `env:"ROUSE_ZONE"`
 
 	// QueueTotal bounds parked requests, Tries how often one is dispatched.
 	QueueTotal int `env:"ROUSE_QUEUE_TOTAL" envDefault:"100000"`
-	Tries      int `env:"ROUSE_TRIES" envDefault:"10"`
+	Tries      int `env:"ROUSE_TRIES" envDefault:"12"`
 	// Growth reports a burst ahead of the period; 0 for never.
 	Growth float64 `env:"ROUSE_GROWTH" envDefault:"2"`
 	// ColdStartHeader and ServerTiming tell clients what became of their request.
@@ -127,7 +127,7 @@ func (o *Options) flags(fs *flag.FlagSet) {
 	fs.Var((*list)(&o.Control), "control-urls", "assignment listeners of all control instances, ws://HOST:PORT, separated by commas")
 	fs.Var((*list)(&o.Stats), "stats-urls", "where reports of load go, ws://HOST:PORT, separated by commas")
 	fs.StringVar(&o.TokenFile, "token-file", o.TokenFile, "file of the bearer token for control; it may be replaced at any time")
-	fs.StringVar(&o.Name, "name", o.Name, "this activator's name; empty for the host's")
+	fs.StringVar(&o.Name, "name", o.Name, "this activator's name, which no other has; empty for the host's")
 	fs.StringVar(&o.Addr, "address", o.Addr, "HOST:PORT by which others reach the first listener")
 	fs.StringVar(&o.Zone, "zone", o.Zone, "failure domain")
 	fs.IntVar(&o.QueueTotal, "queue-total", o.QueueTotal, "parked requests of all revisions together, at most")

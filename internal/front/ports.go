@@ -18,13 +18,14 @@ const maxPorts = 20_000
 
 const (
 	portPoll  = 100 * time.Millisecond // how often a port that is not wanted any more is looked at
-	portRetry = 2 * time.Second        // how often one is tried that something else had
+	portRetry = 2 * time.Second        // how often one is tried that could not be opened, or failed
 )
 
 // ports are listeners that lead to one revision each. One that is to lead to another goes on as it is, and each request
 // goes where it leads by then. One that is not wanted any more ends its connections with their next response, and listens
 // until nothing is in flight and routers have had time to hear of it; if it is wanted again before that, it goes on. One
-// that can't be opened, as something else listens there, is tried again until it can.
+// that can't be opened, as something else listens there, is tried again until it can; so is one whose listener
+// failed, while its connections go on.
 type ports struct {
 	host   string
 	lead   func(identity.Revision) lead
@@ -61,8 +62,12 @@ type port struct {
 	rev     identity.Revision // guarded by mu; changed with leading held
 	lead    lead
 	server  *forward.Server
+	serve   func(net.Listener) // starts to accept; ends with stop
 	stop    context.CancelFunc
 	closing time.Time // since when it is not wanted; zero while it is
+
+	ln     net.Listener // guarded by mu; nil when it failed
+	failed error        // guarded by mu; why, until it was told
 }
 
 func newPorts(host string, lead func(identity.Revision) lead, told portStates, log *slog.Logger, linger time.Duration) *ports {
@@ -76,6 +81,11 @@ func (p *ports) set(want map[uint16]identity.Revision) {
 	p.want = want
 	p.mu.Unlock()
 	p.follow()
+	p.poke()
+}
+
+// poke has run look again.
+func (p *ports) poke() {
 	select {
 	case p.changed <- struct{}{}:
 	default:
@@ -110,10 +120,15 @@ func (p *ports) drain() {
 	}
 }
 
-func (p *ports) count() int {
+func (p *ports) count() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.open)
+	for _, o := range p.open {
+		if o.ln != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // servers are those of all open ports.
@@ -154,6 +169,7 @@ func (p *ports) reconcile(ctx context.Context, serving *sync.WaitGroup, now time
 	p.mu.Lock()
 	want := p.want
 	p.mu.Unlock()
+	failed := p.failures()
 	for n, o := range p.open {
 		_, wanted := want[n]
 		switch {
@@ -169,14 +185,17 @@ func (p *ports) reconcile(ctx context.Context, serving *sync.WaitGroup, now time
 		}
 	}
 	for n := range p.refused {
-		if _, wanted := want[n]; !wanted {
+		if _, wanted := want[n]; !wanted && p.open[n] == nil {
 			delete(p.refused, n)
 			p.told.PortClosed(n) // the next one who gets the port is not refused by what was said of the last
 		}
 	}
 	for n, rev := range want {
-		if p.open[n] == nil {
+		switch o := p.open[n]; {
+		case o == nil:
 			p.settle(n, p.listen(ctx, serving, n, rev))
+		case p.down(o) && !failed[n]: // one that failed just now waits for its time
+			p.settle(n, p.reopen(n, o))
 		}
 	}
 	p.follow() // what was opened just now may be wanted for another revision by now
@@ -204,11 +223,30 @@ func (p *ports) release(n uint16, o *port, now time.Time) bool {
 	p.mu.Lock()
 	delete(p.open, n)
 	p.mu.Unlock()
+	delete(p.refused, n)
 	p.told.PortClosed(n)
 	return true
 }
 
-// settle tells what became of a port that was to be opened, a refusal once for each reason.
+// failures tells which listeners have failed since it was last asked for, and returns their ports.
+func (p *ports) failures() map[uint16]bool {
+	p.mu.Lock()
+	why := map[uint16]error{}
+	for n, o := range p.open {
+		if o.failed != nil {
+			why[n], o.failed = o.failed, nil
+		}
+	}
+	p.mu.Unlock()
+	failed := map[uint16]bool{}
+	for n, err := range why {
+		failed[n] = true
+		p.settle(n, err)
+	}
+	return failed
+}
+
+// settle tells what became of a port that was to be open, a refusal once for each reason.
 func (p *ports) settle(n uint16, err error) {
 	if err == nil {
 		delete(p.refused, n)
@@ -226,7 +264,7 @@ func (p *ports) listen(ctx context.Context, serving *sync.WaitGroup, n uint16, r
 	if len(p.open) >= maxPorts {
 		return fmt.Errorf("%d ports are open already", maxPorts)
 	}
-	ln, err := net.Listen("tcp", net.JoinHostPort(p.host, strconv.Itoa(int(n))))
+	ln, err := p.bind(n)
 	if err != nil {
 		return err
 	}
@@ -237,18 +275,53 @@ func (p *ports) listen(ctx context.Context, serving *sync.WaitGroup, n uint16, r
 		return err
 	}
 	life, stop := context.WithCancel(ctx)
-	serving.Go(func() {
-		if err := server.Serve(life, ln); err != nil {
-			p.told.PortRefused(n, err.Error())
-		}
-	})
+	o := &port{rev: rev, lead: leads, server: server, stop: stop, ln: ln}
+	o.serve = func(ln net.Listener) {
+		serving.Go(func() {
+			if err := server.Serve(life, ln); err != nil {
+				p.fail(o, err)
+			}
+		})
+	}
 	p.mu.Lock()
-	p.open[n] = &port{rev: rev, lead: leads, server: server, stop: stop}
+	p.open[n] = o
 	draining := p.draining
 	p.mu.Unlock()
+	o.serve(ln)
 	if draining {
 		server.Drain()
 	}
+	return nil
+}
+
+func (p *ports) bind(n uint16) (net.Listener, error) {
+	return net.Listen("tcp", net.JoinHostPort(p.host, strconv.Itoa(int(n))))
+}
+
+// fail notes that a port's listener failed for good. What is in flight there goes on.
+func (p *ports) fail(o *port, err error) {
+	p.mu.Lock()
+	o.ln, o.failed = nil, err
+	p.mu.Unlock()
+	p.poke()
+}
+
+func (p *ports) down(o *port) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return o.ln == nil
+}
+
+// reopen gives a port whose listener failed another one.
+func (p *ports) reopen(n uint16, o *port) error {
+	ln, err := p.bind(n)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	o.ln = ln
+	p.mu.Unlock()
+	o.serve(ln)
 	return nil
 }
 

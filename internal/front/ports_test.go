@@ -149,3 +149,56 @@ func TestPortIsTriedAgain(t *testing.T) {
 		}
 	}
 }
+
+// TestAFailedListenerIsOpenedAgain: what a listener's failure refuses is opened again, for whomever has the port by then,
+// and the connections of before go on.
+func TestAFailedListenerIsOpenedAgain(t *testing.T) {
+	told := &journal{}
+	p := newPorts("127.0.0.1", func(id identity.Revision) lead { return &here{to: id} }, told, slog.New(slog.DiscardHandler), time.Hour)
+	p.retry = time.Millisecond
+	defer running(t, p)()
+	n := freePort(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", n)
+	says := func(count int, want string) {
+		t.Helper()
+		await(t, want+" is told", nil, func() bool { all, text := told.last(); return all == count && strings.HasPrefix(text, want) })
+	}
+	p.set(map[uint16]identity.Revision{n: {Name: "blue"}})
+	says(1, "opened")
+	client, later := newClient(t), newClient(t)
+	if got, err := get(client, addr); got != "blue" {
+		t.Fatalf("%q, %v answers, want blue", got, err)
+	}
+	for i, name := range []string{"green", "red"} {
+		other := takeOver(t, p, n)
+		says(3+3*i, "refused: ") // that it failed, and that something else is there
+		if got, err := get(client, addr); i == 0 && got != "blue" {
+			t.Errorf("the connection of before got %q, %v; want blue", got, err)
+		}
+		p.set(map[uint16]identity.Revision{n: {Name: name}})
+		if p.count() != 0 {
+			t.Errorf("%d ports count as open, want none", p.count())
+		}
+		other.Close()
+		says(4+3*i, "opened")
+		if got, err := get(later, addr); got != name {
+			t.Errorf("%q, %v answers, want %s", got, err, name)
+		}
+	}
+}
+
+// takeOver makes a port's listener fail, and listens in its place.
+func takeOver(t *testing.T, p *ports, n uint16) net.Listener {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock() // nobody opens it meanwhile
+	p.open[n].ln.Close()
+	var other net.Listener
+	await(t, "the port is free", nil, func() (free bool) {
+		var err error
+		other, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", n))
+		return err == nil
+	})
+	t.Cleanup(func() { other.Close() })
+	return other
+}

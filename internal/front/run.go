@@ -26,6 +26,7 @@ import (
 
 const (
 	drainPoll      = 50 * time.Millisecond
+	cutAfter       = 2 * time.Second // for what came when the drain was over already
 	goodbyeTimeout = 2 * time.Second // for control to hear that the leases are back
 )
 
@@ -88,6 +89,9 @@ type process struct {
 	adminLn   net.Listener
 
 	draining chan struct{} // closed when the drain begins
+
+	closePorts  context.CancelFunc // no port is opened or closed any more, once portsClosed is closed
+	portsClosed chan struct{}
 }
 
 // bound is a server with its listener.
@@ -224,7 +228,7 @@ func (p *process) start(ctx context.Context, owned *sync.WaitGroup, failed chan<
 	}
 	owned.Go(func() { _ = p.plane.client.Run(ctx) })    // likewise
 	owned.Go(func() { _ = p.plane.activator.Run(ctx) }) // ends with ctx alone
-	owned.Go(func() { p.plane.ports.run(ctx) })
+	p.startPorts(ctx, owned)
 	for _, b := range p.listeners {
 		owned.Go(func() {
 			if err := b.server.Serve(ctx, b.ln); err != nil {
@@ -246,6 +250,15 @@ func (p *process) start(ctx context.Context, owned *sync.WaitGroup, failed chan<
 	})
 }
 
+func (p *process) startPorts(ctx context.Context, owned *sync.WaitGroup) {
+	ctx, p.closePorts = context.WithCancel(ctx)
+	p.portsClosed = make(chan struct{})
+	owned.Go(func() {
+		defer close(p.portsClosed)
+		p.plane.ports.run(ctx)
+	})
+}
+
 // drain lets requests finish: a second wish cuts them.
 func (p *process) drain(wishes <-chan struct{}) error {
 	began := time.Now()
@@ -259,17 +272,24 @@ func (p *process) drain(wishes <-chan struct{}) error {
 	if !p.awaitIdle(wishes, began) {
 		return errors.Join(lifecycle.ErrForced, p.shutdown(ended()))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), cutAfter)
 	defer cancel()
-	if err := p.plane.client.Goodbye(ctx); err != nil {
-		p.log.Warn("control did not hear the goodbye: the leases come back when their time is over", "error", err.Error())
-	}
 	err := p.shutdown(ctx)
+	p.goodbye() // a request that came now would use what others have by then
 	p.log.Info("drained", "took", time.Since(began).String())
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("requests were cut after --grace=%s: %w", p.o.Grace, err)
 	}
 	return err
+}
+
+// goodbye gives the leases back. Nothing is in flight, and nothing can come any more.
+func (p *process) goodbye() {
+	ctx, cancel := context.WithTimeout(context.Background(), goodbyeTimeout)
+	defer cancel()
+	if err := p.plane.client.Goodbye(ctx); err != nil {
+		p.log.Warn("control did not hear the goodbye: the leases come back when their time is over", "error", err.Error())
+	}
 }
 
 // awaitIdle waits until the drain is over; false says that somebody wants the end at once.
@@ -308,6 +328,8 @@ func (p *process) servers() []*forward.Server {
 
 // shutdown closes listeners and connections; what is left when ctx ends is cut.
 func (p *process) shutdown(ctx context.Context) error {
+	p.closePorts()
+	<-p.portsClosed
 	var errs []error
 	for _, s := range p.servers() {
 		if err := s.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {

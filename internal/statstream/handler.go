@@ -26,7 +26,7 @@ type HandlerConfig struct {
 	// Authorize judges a bearer token, which is empty when none was sent. Nil accepts everybody: Knative's activators
 	// send none. It must be quick; see [StaticToken].
 	Authorize func(ctx context.Context, token string) bool
-	// Log gets a line per stream that breaks; nil for none.
+	// Log gets a line per stream that breaks, and per name that two processes have; nil for none.
 	Log *slog.Logger
 	// MaxStreams bounds the streams at a time; more get 503. Default 20,000.
 	MaxStreams int
@@ -250,6 +250,11 @@ func (h *Handler) deliver(batch []metrics.Message) {
 		if h.ledger.admit(m, now) {
 			h.reports.Add(1)
 			h.cfg.Sink.Report(*m)
+			continue
+		}
+		if h.cfg.Log != nil && h.ledger.twin(m, now) {
+			h.cfg.Log.Warn("two processes report load by one name, and that of one of them is dropped: give each its own, activators by --name (ROUSE_NAME)",
+				"name", m.Stat.PodName, "revision", m.Key().String())
 		}
 	}
 }

@@ -1,10 +1,12 @@
 package statstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -155,6 +157,41 @@ func TestReportsArriveAtOnce(t *testing.T) {
 		diff(t, "received", []string{"1m30s hello/activator-1 1", "1m30s other/activator-1 2"}, in.got())
 		if counts := srv.handler.Counts(); counts.Streams != 1 || counts.Missing+counts.Duplicates+counts.Malformed > 0 {
 			t.Errorf("counts %+v", counts)
+		}
+	})
+}
+
+// TestTwoOfOneName: what one of two processes reports is dropped when both have one name; that is said with the remedy, once
+// for all revisions, and again while it lasts. The last reports of a process that a successor has are no sign of it.
+func TestTwoOfOneName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		srv := listen(t, HandlerConfig{Sink: &inbox{}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		defer srv.close()
+		one, stop := connect(t, ClientConfig{Producer: "host/1"}, srv.net.dial)
+		defer stop()
+		two, end := connect(t, ClientConfig{Producer: "host/2"}, srv.net.dial)
+		defer end()
+		report := func(seconds int) (warnings int) {
+			for range seconds {
+				for _, rev := range []string{"hello", "other"} {
+					one.Report(stat(rev, "host", 1))
+					synctest.Wait()
+					two.Report(stat(rev, "host", 1))
+					synctest.Wait()
+				}
+				time.Sleep(time.Second)
+			}
+			return strings.Count(log.String(), "--name (ROUSE_NAME)")
+		}
+		if n := report(10); n != 0 {
+			t.Errorf("said %d times while one may be the other's successor:\n%s", n, log.String())
+		}
+		if n := report(60); n != 1 || !strings.Contains(log.String(), "name=host") {
+			t.Errorf("said %d times in a minute, want once, with the name:\n%s", n, log.String())
+		}
+		if n := report(600); n != 2 {
+			t.Errorf("said %d times in eleven minutes, want 2:\n%s", n, log.String())
 		}
 	})
 }

@@ -24,7 +24,7 @@ func TestFlagsAreDocumented(t *testing.T) {
 		"replay-dead-letters": func(w io.Writer) error { return ReplayDeadLetters(t.Context(), []string{"-h"}, io.Discard, w) },
 	} {
 		var text bytes.Buffer
-		if err := help(&text); err != nil || !strings.HasPrefix(text.String(), "Usage: rouse "+name+" [flags] TOPIC\n") {
+		if err := help(&text); err != nil || !strings.Contains(text.String(), "\n  rouse "+name+" [FLAGS] TOPIC\n") {
 			t.Errorf("%s -h: %v: %s", name, err, &text)
 		}
 		row := regexp.MustCompile("(?m)^\\| `rouse " + name + " [^`]*TOPIC` \\|.*$").FindString(rows)
