@@ -39,6 +39,7 @@ func activatorPod(name string, ips ...string) *corev1.Pod {
 // TestFamilies: each family of a Service is decided by itself, and an activator has the addresses that its pod's status says.
 func TestFamilies(t *testing.T) {
 	const four, six = corev1.IPv4Protocol, corev1.IPv6Protocol
+	withAddrs := func(ips ...string) func(*corev1.Pod) { return func(p *corev1.Pod) { counted(p); withAddrs(ips...)(p) } }
 	bothPod := podObject("a", withAddrs("10.88.0.2", "fd00::2"))
 	for _, tc := range []struct {
 		name       string
@@ -49,16 +50,16 @@ func TestFamilies(t *testing.T) {
 		want       []string
 	}{
 		{"IPv6 alone, activators", []corev1.IPFamily{six}, false, []*corev1.Pod{activatorPod("x", "10.88.9.1", "fd00::9:1")}, 1, []string{"activators fd00::9:1:20001"}},
-		{"IPv6 alone, pods", []corev1.IPFamily{six}, true, []*corev1.Pod{bothPod}, 1, []string{"pods fd00::2:8080"}},
+		{"IPv6 alone, pods", []corev1.IPFamily{six}, true, []*corev1.Pod{bothPod}, 1, []string{"pods fd00::2:9012"}},
 		{"both, activators", []corev1.IPFamily{four, six}, false, []*corev1.Pod{bothPod, activatorPod("x", "10.88.9.1", "fd00::9:1")}, 1,
 			[]string{"activators 10.88.9.1:20001", "activators fd00::9:1:20001"}},
 		{"both, pods", []corev1.IPFamily{six, four}, true, []*corev1.Pod{bothPod, activatorPod("x", "10.88.9.1", "fd00::9:1")}, 1,
-			[]string{"pods 10.88.0.2:8080", "pods fd00::2:8080"}},
+			[]string{"pods 10.88.0.2:9012", "pods fd00::2:9012"}},
 		{"IPv4 alone, activators of both", []corev1.IPFamily{four}, false, []*corev1.Pod{activatorPod("x", "10.88.9.1", "fd00::9:1")}, 1, []string{"activators 10.88.9.1:20001"}},
 		{"both, the activator's pod has not been seen", []corev1.IPFamily{four, six}, false, []*corev1.Pod{bothPod}, 1,
-			[]string{"activators 10.88.9.1:20001", "pods fd00::2:8080"}},
+			[]string{"activators 10.88.9.1:20001", "pods fd00::2:9012"}},
 		{"both, a pod of before the cluster was dual-stack", []corev1.IPFamily{four, six}, true,
-			[]*corev1.Pod{podObject("a", withAddrs("10.88.0.2")), activatorPod("x", "10.88.9.1", "fd00::9:1")}, 1, []string{"activators fd00::9:1:20001", "pods 10.88.0.2:8080"}},
+			[]*corev1.Pod{podObject("a", withAddrs("10.88.0.2")), activatorPod("x", "10.88.9.1", "fd00::9:1")}, 1, []string{"activators fd00::9:1:20001", "pods 10.88.0.2:9012"}},
 		{"the same activators in both", []corev1.IPFamily{four, six}, false, []*corev1.Pod{
 			activatorPod("x", "10.88.9.1", "fd00::9:3"), activatorPod("y", "10.88.9.2", "fd00::9:2"), activatorPod("z", "10.88.9.3", "fd00::9:1"),
 		}, 3, nil},

@@ -295,10 +295,10 @@ func (m *Mirror) lasting(k key, problems []workload.Problem) (said []workload.Pr
 	return said
 }
 
-// straight says whether requests to a port of the Service may go to pods past the activators: its queue-proxy counts them,
-// or nobody needs to know.
-func (t *tracked) straight(i int) bool {
-	return i == t.primary || t.service.Uncounted(t.service.Ports[i])
+// straight says whether requests to a port of the Service may go to pods past the activators: their queue-proxies count
+// them, unless a pod is bare, or nobody needs to know.
+func (t *tracked) straight(i int, bare bool) bool {
+	return i == t.primary && !bare || t.service.Uncounted(t.service.Ports[i])
 }
 
 // holder names a port of the Service in the book of ports.

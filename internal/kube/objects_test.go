@@ -45,6 +45,9 @@ func sidecarOf(env ...corev1.EnvVar) corev1.Container {
 	return corev1.Container{Name: "queue-proxy", Ports: []corev1.ContainerPort{{Name: "queue-port", ContainerPort: 9012}}, Env: env}
 }
 
+// counted gives a pod a queue-proxy.
+func counted(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{sidecarOf()} }
+
 func TestPodOf(t *testing.T) {
 	statsURL := corev1.EnvVar{Name: "ROUSE_STATS_URL", Value: "ws://x"}
 	for _, tc := range []struct {

@@ -299,8 +299,8 @@ func replaceable(t *tracked, groups []sliceplan.Group, ours []*slice) []slicepla
 // want returns what should be behind the Service: pods in mode serve, as long as one is ready, else activators; and
 // pods when there is no activator at all. Each family of the Service is decided by itself: pods and activators that were
 // there before the cluster became dual-stack have addresses of one alone, and an activator reaches a pod by either.
-// Further ports lead to activators in mode serve, too, if there are some: past the queue-proxy nobody else counts what is
-// in flight, which the last pod must not go under.
+// Further ports lead to activators in mode serve, too, if there are some, and so does every port while a ready pod has no
+// queue-proxy: nobody else counts what is in flight, which the last pod must not go under.
 func (p *Publisher) want(t *tracked, m mode, ours []*slice) (groups []sliceplan.Group) {
 	pods := p.pods(t)
 	if t.leaving {
@@ -325,7 +325,9 @@ func (p *Publisher) want(t *tracked, m mode, ours []*slice) (groups []sliceplan.
 // serving returns what is behind the Service in one family in mode serve: its pods, and activators for the ports that can't
 // lead straight to them.
 func (p *Publisher) serving(t *tracked, six bool, m mode, own []sliceplan.Group, ours []*slice) []sliceplan.Group {
-	counted := t.pick(func(i int) bool { return !t.straight(i) })
+	bare := p.bare(t)
+	straight := func(i int) bool { return t.straight(i, bare) }
+	counted := t.pick(func(i int) bool { return !straight(i) })
 	if len(counted) == 0 {
 		return own
 	}
@@ -333,15 +335,27 @@ func (p *Publisher) serving(t *tracked, six bool, m mode, own []sliceplan.Group,
 	if len(rest.Endpoints) == 0 {
 		return own
 	}
+	uncounted := t.pick(straight)
+	if len(uncounted) == 0 {
+		return []sliceplan.Group{rest}
+	}
 	for i := range own {
 		ports := own[i].Ports
 		own[i].Ports = nil
-		for _, at := range t.pick(t.straight) {
+		for _, at := range uncounted {
 			own[i].Ports = append(own[i].Ports, ports[at])
 		}
 	}
 	return append(own, rest)
 }
+
+// bare says whether a pod without a queue-proxy may be behind the Service.
+func (p *Publisher) bare(t *tracked) bool {
+	return slices.ContainsFunc(p.cluster.podsFor(t.object), func(pod *pod) bool { return pod.serves() && pod.sidecar == 0 })
+}
+
+// serves says whether a pod may be behind a Service.
+func (p *pod) serves() bool { return p.ready && !p.terminating && !p.ended }
 
 // pick returns the places of some of the Service's ports.
 func (t *tracked) pick(which func(int) bool) (at []int) {
@@ -374,7 +388,7 @@ func reach(groups []sliceplan.Group, six bool) bool {
 // pods groups the ready pods by the ports on which they answer.
 func (p *Publisher) pods(t *tracked) (groups []sliceplan.Group) {
 	for _, pod := range p.cluster.podsFor(t.object) {
-		if !pod.ready || pod.terminating || pod.ended {
+		if !pod.serves() {
 			continue
 		}
 		ports, ok := portsOf(t, pod)

@@ -112,12 +112,21 @@ func TestWant(t *testing.T) {
 		fill  func(*rig)
 		want  []string
 	}{
-		{"serve", true, func(r *rig) { r.pod(podObject("a", nil)) }, []string{"pods 10.88.0.2:8080"}},
+		{"serve", true, func(r *rig) { r.pod(podObject("a", counted)) }, []string{"pods 10.88.0.2:9012"}},
+		{"serve, a pod that nobody counts at", true, func(r *rig) {
+			r.pod(podObject("a", counted))
+			r.pod(podObject("b", withAddr("10.88.0.3")))
+		}, []string{"activators 10.88.9.1:20001"}},
+		{"serve, a pod that nobody counts at, without activators", true, func(r *rig) { r.activators = nil; r.pod(podObject("a", nil)) }, []string{"pods 10.88.0.2:8080"}},
+		{"serve, a pod that nobody counts at and that is not ready", true, func(r *rig) {
+			r.pod(podObject("a", counted))
+			r.pod(podObject("b", func(p *corev1.Pod) { withAddr("10.88.0.3")(p); unready(p) }))
+		}, []string{"pods 10.88.0.2:9012"}},
 		{"serve without a ready pod", true, func(r *rig) { r.pod(podObject("a", unready)) }, []string{"activators 10.88.9.1:20001"}},
 		{"serve with a pod that goes", true, func(r *rig) {
-			r.pod(podObject("a", nil))
+			r.pod(podObject("a", counted))
 			r.pod(podObject("b", func(p *corev1.Pod) { withAddr("10.88.0.3")(p); p.DeletionTimestamp = ptr(metav1.Now()) }))
-		}, []string{"pods 10.88.0.2:8080"}},
+		}, []string{"pods 10.88.0.2:9012"}},
 		{"proxy", false, func(r *rig) { r.pod(podObject("a", nil)) }, []string{"activators 10.88.9.1:20001"}},
 		{"proxy, one that has not opened the port", false, func(r *rig) { r.activators = append(r.activators, activatorAt(2)) }, []string{"activators 10.88.9.1:20001"}},
 		{"proxy, one that is not connected", false, func(r *rig) {
@@ -135,13 +144,11 @@ func TestWant(t *testing.T) {
 		}, []string{"activators 10.88.9.1:20001"}},
 		{"proxy without activators", false, func(r *rig) { r.activators = nil; r.pod(podObject("a", nil)) }, []string{"pods 10.88.0.2:8080"}},
 		{"nobody", false, func(r *rig) { r.activators = nil }, nil},
-		{"through the sidecar", true, func(r *rig) {
-			r.pod(podObject("a", func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{sidecarOf()} }))
-		}, []string{"pods 10.88.0.2:9012"}},
 		{"the other family is left out", true, func(r *rig) {
-			r.pod(podObject("a", func(p *corev1.Pod) { p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: "fd00::2"}) }))
-		}, []string{"pods 10.88.0.2:8080"}},
-		{"ports by name differ between pods", true, func(r *rig) {
+			r.pod(podObject("a", func(p *corev1.Pod) { counted(p); p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: "fd00::2"}) }))
+		}, []string{"pods 10.88.0.2:9012"}},
+		{"ports by name differ between pods", false, func(r *rig) {
+			r.activators = nil
 			r.service(helloService(func(s *corev1.Service) { s.Spec.Ports[0].TargetPort = intstr.FromString("web") }))
 			r.pod(podObject("a", nil))
 			r.pod(podObject("b", func(p *corev1.Pod) { withAddr("10.88.0.3")(p); p.Spec.Containers[0].Ports[0].ContainerPort = 9000 }))
@@ -420,21 +427,23 @@ func TestOnlyCountedPortsLeadPastActivators(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		service func(*corev1.Service)
+		pod     func(*corev1.Pod)
 		none    bool // no activator is there
 		want    []string
 	}{
-		{"one port", ports(""), false, []string{"pods http:8080"}},
-		{"a further one", ports("", "grpc"), false, []string{"pods http:8080", "activators grpc:20002"}},
-		{"a further one without activators", ports("", "grpc"), true, []string{"pods http:8080 grpc:9001"}},
-		{"uncounted", ports("grpc", "grpc"), false, []string{"pods http:8080 grpc:9001"}},
-		{"uncounted, by a name that is none", ports("rpc", "grpc"), false, []string{"pods http:8080", "activators grpc:20002"}},
-		{"one of two uncounted", ports("metrics, x", "grpc", "metrics"), false, []string{"pods http:8080 metrics:9002", "activators grpc:20002"}},
+		{"one port", ports(""), counted, false, []string{"pods http:9012"}},
+		{"a further one", ports("", "grpc"), counted, false, []string{"pods http:9012", "activators grpc:20002"}},
+		{"a further one without activators", ports("", "grpc"), counted, true, []string{"pods http:9012 grpc:9001"}},
+		{"uncounted", ports("grpc", "grpc"), counted, false, []string{"pods http:9012 grpc:9001"}},
+		{"uncounted, by a name that is none", ports("rpc", "grpc"), counted, false, []string{"pods http:9012", "activators grpc:20002"}},
+		{"one of two uncounted", ports("metrics, x", "grpc", "metrics"), counted, false, []string{"pods http:9012 metrics:9002", "activators grpc:20002"}},
+		{"nobody counts at the pod", ports("metrics", "grpc", "metrics"), nil, false, []string{"pods metrics:9002", "activators http:20001 grpc:20002"}},
 	} {
 		r := newRig(t)
 		r.mirror.ports.read(&configMap{data: map[string]string{"20001": "default/hello/http", "20002": "default/hello/grpc", "20003": "default/hello/metrics"}, version: "2"})
 		r.deployment(1)
 		r.service(helloService(tc.service))
-		r.pod(podObject("a", nil))
+		r.pod(podObject("a", tc.pod))
 		if !tc.none {
 			r.activators = []Activator{activatorAt(1, 20001, 20002, 20003)}
 		}
