@@ -30,6 +30,9 @@
 //   - One that has nothing and needs nothing gets a spare slot of another after [Config.Settle], so that it can serve its
 //     next request without asking.
 //   - One that is leaving keeps what it uses.
+//   - Slots in a pod that an activator can send nothing to, because the pod starts or the activator leaves it alone, are
+//     none to it: it takes others as if it had none there, and gives those to whoever can use them. What it needs beyond
+//     the others it has in starting pods ahead, so that they are where requests wait when such a pod answers.
 //
 // # Order
 //
