@@ -306,17 +306,28 @@ func (l *Ledger) swap(w *wake, h *holder, donors []*holder) {
 			if late == nil {
 				break
 			}
-			i := slices.IndexFunc(donors, func(d *holder) bool { return l.slack(w, d, h, usable) > 0 })
-			if i < 0 {
-				break
+			d, from := l.idle(w, h, donors)
+			if d == nil {
+				return
 			}
-			from := l.best(donors[i], h, usable)
 			h.target[p.uid]--
 			late.target[p.uid]++
-			donors[i].target[from]--
+			d.target[from]--
 			h.target[from]++
 		}
 	}
+}
+
+// idle returns one that has a slot to give that the holder can use, and the slot's pod; nil when there is none.
+func (l *Ledger) idle(w *wake, h *holder, donors []*holder) (*holder, string) {
+	for _, k := range []lot{usable, lost} {
+		for _, d := range donors {
+			if l.slack(w, d, h, k) > 0 {
+				return d, l.best(d, h, k)
+			}
+		}
+	}
+	return nil, ""
 }
 
 // late is who has not given back what it should in a pod, because it is in use: what is free comes by itself.

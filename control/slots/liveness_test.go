@@ -287,9 +287,10 @@ func TestALimitThatChanges(t *testing.T) {
 }
 
 // TestAFreeSlotOfTheSamePodWillDo: who was promised a slot in a pod that hangs on a long request of another gets the one that a third has free
-// there.
+// there; also when the third one cannot use it, and waits too.
 func TestAFreeSlotOfTheSamePodWillDo(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
+		dead := rapid.Bool().Draw(t, "dead for the third")
 		w := newWorld(t, 3, 3)
 		w.ready(1)
 		w.pass(time.Minute)
@@ -307,6 +308,10 @@ func TestAFreeSlotOfTheSamePodWillDo(t *testing.T) {
 			t.Fatalf("not as it should begin: %s", w)
 		}
 		w.end(short, "p1")
+		if dead {
+			short.fail("p1", true)
+			short.parked = 1
+		}
 		w.pass(2 * testConfig.Turn)
 		if waits.parked != 0 {
 			t.Errorf("a request is parked beside a free slot: %s", w)

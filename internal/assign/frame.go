@@ -133,9 +133,10 @@ type wireIdle struct {
 
 // wireLoad is what an activator has to do for a revision.
 type wireLoad struct {
-	ID     wireID         `json:"id"`
-	Parked int            `json:"parked,omitempty"`
-	Use    map[string]int `json:"use,omitempty"` // in flight by pod
+	ID      wireID         `json:"id"`
+	Parked  int            `json:"parked,omitempty"`
+	Use     map[string]int `json:"use,omitempty"`     // in flight by pod
+	Blocked []string       `json:"blocked,omitempty"` // pods that it can send nothing to now; older activators do not say
 }
 
 type wireRoutes struct {

@@ -174,9 +174,20 @@ func (st *session) loaded(w *wireLoad) {
 		k.load = *w
 	}
 	if e.leases.Ledger != nil {
-		e.leases.Load(time.Now(), st.act.Instance, slots.Load{Parked: w.Parked, Use: w.Use})
+		e.leases.Load(time.Now(), st.act.Instance, slots.Load{Parked: w.Parked, Use: w.Use, Blocked: setOf(w.Blocked)})
 		st.s.step(e)
 	}
+}
+
+func setOf(uids []string) map[string]bool {
+	if len(uids) == 0 {
+		return nil
+	}
+	set := make(map[string]bool, len(uids))
+	for _, uid := range uids {
+		set[uid] = true
+	}
+	return set
 }
 
 // every calls f for each account. The caller holds the lock.

@@ -52,6 +52,7 @@ type shard struct {
 	epoch  uint64
 	from   *link     // where its owner speaks
 	silent time.Time // since when nobody does; zero while somebody does, or once that was met
+	mute   bool      // nobody did for long
 	begun  bool      // a snapshot is under way
 	whole  bool      // one was completed
 	seen   map[identity.Revision]struct{}
@@ -71,6 +72,7 @@ type mirrored struct {
 	told      map[string]int // bounds of the last acknowledgement
 	parked    int            // as it was told last
 	use       map[string]int
+	blocked   []string
 	draining  map[string]struct{} // pods whose idleness control was not told
 }
 
