@@ -15,7 +15,8 @@
 //
 // An activator that is disconnected keeps its bounds for [Config.TTL], then they are taken as given back: whoever is
 // cut off for longer and still alive is held by the pod's own breaker alone. A new ledger does not know who holds what in
-// pods that were there before it; it leaves them alone for a TTL, in which the holders come and claim what they have.
+// pods that were there before it; it leaves them alone for a TTL, in which the holders come and claim what they have. Who
+// says that it follows no limit, because there was none, goes on so for this time: it would have nothing otherwise.
 //
 // # Who gets how much
 //

@@ -286,6 +286,35 @@ func TestALimitThatChanges(t *testing.T) {
 	})
 }
 
+// TestALimitThatAppears: activators that had no limit go on without leases while the new ledger waits for claims, and have
+// slots from then on, at no moment nothing.
+func TestALimitThatAppears(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, 0, rapid.IntRange(1, 3).Draw(t, "activators"))
+		w.made, w.pods = 1, []string{"p1"}
+		w.ledger = New(testConfig)
+		w.ledger.Limit(6)
+		w.ledger.Pods(w.now, w.pods)
+		began := w.now
+		for _, a := range w.agents {
+			a.grants = nil
+			w.join(a)
+		}
+		if rapid.Bool().Draw(t, "a pod comes") {
+			w.ready(1)
+		}
+		for range 40 {
+			w.pass(testConfig.TTL / 30)
+			for _, a := range w.agents {
+				leased := a.grants != nil
+				if late := w.now.Sub(began) >= testConfig.TTL; leased != late || leased && a.grants["p1"] == 0 && len(w.pods) == 1 {
+					t.Fatalf("after %s: %s", w.now.Sub(began), w)
+				}
+			}
+		}
+	})
+}
+
 // TestAFreeSlotOfTheSamePodWillDo: who was promised a slot in a pod that hangs on a long request of another gets the one that a third has free
 // there; also when the third one cannot use it, and waits too.
 func TestAFreeSlotOfTheSamePodWillDo(t *testing.T) {

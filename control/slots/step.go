@@ -100,6 +100,9 @@ func (l *Ledger) emit(w *wake) (grants []Grant) {
 	order := slices.DeleteFunc(l.sorted(), func(h *holder) bool { return !h.connected || h.waiting })
 	slices.SortStableFunc(order, func(a, b *holder) int { return before(a.hungry, b.hungry) })
 	for _, h := range order {
+		if h.acked.unlimited && l.limit > 0 && l.claimed(w) {
+			continue // it goes on without leases until there is something to give it
+		}
 		want := l.affordable(w, h)
 		if !h.resend && want.unlimited == h.granted.unlimited && maps.Equal(want.pods, h.granted.pods) {
 			continue
@@ -118,6 +121,17 @@ func (l *Ledger) emit(w *wake) (grants []Grant) {
 		w.at(w.now.Add(l.cfg.Turn)) // for those who wait until this one has had his turn
 	}
 	return grants
+}
+
+// claimed says whether there is a ready pod of which nothing can be given out yet.
+func (l *Ledger) claimed(w *wake) bool {
+	for _, p := range l.ready {
+		if w.now.Before(p.claim) {
+			w.at(p.claim)
+			return true
+		}
+	}
+	return false
 }
 
 // before orders times, zero ones last.

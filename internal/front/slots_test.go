@@ -66,3 +66,28 @@ func TestAPodThatNeverStarts(t *testing.T) {
 	c.decide()
 	answers(t, pods[0], activators...)
 }
+
+// TestALiveRevisionGetsALimit: requests go on while control finds out who may send what. None waits for that, and in the
+// end the pod has its limit.
+func TestALiveRevisionGetsALimit(t *testing.T) {
+	c := begin(t, "127.0.0.1:0")
+	t.Cleanup(c.kill)
+	p := newPod(t, "p1", time.Millisecond)
+	c.tell(1, 0, p)
+	one, two := launch(t, c, "one"), launch(t, c, "two")
+	l := surge(t, 3, one, two)
+	l.progress(t, 20)
+	// Less than the time for which a new account waits for those who have leases.
+	settings := assign.Settings{ContainerConcurrency: 4, QueueLimit: 1000, QueueDeadline: 2 * time.Second}
+	c.assign.PutRevision(assign.Revision{ID: hello, Service: "hello", Configuration: "hello", Settings: settings})
+	await(t, "both have slots", nil, func() bool {
+		return len(c.assign.Leases(hello, "p1")) == 2 && c.assign.Settled(hello) || l.failed.Load() > 0
+	})
+	l.progress(t, 20)
+	p.most.Store(0)
+	l.progress(t, 20)
+	l.end()
+	if most := p.most.Load(); most > 4 {
+		t.Errorf("the pod saw %d requests at once, its limit is 4", most)
+	}
+}
