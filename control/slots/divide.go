@@ -35,10 +35,13 @@ func (l *Ledger) relieve() {
 		if !h.leaving || !h.connected {
 			continue
 		}
+		extra := h.spare() - h.load.Parked
 		for _, blocked := range []bool{true, false} {
 			for _, p := range l.ready {
-				if extra := h.spare() - h.load.Parked; extra > 0 && h.blocked(p.uid) == blocked {
-					h.target[p.uid] -= min(extra, h.free(p.uid)+max(0, h.target[p.uid]-h.bound(p.uid)))
+				if extra > 0 && h.blocked(p.uid) == blocked {
+					n := min(extra, h.free(p.uid)+max(0, h.target[p.uid]-h.bound(p.uid)))
+					h.target[p.uid] -= n
+					extra -= n
 				}
 			}
 		}
@@ -222,6 +225,9 @@ func (l *Ledger) donors(w *wake, h *holder) []*holder {
 
 // slack is how many slots of a lot the holder has not needed for a turn.
 func (l *Ledger) slack(w *wake, h, to *holder, k lot) int {
+	if k.empty(h, to) {
+		return 0
+	}
 	h.calm(w, l.cfg.Turn)
 	open, closed, free, stuck := 0, 0, 0, 0
 	for uid := range h.target {
@@ -343,6 +349,7 @@ func (l *Ledger) late(p *pod, except *holder) *holder {
 // best returns the pod of whose slots the donor should give one: one with a slot free, where the receiver has some
 // already, and where the donor has the fewest. Empty when no pod has a free slot.
 func (l *Ledger) best(from, to *holder, k lot) string {
+	l.searches++
 	best := ""
 	for _, p := range l.ready {
 		uid := p.uid

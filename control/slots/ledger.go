@@ -61,6 +61,8 @@ type Ledger struct {
 	ready   []*pod // in the order in which they came
 	holders map[string]*holder
 	moved   time.Time // when a slot last moved
+
+	searches int // for a pod to give slots from: a measure of the work, for tests
 }
 
 // pod is one that is ready, or that somebody may still have something in flight in.

@@ -31,6 +31,11 @@ func (k lot) has(from, to *holder, uid string) bool {
 	return true
 }
 
+// empty says that there can be no such slots, without a look at the pods.
+func (k lot) empty(from, to *holder) bool {
+	return (k == lost || k == hoped) && len(from.load.Blocked) == 0 || (k == hoped || k == ahead) && len(to.load.Blocked) == 0
+}
+
 // blocked says whether the holder can send nothing to a pod.
 func (h *holder) blocked(uid string) bool { return h.load.Blocked[uid] }
 

@@ -64,10 +64,11 @@ func (l *Ledger) tidy(now time.Time) {
 
 // trim takes back what exceeds the limit: after it became lower, or when two claim the same.
 func (l *Ledger) trim() {
+	all := l.sorted()
 	for _, p := range l.ready {
 		for sum := l.assigned(p); sum > l.limit; sum-- {
 			var most *holder
-			for _, h := range l.sorted() {
+			for _, h := range all {
 				if h.target[p.uid] > 0 && (most == nil || h.target[p.uid] > most.target[p.uid]) {
 					most = h
 				}

@@ -125,8 +125,9 @@ func TestWithoutControlASlotInADeadPodIsNone(t *testing.T) {
 				if n := poor.slotsIn(t, b, "p"); n != 1 {
 					t.Errorf("%d slots lent for a request, want 1", n)
 				}
+				poor.say(0, "q")
 				b.serve(1, 2, ep("p", endpoint.Ready), ep("q", endpoint.Ready))
-				time.Sleep(time.Second)
+				time.Sleep(10 * time.Second)
 				if n := poor.slotsIn(t, b, "p"); n != 0 {
 					t.Errorf("%d slots are still lent with control back", n)
 				}

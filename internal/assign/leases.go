@@ -12,8 +12,28 @@ import (
 // settleTurns is for how many turns nothing must have moved before an idle activator is given a spare slot.
 const settleTurns = 20
 
+// A decision about very many pods takes milliseconds, under the server's lock, and each report of load asks for one. The
+// next one about the same revision is so many times later as the last one took, so that the others have the rest of the
+// time, and at most maxPause. One that takes less than longStep is made at once.
+const (
+	stepShare = 4
+	longStep  = time.Millisecond
+	maxPause  = 100 * time.Millisecond
+)
+
 // leases is the account of a revision's slots, nil until it has a limit.
-type leases struct{ *slots.Ledger }
+type leases struct {
+	*slots.Ledger
+	rest time.Time // no decision before
+}
+
+// pauseAfter is how long no decision follows one that took so long.
+func pauseAfter(took time.Duration) time.Duration {
+	if took < longStep {
+		return 0
+	}
+	return min(stepShare*took, maxPause)
+}
 
 // limit brings the account of a revision in line with its settings. The caller holds the lock.
 func (s *Server) limit(e *entry) {
@@ -60,10 +80,8 @@ func (s *Settings) takes(state endpoint.State) bool {
 }
 
 // step has the account looked at soon: many changes at once are one decision. The caller holds the lock.
-func (s *Server) step(e *entry) { s.stepAt(e, time.Time{}) }
-
-func (s *Server) stepAt(e *entry, at time.Time) {
-	s.due[e] = at
+func (s *Server) step(e *entry) {
+	s.due[e] = e.leases.rest
 	select {
 	case s.alarm <- struct{}{}:
 	default:
@@ -97,16 +115,29 @@ func (s *Server) decide(now time.Time) (next time.Time) {
 			continue
 		}
 		delete(s.due, e)
-		grants, again := e.leases.Step(now)
-		for _, g := range grants {
-			s.grant(e, g)
-		}
-		if !again.IsZero() {
+		if again := s.decideOn(e, now); !again.IsZero() {
 			s.due[e] = again
 			next = sooner(next, again)
 		}
 	}
 	return next
+}
+
+// decideOn steps one account and returns when to do so again, zero for never. The caller holds the lock.
+func (s *Server) decideOn(e *entry, now time.Time) time.Time {
+	began := time.Now()
+	grants, again := e.leases.Step(now)
+	for _, g := range grants {
+		s.grant(e, g)
+	}
+	e.leases.rest = time.Time{}
+	if pause := pauseAfter(time.Since(began)); pause > 0 {
+		e.leases.rest = time.Now().Add(pause)
+	}
+	if !again.IsZero() && again.Before(e.leases.rest) {
+		again = e.leases.rest
+	}
+	return again
 }
 
 func sooner(a, b time.Time) time.Time {
