@@ -23,6 +23,9 @@ type down struct {
 	Shards int `json:"shards,omitempty"`
 	// Begin starts a snapshot of the shard, End completes it: what was not mentioned between them is gone.
 	Begin bool `json:"begin,omitempty"`
+	// Disowned says that who speaks is not the owner any more, and is all that the frame says: nobody is until another
+	// begins. Older activators pass over it.
+	Disowned bool `json:"disowned,omitempty"`
 
 	Revisions []wireRevision `json:"revisions,omitempty"`
 	Removed   []wireID       `json:"removed,omitempty"`

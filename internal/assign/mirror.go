@@ -146,6 +146,10 @@ func (m *mirror) hear(h heard) {
 	if d.Epoch < sh.epoch || !d.Begin && (sh.from != h.from || d.Epoch != sh.epoch) {
 		return
 	}
+	if d.Disowned {
+		m.leave(sh)
+		return
+	}
 	if d.Begin {
 		*sh = shard{
 			epoch: d.Epoch, from: h.from, begun: true, whole: sh.whole,
@@ -161,9 +165,14 @@ func (m *mirror) forget(l *link) {
 	delete(m.greet, l)
 	for _, sh := range m.shards {
 		if sh.from == l {
-			sh.from, sh.silent = nil, time.Now()
+			m.leave(sh)
 		}
 	}
+}
+
+// leave is for an owner that is gone, or not the owner any more.
+func (m *mirror) leave(sh *shard) {
+	sh.from, sh.silent = nil, time.Now()
 	m.await()
 }
 

@@ -63,6 +63,14 @@ func (st *session) begin(shard int) {
 		}
 	}
 	st.unsent[shard] = u
+	delete(st.former, shard)
+	st.wake()
+}
+
+// disown makes nothing of a shard unsent but that it is not ours. The caller holds the server's lock.
+func (st *session) disown(shard int, epoch uint64) {
+	delete(st.unsent, shard)
+	st.former[shard] = epoch
 	st.wake()
 }
 
@@ -108,6 +116,10 @@ func (st *session) grant(e *entry, g slots.Grant) {
 func (st *session) take() *down {
 	st.s.mu.Lock()
 	defer st.s.mu.Unlock()
+	for shard, epoch := range st.former {
+		delete(st.former, shard)
+		return &down{Version: protocolVersion, Shard: shard, Epoch: epoch, Shards: st.s.cfg.Shards, Disowned: true}
+	}
 	for _, shard := range slices.Sorted(maps.Keys(st.unsent)) {
 		epoch, owned := st.s.owned[shard]
 		u := st.unsent[shard]
