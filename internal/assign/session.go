@@ -29,6 +29,7 @@ type session struct {
 	unsent map[int]*unsent
 	former map[int]uint64 // shards that are not ours any more, with our epoch, of which the activator was not told yet
 	known  map[identity.Revision]*known
+	next   int // shard to look at first for the next frame
 }
 
 var (
