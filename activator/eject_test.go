@@ -299,7 +299,7 @@ func TestTheOnlyPodWithSlotsIsBackSoon(t *testing.T) {
 			if isAvailable(bad) {
 				t.Fatalf("back before %s", after)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			if !isAvailable(bad) || a.Ejected() != 0 {
 				t.Fatalf("not back after %s", after)

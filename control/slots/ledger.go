@@ -292,6 +292,9 @@ func (l *Ledger) Disconnect(now time.Time, name string) {
 	}
 }
 
+// Size is how many pods there are for how many activators: what a step costs grows with it.
+func (l *Ledger) Size() int { return len(l.pods) * len(l.holders) }
+
 // Bounds returns the most that each activator can have in flight in a pod, for tests and for people.
 func (l *Ledger) Bounds(uid string) map[string]int {
 	out := map[string]int{}

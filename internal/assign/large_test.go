@@ -44,17 +44,17 @@ func TestShardsTakeTurns(t *testing.T) {
 // its goodbye with the last.
 func TestAReportThatIsTooLargeForOneFrame(t *testing.T) {
 	l := &link{more: make(chan struct{}, 1)}
-	const revisions, pods = 300, 500
+	const revisions, pods = 100, 500
+	bounds, uids := map[string]int{}, make([]string, pods)
+	for i := range uids {
+		uids[i] = fmt.Sprintf("0b6e6a1c-5a0e-4f6e-9d0e-%012d", i)
+		bounds[uids[i]] = 1000
+	}
 	l.put(func(o *outbox) {
 		o.state = stateGoodbye
 		o.ports[1] = wirePortState{Port: 1}
 		for i := range revisions {
 			id := rev(fmt.Sprint("a-revision-with-a-long-name-", i))
-			bounds, uids := map[string]int{}, make([]string, pods)
-			for j := range uids {
-				uids[j] = fmt.Sprintf("0b6e6a1c-5a0e-4f6e-9d0e-%012d", j)
-				bounds[uids[j]] = 1000
-			}
 			o.acks[id] = wireAck{ID: idOf(id), Bounds: bounds}
 			o.loads[id] = wireLoad{ID: idOf(id), Use: bounds, Blocked: uids}
 			o.idle[id] = uids

@@ -14,10 +14,11 @@ const settleTurns = 20
 
 // A decision about very many pods takes milliseconds, under the server's lock, and each report of load asks for one. The
 // next one about the same revision is so many times later as the last one took, so that the others have the rest of the
-// time, and at most maxPause. One that takes less than longStep is made at once.
+// time. It is never later by more than its size explains: a small revision's decision takes long when the machine was busy
+// with something else, and nothing is gained by waiting then.
 const (
 	stepShare = 4
-	longStep  = time.Millisecond
+	pauseEach = 5 * time.Microsecond // for each pod and activator
 	maxPause  = 100 * time.Millisecond
 )
 
@@ -27,12 +28,9 @@ type leases struct {
 	rest time.Time // no decision before
 }
 
-// pauseAfter is how long no decision follows one that took so long.
-func pauseAfter(took time.Duration) time.Duration {
-	if took < longStep {
-		return 0
-	}
-	return min(stepShare*took, maxPause)
+// pauseAfter is how long no decision follows one that took so long, about an account of that size.
+func pauseAfter(took time.Duration, size int) time.Duration {
+	return min(stepShare*took, time.Duration(size)*pauseEach, maxPause)
 }
 
 // limit brings the account of a revision in line with its settings. The caller holds the lock.
@@ -130,10 +128,8 @@ func (s *Server) decideOn(e *entry, now time.Time) time.Time {
 	for _, g := range grants {
 		s.grant(e, g)
 	}
-	e.leases.rest = time.Time{}
-	if pause := pauseAfter(time.Since(began)); pause > 0 {
-		e.leases.rest = time.Now().Add(pause)
-	}
+	ended := time.Now()
+	e.leases.rest = ended.Add(pauseAfter(ended.Sub(began), e.leases.Size()))
 	if !again.IsZero() && again.Before(e.leases.rest) {
 		again = e.leases.rest
 	}

@@ -9,11 +9,19 @@ import (
 )
 
 func TestPauseAfter(t *testing.T) {
-	for took, want := range map[time.Duration]time.Duration{
-		0: 0, longStep - 1: 0, longStep: stepShare * longStep, 10 * time.Millisecond: 40 * time.Millisecond, time.Second: maxPause,
+	for _, c := range []struct {
+		took time.Duration
+		size int
+		want time.Duration
+	}{
+		{0, 10000, 0},
+		{10 * time.Millisecond, 10000, 40 * time.Millisecond},
+		{time.Second, 10000, 50 * time.Millisecond},
+		{time.Second, 100000, maxPause},
+		{time.Second, 2, 10 * time.Microsecond}, // the machine did something else
 	} {
-		if got := pauseAfter(took); got != want {
-			t.Errorf("pauseAfter(%s) = %s, want %s", took, got, want)
+		if got := pauseAfter(c.took, c.size); got != c.want {
+			t.Errorf("pauseAfter(%s, %d) = %s, want %s", c.took, c.size, got, c.want)
 		}
 	}
 }
@@ -35,7 +43,7 @@ func TestALongDecisionIsNotRepeatedAtOnce(t *testing.T) {
 		if n := b.slots(poor); n != 0 {
 			t.Errorf("%d slots before the pause is over, want none", n)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if n := b.slots(poor); n != 1 {
 			t.Errorf("%d slots when the pause is over, want one", n)
 		}
