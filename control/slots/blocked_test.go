@@ -190,3 +190,31 @@ func TestAJoinerBesideDeadPods(t *testing.T) {
 		}
 	})
 }
+
+// TestSlotsOfADeadPodComeToRest: one that can use a pod takes what two that cannot have free there; these do not pass on to
+// each other what comes free next, round and round.
+func TestSlotsOfADeadPodComeToRest(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, 5, 3)
+		w.ready(1)
+		can, busy, waits := w.agents[0], w.agents[1], w.agents[2]
+		busy.parked = 1
+		w.pass(0)
+		waits.fail("p1", true)
+		w.pass(0)
+		busy.parked = 1
+		w.pass(0)
+		busy.fail("p1", true)
+		w.pass(0)
+		busy.parked = 1
+		w.pass(0)
+		waits.parked = 3
+		w.pass(97 * time.Millisecond)
+		w.pass(3 * time.Millisecond)
+		can.parked = 3
+		w.pass(time.Minute) // fails if they move for ever
+		if can.parked != 0 || can.use["p1"] != 3 {
+			t.Fatalf("a request is parked beside a free slot: %s", w)
+		}
+	})
+}

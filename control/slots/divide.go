@@ -205,7 +205,7 @@ func (l *Ledger) hope(w *wake, h *holder, donors []*holder) {
 	for _, d := range donors {
 		more := (d.total() - d.usable()) - (h.total() - h.usable())
 		if even := more / 2; need(h) > 0 && even > 0 && l.turned(w, d) {
-			l.move(d, h, min(need(h), even), hoped)
+			l.move(d, h, min(need(h), even, l.idleIn(d, h, hoped)), hoped)
 		}
 	}
 }

@@ -12,7 +12,10 @@ import (
 
 // deliver lets every message arrive, in order, and everybody act on it, until nothing moves at this moment.
 func (w *world) deliver() time.Time {
-	for {
+	for round := 0; ; round++ {
+		if round == 1000 {
+			w.t.Fatalf("slots move for ever: %s", w)
+		}
 		next := w.step()
 		quiet := true
 		for _, a := range w.agents {

@@ -87,6 +87,17 @@ func (h *holder) usable() int {
 	return n
 }
 
+// idleIn is how many of the holder's slots of a lot are free.
+func (l *Ledger) idleIn(h, to *holder, k lot) int {
+	n := 0
+	for uid := range h.target {
+		if k.has(h, to, uid) {
+			n += h.free(uid)
+		}
+	}
+	return n
+}
+
 // offers says whether the holder has slots of a lot, free or not.
 func (l *Ledger) offers(h, to *holder, k lot) bool {
 	for uid, n := range h.target {

@@ -153,7 +153,11 @@ func (l *Ledger) affordable(w *wake, h *holder) bounds {
 		p := l.pods[uid]
 		own := h.bound(uid)
 		if n > own {
-			n = min(n, own+l.unheld(p))
+			free := l.unheld(p)
+			if h.blocked(uid) {
+				free = max(0, free-l.promised(p))
+			}
+			n = min(n, own+free)
 			if w.now.Before(p.claim) {
 				n = own
 				w.at(p.claim)
@@ -164,6 +168,17 @@ func (l *Ledger) affordable(w *wake, h *holder) bounds {
 		}
 	}
 	return want
+}
+
+// promised is how many slots of a pod those should have, and do not have, who can send to it: before others.
+func (l *Ledger) promised(p *pod) int {
+	n := 0
+	for _, h := range l.holders {
+		if !h.blocked(p.uid) {
+			n += max(0, h.target[p.uid]-h.bound(p.uid))
+		}
+	}
+	return n
 }
 
 // unheld is how many slots of a pod nobody can have in use.
