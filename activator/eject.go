@@ -112,14 +112,45 @@ func (p *pod) eject() {
 	p.rev.outliers++
 	p.rev.owner.ejected.Add(1)
 	p.refresh()
-	until := h.until
-	h.back = time.AfterFunc(h.lasts, func() {
+	p.backAt(h.until)
+	p.rev.hasten()
+}
+
+// backAt ends the ejection at a time, instead of another. The caller holds the lock.
+func (p *pod) backAt(until time.Time) {
+	h := &p.health
+	if h.back != nil {
+		h.back.Stop()
+	}
+	h.until = until
+	h.back = time.AfterFunc(time.Until(until), func() {
 		p.rev.mu.Lock()
 		defer p.rev.mu.Unlock()
-		if h.until.Equal(until) {
+		if h.outlier && h.until.Equal(until) {
 			p.readmit()
 		}
 	})
+}
+
+// hasten has an ejected pod back soon when this activator has slots in no other: control, which hears that they are of no
+// use now, may give it others meanwhile, and if it does not, these are all it has. The caller holds the lock.
+func (r *revision) hasten() {
+	if r.grants == nil || r.outliers == 0 {
+		return
+	}
+	var next *pod
+	for _, p := range r.rotations[all].pods {
+		switch {
+		case p.granted == 0:
+		case !p.health.outlier:
+			return
+		case next == nil || p.health.until.Before(next.health.until):
+			next = p
+		}
+	}
+	if soon := time.Now().Add(ejectMax); next != nil && next.health.until.After(soon) {
+		next.backAt(soon)
+	}
 }
 
 // readmit ends an ejection: the pod gets one request at a time until one succeeds. The caller holds the lock.
@@ -160,6 +191,7 @@ func (r *revision) allowOutliers() {
 		}
 		next.readmit()
 	}
+	r.hasten()
 }
 
 // Ejected returns how many pods are left alone as outliers, over all revisions.

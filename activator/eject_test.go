@@ -2,6 +2,7 @@ package activator
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/rousehq/rouse/breaker"
+	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/fault"
 	"github.com/rousehq/rouse/internal/forward"
 )
@@ -240,4 +242,79 @@ func (l *randomLife) check(a *Activator, r *revision) string {
 	}
 	p.release(forward.Result{Cause: fault.ClientGone})
 	return ""
+}
+
+// TestBlocked names the pods whose slots serve nobody now, whatever their requests did.
+func TestBlocked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, r := outliers(t, 3, Outlier{Failures: 2})
+		blocked := func(want ...string) {
+			t.Helper()
+			if got := a.Blocked(hello); !slices.Equal(got, want) {
+				t.Errorf("Blocked = %v, want %v", got, want)
+			}
+		}
+		blocked()
+		refused, bad := r.pods["pod-0000"], r.pods["pod-0001"]
+		end(refused, forward.Result{Cause: fault.NotAdmitted, Retryable: true})
+		end(bad, broken)
+		end(bad, broken)
+		blocked("pod-0000", "pod-0001")
+		time.Sleep(ejectFirst)
+		synctest.Wait()
+		blocked("pod-0001")
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		blocked()
+		r.mu.Lock()
+		bad.take() // the one request that it is tried with
+		r.mu.Unlock()
+		blocked("pod-0001")
+		bad.release(served)
+		blocked()
+		eps := readyPods(3, nil)
+		eps[0].State, eps[1].State = endpoint.Draining, endpoint.Starting
+		s := *r.settings.Load()
+		s.Probe.By = TCPProbe
+		a.Put(hello, s)
+		publish(a, 2, eps...)
+		blocked("pod-0001")
+		a.Remove(hello)
+		if got := a.Blocked(hello); got != nil {
+			t.Errorf("Blocked of a revision that is gone = %v, want none", got)
+		}
+	})
+}
+
+// TestTheOnlyPodWithSlotsIsBackSoon: an outlier that all slots are in is left alone for a second, in which control can give
+// others; with others it is an outlier as any.
+func TestTheOnlyPodWithSlotsIsBackSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, r := outliers(t, 3, Outlier{Failures: 1})
+		bad := r.pods["pod-0000"]
+		back := func(after time.Duration) {
+			t.Helper()
+			time.Sleep(after - 1)
+			synctest.Wait()
+			if isAvailable(bad) {
+				t.Fatalf("back before %s", after)
+			}
+			time.Sleep(time.Nanosecond)
+			synctest.Wait()
+			if !isAvailable(bad) || a.Ejected() != 0 {
+				t.Fatalf("not back after %s", after)
+			}
+		}
+		a.Grant(hello, map[string]int{"pod-0000": 5, "pod-0001": 0})
+		end(bad, broken)
+		back(ejectMax)
+		a.Grant(hello, map[string]int{"pod-0000": 5, "pod-0001": 1})
+		end(bad, broken)
+		back(20 * time.Second) // the second time in a row
+		end(bad, broken)
+		time.Sleep(time.Second)
+		a.Grant(hello, map[string]int{"pod-0000": 5})
+		back(ejectMax)
+		a.Remove(hello)
+	})
 }

@@ -1,6 +1,11 @@
 package activator
 
-import "github.com/rousehq/rouse/internal/identity"
+import (
+	"slices"
+
+	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/identity"
+)
 
 // Grant says how many requests this activator may have in flight in each pod, by UID: its leases, when several
 // activators share a pod's limit. A pod that is absent from grants gets none; nil ends leasing, and each pod may be
@@ -29,6 +34,26 @@ func (a *Activator) Use(id identity.Revision) map[string]int {
 	return use
 }
 
+// Blocked returns, in order, the pods of the revision that get no request now whatever was granted: those that start and
+// have not answered yet, those that are left alone after a refusal or as outliers, and one that is back from that and has
+// the one request that it is tried with.
+func (a *Activator) Blocked(id identity.Revision) []string {
+	r := a.revision(id)
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var blocked []string
+	for uid, p := range r.pods {
+		if p.blocked() {
+			blocked = append(blocked, uid)
+		}
+	}
+	slices.Sort(blocked)
+	return blocked
+}
+
 // tell passes on what a release brought about. No lock is held.
 func (a *Activator) tell(p *pod, n news) {
 	if n.freed && a.deps.Freed != nil {
@@ -39,6 +64,14 @@ func (a *Activator) tell(p *pod, n news) {
 	}
 }
 
+// blocked reports that the pod gets no request now for another reason than its limit, and may get some again. The caller
+// holds the lock.
+func (p *pod) blocked() bool {
+	h := &p.health
+	tried := h.trial && p.inFlight > 0
+	return !p.removed && p.ep.State != endpoint.Draining && (!p.eligible() || h.refused || h.outlier || tried)
+}
+
 func (r *revision) grant(grants map[string]int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,5 +80,6 @@ func (r *revision) grant(grants map[string]int) {
 		p.refit()
 		p.lowered = p.inFlight > p.granted
 	}
+	r.hasten()
 	r.pump()
 }

@@ -29,15 +29,20 @@ func (l *Ledger) divide(w *wake) {
 // whole says that each activator can have pods of its own.
 func (l *Ledger) whole(members []*holder) bool { return len(l.ready) >= len(members) }
 
-// relieve takes from those who leave what they do not use.
+// relieve takes from those who leave what they do not use, first where they can send nothing.
 func (l *Ledger) relieve() {
 	for _, h := range l.holders {
 		if !h.leaving || !h.connected {
 			continue
 		}
-		for _, p := range l.ready {
-			if extra := h.spare() - h.load.Parked; extra > 0 {
-				h.target[p.uid] -= min(extra, h.free(p.uid)+max(0, h.target[p.uid]-h.bound(p.uid)))
+		extra := h.spare() - h.load.Parked
+		for _, blocked := range []bool{true, false} {
+			for _, p := range l.ready {
+				if extra > 0 && h.blocked(p.uid) == blocked {
+					n := min(extra, h.free(p.uid)+max(0, h.target[p.uid]-h.bound(p.uid)))
+					h.target[p.uid] -= n
+					extra -= n
+				}
 			}
 		}
 	}
@@ -59,7 +64,9 @@ func (l *Ledger) share(members []*holder) {
 			if rich.total() < h.total()+2*unit {
 				break
 			}
-			l.move(rich, h, unit)
+			if l.move(rich, h, unit, anySlot) == 0 {
+				break
+			}
 		}
 	}
 }
@@ -123,11 +130,24 @@ func need(h *holder) int {
 	return max(0, h.load.Parked-h.spare())
 }
 
-// wanting is how much more the holder could use than it has.
+// lacking is how much more the holder could use than it should have in pods that it can send to.
+func lacking(h *holder) int {
+	n := h.load.Parked
+	for uid, k := range h.target {
+		if !h.blocked(uid) {
+			n -= max(0, k-h.load.Use[uid])
+		}
+	}
+	return max(0, n)
+}
+
+// wanting is how much more the holder could use than it has in pods that it can send to.
 func wanting(h *holder) int {
 	n := h.load.Parked
 	for uid := range h.target {
-		n -= h.free(uid)
+		if !h.blocked(uid) {
+			n -= h.free(uid)
+		}
 	}
 	return max(0, n)
 }
@@ -145,57 +165,108 @@ func (l *Ledger) starving(now time.Time) (hungry []*holder) {
 		hungry = append(hungry, h)
 	}
 	slices.SortStableFunc(hungry, func(a, b *holder) int {
-		return cmp.Or(cmp.Compare(a.total(), b.total()), a.raised.Compare(b.raised), a.hungry.Compare(b.hungry))
+		return cmp.Or(cmp.Compare(a.usable(), b.usable()), a.raised.Compare(b.raised), a.hungry.Compare(b.hungry))
 	})
 	return hungry
 }
 
-// feed moves slots to one that needs them.
+// feed moves slots to one that needs them: those that it can use now, and what these do not cover in pods that it may use
+// soon, so that it has them as soon as such a pod answers.
 func (l *Ledger) feed(w *wake, h *holder) {
 	donors := l.donors(w, h)
-	for _, d := range donors {
-		if n := min(need(h), l.slack(w, d)); n > 0 {
-			l.move(d, h, n)
+	for _, k := range []lot{usable, lost} {
+		for _, d := range donors {
+			if n := min(lacking(h), l.slack(w, d, h, k)); n > 0 {
+				l.move(d, h, n, k)
+			}
 		}
 	}
 	l.swap(w, h, donors)
 	for _, d := range donors {
-		if need(h) == 0 {
-			return
-		}
-		if even := (d.total() - h.total()) / 2; even > 0 && l.turned(w, d) {
-			l.move(d, h, min(need(h), even))
+		if even := (d.usable() - h.usable()) / 2; lacking(h) > 0 && even > 0 && l.turned(w, d) {
+			l.move(d, h, min(lacking(h), even), usable)
 		}
 	}
-	if h.total() == 0 && need(h) > 0 {
+	if h.usable() == 0 && lacking(h) > 0 {
 		l.rotate(w, h, donors)
+	}
+	l.hope(w, h, donors)
+}
+
+// hope is feed in pods that the holder cannot send to now.
+func (l *Ledger) hope(w *wake, h *holder, donors []*holder) {
+	for _, k := range []lot{hoped, ahead} {
+		for _, d := range donors {
+			if n := min(need(h), l.slack(w, d, h, k)); n > 0 {
+				l.move(d, h, n, k)
+			}
+		}
+	}
+	for _, d := range donors {
+		more := (d.total() - d.usable()) - (h.total() - h.usable())
+		if even := more / 2; need(h) > 0 && even > 0 && l.turned(w, d) {
+			l.move(d, h, min(need(h), even, l.idleIn(d, h, hoped)), hoped)
+		}
 	}
 }
 
 // donors are the others that have something to give, the idlest first.
 func (l *Ledger) donors(w *wake, h *holder) []*holder {
 	all := slices.DeleteFunc(l.sorted(), func(d *holder) bool { return d == h || !d.connected || d.total() == 0 })
+	slack, total := map[*holder]int{}, map[*holder]int{}
+	for _, d := range all {
+		slack[d], total[d] = l.slack(w, d, h, usable), d.total()
+	}
 	slices.SortStableFunc(all, func(a, b *holder) int {
-		return cmp.Or(compareBool(b.demand() == 0, a.demand() == 0), cmp.Compare(l.slack(w, b), l.slack(w, a)), cmp.Compare(b.total(), a.total()))
+		return cmp.Or(compareBool(b.demand() == 0, a.demand() == 0), cmp.Compare(slack[b], slack[a]), cmp.Compare(total[b], total[a]))
 	})
 	return all
 }
 
-// slack is how many slots the holder has not needed for a turn.
-func (l *Ledger) slack(w *wake, h *holder) int {
-	if h.peak > h.demand() {
-		if over := h.peakAt.Add(l.cfg.Turn); over.After(w.now) {
-			w.at(over)
-		} else {
-			h.peak = h.demand()
+// slack is how many slots of a lot the holder has not needed for a turn.
+func (l *Ledger) slack(w *wake, h, to *holder, k lot) int {
+	if k.empty(h, to) {
+		return 0
+	}
+	h.calm(w, l.cfg.Turn)
+	open, closed, free, stuck := 0, 0, 0, 0
+	for uid := range h.target {
+		n := h.free(uid)
+		switch {
+		case n == 0:
+		case !h.blocked(uid):
+			open += n
+		default:
+			closed += n
+		}
+		switch {
+		case n == 0 || !k.has(h, to, uid):
+		case k == lost && l.stuck(w, h, to, uid):
+			stuck += n
+		default:
+			free += n
 		}
 	}
-	free, all := 0, h.inFlight
-	for uid := range h.target {
-		free += h.free(uid)
-		all += h.free(uid)
+	over := h.inFlight + open - h.peak
+	switch k {
+	case anySlot:
+		over += closed
+	case hoped, lost: // what the others do not cover it hopes for here
+		over = closed + min(0, over)
 	}
-	return max(0, min(all-h.peak, free))
+	return stuck + max(0, min(over-stuck, free))
+}
+
+// calm forgets the most that the holder had to do when it is long ago.
+func (h *holder) calm(w *wake, turn time.Duration) {
+	if h.peak <= h.demand() {
+		return
+	}
+	if over := h.peakAt.Add(turn); over.After(w.now) {
+		w.at(over)
+	} else {
+		h.peak = h.demand()
+	}
 }
 
 // turned says whether the holder has got all that it should have, and has had it for a turn.
@@ -214,7 +285,7 @@ func (l *Ledger) turned(w *wake, h *holder) bool {
 // rotate takes a slot from whoever has had his for longest. One that has just given back its own waits for a turn
 // first: else two would swap while a third looks on.
 func (l *Ledger) rotate(w *wake, h *holder, donors []*holder) {
-	if slices.ContainsFunc(l.ready, func(p *pod) bool { return h.bound(p.uid) > 0 }) {
+	if slices.ContainsFunc(l.ready, func(p *pod) bool { return h.bound(p.uid) > 0 && !h.blocked(p.uid) }) {
 		return // not given back yet
 	}
 	if again := h.held.Add(l.cfg.Turn); again.After(w.now) {
@@ -223,12 +294,12 @@ func (l *Ledger) rotate(w *wake, h *holder, donors []*holder) {
 	}
 	var oldest *holder
 	for _, d := range donors {
-		if l.turned(w, d) && (oldest == nil || d.raised.Before(oldest.raised)) {
+		if l.offers(d, h, usable) && l.turned(w, d) && (oldest == nil || d.raised.Before(oldest.raised)) {
 			oldest = d
 		}
 	}
 	if oldest != nil {
-		l.move(oldest, h, 1)
+		l.move(oldest, h, 1, usable)
 	}
 }
 
@@ -238,17 +309,31 @@ func (l *Ledger) swap(w *wake, h *holder, donors []*holder) {
 	for _, p := range l.ready {
 		for h.target[p.uid] > h.bound(p.uid) && l.unheld(p) == 0 && wanting(h) > 0 {
 			late := l.late(p, h)
-			i := slices.IndexFunc(donors, func(d *holder) bool { return l.slack(w, d) > 0 && l.best(d, h) != "" })
-			if late == nil || i < 0 {
+			if late == nil {
 				break
 			}
-			from := l.best(donors[i], h)
+			d, from := l.idle(w, h, donors)
+			if d == nil {
+				return
+			}
 			h.target[p.uid]--
 			late.target[p.uid]++
-			donors[i].target[from]--
+			d.target[from]--
 			h.target[from]++
 		}
 	}
+}
+
+// idle returns one that has a slot to give that the holder can use, and the slot's pod; nil when there is none.
+func (l *Ledger) idle(w *wake, h *holder, donors []*holder) (*holder, string) {
+	for _, k := range []lot{usable, lost} {
+		for _, d := range donors {
+			if l.slack(w, d, h, k) > 0 {
+				return d, l.best(d, h, k)
+			}
+		}
+	}
+	return nil, ""
 }
 
 // late is who has not given back what it should in a pod, because it is in use: what is free comes by itself.
@@ -263,11 +348,12 @@ func (l *Ledger) late(p *pod, except *holder) *holder {
 
 // best returns the pod of whose slots the donor should give one: one with a slot free, where the receiver has some
 // already, and where the donor has the fewest. Empty when no pod has a free slot.
-func (l *Ledger) best(from, to *holder) string {
+func (l *Ledger) best(from, to *holder, k lot) string {
+	l.searches++
 	best := ""
 	for _, p := range l.ready {
 		uid := p.uid
-		if from.free(uid) == 0 {
+		if from.free(uid) == 0 || !k.has(from, to, uid) {
 			continue
 		}
 		if best == "" || l.prefer(from, to, uid, best) {
@@ -281,26 +367,31 @@ func (l *Ledger) prefer(from, to *holder, a, b string) bool {
 	return cmp.Or(compareBool(to.target[a] > 0, to.target[b] > 0), cmp.Compare(from.target[b], from.target[a])) > 0
 }
 
-// move gives n slots of one to another, free ones first.
-func (l *Ledger) move(from, to *holder, n int) {
-	for range n {
-		uid := l.best(from, to)
+// move gives up to n slots of a lot to another, free ones first, and returns how many it gave. What makes a pod the best
+// one to give from does so all the more after the first slot: each pod is looked for once, not once per slot.
+func (l *Ledger) move(from, to *holder, n int, k lot) (given int) {
+	for given < n {
+		uid := l.best(from, to, k)
+		some := from.free(uid)
 		if uid == "" {
-			uid = l.busiest(from)
+			if uid = l.busiest(from, to, k); uid == "" {
+				break
+			}
+			some = from.target[uid]
 		}
-		if uid == "" {
-			return
-		}
-		from.target[uid]--
-		to.target[uid]++
+		some = min(some, n-given)
+		from.target[uid] -= some
+		to.target[uid] += some
+		given += some
 	}
+	return given
 }
 
 // busiest is a pod in which the holder has slots, all of them in use: the one with the fewest.
-func (l *Ledger) busiest(h *holder) string {
+func (l *Ledger) busiest(h, to *holder, k lot) string {
 	best := ""
 	for _, p := range l.ready {
-		if n := h.target[p.uid]; n > 0 && (best == "" || n < h.target[best]) {
+		if n := h.target[p.uid]; n > 0 && k.has(h, to, p.uid) && (best == "" || n < h.target[best]) {
 			best = p.uid
 		}
 	}
@@ -321,8 +412,8 @@ func (l *Ledger) settle(w *wake, members []*holder) {
 			return
 		}
 		for _, d := range l.donors(w, h) {
-			if d.total() > 1 && l.slack(w, d) > 0 {
-				l.move(d, h, 1)
+			if d.total() > 1 && l.slack(w, d, h, anySlot) > 0 {
+				l.move(d, h, 1, anySlot)
 				return
 			}
 		}

@@ -15,7 +15,8 @@
 //
 // An activator that is disconnected keeps its bounds for [Config.TTL], then they are taken as given back: whoever is
 // cut off for longer and still alive is held by the pod's own breaker alone. A new ledger does not know who holds what in
-// pods that were there before it; it leaves them alone for a TTL, in which the holders come and claim what they have.
+// pods that were there before it; it leaves them alone for a TTL, in which the holders come and claim what they have. Who
+// says that it follows no limit, because there was none, goes on so for this time: it would have nothing otherwise.
 //
 // # Who gets how much
 //
@@ -30,6 +31,9 @@
 //   - One that has nothing and needs nothing gets a spare slot of another after [Config.Settle], so that it can serve its
 //     next request without asking.
 //   - One that is leaving keeps what it uses.
+//   - Slots in a pod that an activator can send nothing to, because the pod starts or the activator leaves it alone, are
+//     none to it: it takes others as if it had none there, and gives those to whoever can use them. What it needs beyond
+//     the others it has in starting pods ahead, so that they are where requests wait when such a pod answers.
 //
 // # Order
 //

@@ -45,6 +45,8 @@ type Load struct {
 	Parked int
 	// Use is what is in flight by pod.
 	Use map[string]int
+	// Blocked are the pods that it sends nothing to now, whatever slots it has there: they start, or it leaves them alone.
+	Blocked map[string]bool
 }
 
 // unbounded stands for what has no limit; sums of a few of them do not overflow.
@@ -59,6 +61,8 @@ type Ledger struct {
 	ready   []*pod // in the order in which they came
 	holders map[string]*holder
 	moved   time.Time // when a slot last moved
+
+	searches int // for a pod to give slots from: a measure of the work, for tests
 }
 
 // pod is one that is ready, or that somebody may still have something in flight in.
@@ -100,6 +104,7 @@ type holder struct {
 	target map[string]int // what it should have
 
 	load     Load
+	turns    map[string]time.Time // when a pod was blocked first, or was no more
 	inFlight int
 	peak     int // of parked and in flight, lately
 	peakAt   time.Time
@@ -148,7 +153,7 @@ func (h *holder) has() int {
 	return n
 }
 
-// spare is how many slots the holder should have beyond what is in flight.
+// spare is how many slots the holder should have beyond what is in flight, in pods that it can use and in others.
 func (h *holder) spare() int {
 	n := 0
 	for uid, k := range h.target {
@@ -263,6 +268,7 @@ func (l *Ledger) Load(now time.Time, name string, load Load) {
 	for _, n := range load.Use {
 		h.inFlight += n
 	}
+	l.block(now, h, load.Blocked)
 	h.load = load
 	if d := h.demand(); d >= h.peak || now.Sub(h.peakAt) >= l.cfg.Turn {
 		h.peak, h.peakAt = d, now
@@ -285,6 +291,9 @@ func (l *Ledger) Disconnect(now time.Time, name string) {
 		h.connected, h.expires = false, now.Add(l.cfg.TTL)
 	}
 }
+
+// Size is how many pods there are for how many activators: what a step costs grows with it.
+func (l *Ledger) Size() int { return len(l.pods) * len(l.holders) }
 
 // Bounds returns the most that each activator can have in flight in a pod, for tests and for people.
 func (l *Ledger) Bounds(uid string) map[string]int {

@@ -12,7 +12,10 @@ import (
 
 // deliver lets every message arrive, in order, and everybody act on it, until nothing moves at this moment.
 func (w *world) deliver() time.Time {
-	for {
+	for round := 0; ; round++ {
+		if round == 1000 {
+			w.t.Fatalf("slots move for ever: %s", w)
+		}
 		next := w.step()
 		quiet := true
 		for _, a := range w.agents {
@@ -26,7 +29,7 @@ func (w *world) deliver() time.Time {
 				quiet = false
 			}
 			a.up = nil
-			w.ledger.Load(w.now, a.name, Load{a.parked, maps.Clone(a.use)})
+			w.ledger.Load(w.now, a.name, a.load())
 		}
 		w.check()
 		if quiet {
@@ -65,14 +68,14 @@ func (w *world) slots(a *agent) (n int) {
 }
 
 // TestNobodyWaitsBesideFreeSlots is the promise of progress: from any state, with connections up, whatever is free
-// anywhere is with those in need after two turns.
+// anywhere is with those in need after two turns, if they can use it.
 func TestNobodyWaitsBesideFreeSlots(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t, rapid.IntRange(1, 5).Draw(t, "limit"), rapid.IntRange(1, 5).Draw(t, "activators"))
 		w.ready(rapid.IntRange(1, 6).Draw(t, "pods"))
 		for range rapid.IntRange(1, 12).Draw(t, "events") {
 			a := rapid.SampledFrom(w.agents).Draw(t, "activator")
-			switch rapid.IntRange(0, 3).Draw(t, "event") {
+			switch rapid.IntRange(0, 4).Draw(t, "event") {
 			case 0, 1:
 				a.parked += rapid.IntRange(1, 8).Draw(t, "requests")
 			case 2:
@@ -83,19 +86,24 @@ func TestNobodyWaitsBesideFreeSlots(t *testing.T) {
 				}
 			case 3:
 				w.ready(1)
+			case 4:
+				a.fail(rapid.SampledFrom(w.pods).Draw(t, "pod"), rapid.Bool().Draw(t, "dead"))
 			}
 			w.pass(time.Duration(rapid.IntRange(0, 100).Draw(t, "ms")) * time.Millisecond)
 		}
 		w.pass(2 * testConfig.Turn)
-		parked, busy := 0, 0
+		busy := map[string]int{}
 		for _, a := range w.agents {
-			parked += a.parked
-			for _, n := range a.use {
-				busy += n
+			for uid, n := range a.use {
+				busy[uid] += n
 			}
 		}
-		if free := w.limit*len(w.pods) - busy; parked > 0 && free > 0 {
-			t.Fatalf("%d requests are parked beside %d free slots: %s", parked, free, w)
+		for _, a := range w.agents {
+			for _, uid := range w.pods {
+				if free := w.limit - busy[uid]; a.parked > 0 && free > 0 && !a.dead[uid] {
+					t.Fatalf("%d requests are parked at %s beside %d free slots of %s: %s", a.parked, a.name, free, uid, w)
+				}
+			}
 		}
 	})
 }
@@ -281,10 +289,40 @@ func TestALimitThatChanges(t *testing.T) {
 	})
 }
 
+// TestALimitThatAppears: activators that had no limit go on without leases while the new ledger waits for claims, and have
+// slots from then on, at no moment nothing.
+func TestALimitThatAppears(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t, 0, rapid.IntRange(1, 3).Draw(t, "activators"))
+		w.made, w.pods = 1, []string{"p1"}
+		w.ledger = New(testConfig)
+		w.ledger.Limit(6)
+		w.ledger.Pods(w.now, w.pods)
+		began := w.now
+		for _, a := range w.agents {
+			a.grants = nil
+			w.join(a)
+		}
+		if rapid.Bool().Draw(t, "a pod comes") {
+			w.ready(1)
+		}
+		for range 40 {
+			w.pass(testConfig.TTL / 30)
+			for _, a := range w.agents {
+				leased := a.grants != nil
+				if late := w.now.Sub(began) >= testConfig.TTL; leased != late || leased && a.grants["p1"] == 0 && len(w.pods) == 1 {
+					t.Fatalf("after %s: %s", w.now.Sub(began), w)
+				}
+			}
+		}
+	})
+}
+
 // TestAFreeSlotOfTheSamePodWillDo: who was promised a slot in a pod that hangs on a long request of another gets the one that a third has free
-// there.
+// there; also when the third one cannot use it, and waits too.
 func TestAFreeSlotOfTheSamePodWillDo(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
+		dead := rapid.Bool().Draw(t, "dead for the third")
 		w := newWorld(t, 3, 3)
 		w.ready(1)
 		w.pass(time.Minute)
@@ -302,6 +340,10 @@ func TestAFreeSlotOfTheSamePodWillDo(t *testing.T) {
 			t.Fatalf("not as it should begin: %s", w)
 		}
 		w.end(short, "p1")
+		if dead {
+			short.fail("p1", true)
+			short.parked = 1
+		}
 		w.pass(2 * testConfig.Turn)
 		if waits.parked != 0 {
 			t.Errorf("a request is parked beside a free slot: %s", w)

@@ -18,6 +18,7 @@ type agent struct {
 	seq    uint64
 	grants map[string]int // nil: no limit
 	use    map[string]int
+	dead   map[string]bool // pods that it can send nothing to now
 	parked int
 	down   []Grant // on their way to it, in any order
 	up     []Ack   // on their way to the ledger, in any order
@@ -33,6 +34,17 @@ func (a *agent) ack() Ack {
 		out.Bounds[uid] = max(out.Bounds[uid], n)
 	}
 	return out
+}
+
+func (a *agent) load() Load {
+	return Load{Parked: a.parked, Use: maps.Clone(a.use), Blocked: maps.Clone(a.dead)}
+}
+
+// fail makes a pod one that the agent can send nothing to, or can again.
+func (a *agent) fail(uid string, dead bool) {
+	if delete(a.dead, uid); dead {
+		a.dead[uid] = true
+	}
 }
 
 // world is a ledger with its activators, and messages under way between them.
@@ -80,7 +92,7 @@ func (w *world) receive(a *agent, i int) {
 // begin dispatches as many parked requests as the grants allow.
 func (w *world) begin(a *agent) {
 	for _, uid := range w.pods {
-		for a.parked > 0 && (a.grants == nil && a.use[uid] < 100 || a.use[uid] < min(a.grants[uid], w.limit)) {
+		for a.parked > 0 && !a.dead[uid] && (a.grants == nil && a.use[uid] < 100 || a.use[uid] < min(a.grants[uid], w.limit)) {
 			a.use[uid]++
 			a.parked--
 		}
@@ -130,7 +142,7 @@ func (w *world) check() {
 func (w *world) String() string {
 	s := ""
 	for _, a := range w.agents {
-		s += fmt.Sprintf("\n%s seq %d grants %v use %v parked %d joined %v", a.name, a.seq, a.grants, a.use, a.parked, a.joined)
+		s += fmt.Sprintf("\n%s seq %d grants %v use %v dead %v parked %d joined %v", a.name, a.seq, a.grants, a.use, slices.Sorted(maps.Keys(a.dead)), a.parked, a.joined)
 	}
 	return s
 }
@@ -146,9 +158,13 @@ func newWorld(t *rapid.T, limit, agents int) *world {
 }
 
 func (w *world) add(name string) *agent {
-	a := &agent{name: name, grants: map[string]int{}, use: map[string]int{}}
+	a := newAgent(name)
 	w.agents = append(w.agents, a)
 	return a
+}
+
+func newAgent(name string) *agent {
+	return &agent{name: name, grants: map[string]int{}, use: map[string]int{}, dead: map[string]bool{}}
 }
 
 func (w *world) join(a *agent) {
@@ -157,7 +173,7 @@ func (w *world) join(a *agent) {
 }
 
 // TestNeverOverTheLimit drives a ledger by any interleaving of requests, messages that are late, lost, repeated or out
-// of order, broken connections, pods that come and go, activators that come and go, and a new owner.
+// of order, broken connections, pods that come and go or cannot be used by some, activators that come and go, and a new owner.
 func TestNeverOverTheLimit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t, rapid.IntRange(1, 4).Draw(t, "limit"), rapid.IntRange(1, 4).Draw(t, "activators"))
@@ -199,7 +215,13 @@ func TestNeverOverTheLimit(t *testing.T) {
 			},
 			"load": func(t *rapid.T) {
 				a := anybody()
-				w.ledger.Load(w.now, a.name, Load{a.parked, maps.Clone(a.use)})
+				w.ledger.Load(w.now, a.name, a.load())
+			},
+			"pod can be used or not": func(t *rapid.T) {
+				if a := anybody(); len(w.pods) > 0 {
+					a.fail(rapid.SampledFrom(w.pods).Draw(t, "pod"), rapid.Bool().Draw(t, "dead"))
+					w.begin(a)
+				}
 			},
 			"break": func(t *rapid.T) {
 				if a := anybody(); a.joined {
@@ -212,7 +234,7 @@ func TestNeverOverTheLimit(t *testing.T) {
 			"goodbye": func(*rapid.T) {
 				if a := anybody(); a.parked == 0 && len(a.use) == 0 {
 					w.ledger.Goodbye(a.name)
-					*a = agent{name: a.name + "'", grants: map[string]int{}, use: map[string]int{}}
+					*a = *newAgent(a.name + "'")
 				}
 			},
 			"pod comes": func(*rapid.T) {
@@ -255,7 +277,7 @@ func (w *world) settleOverdue() {
 	for _, a := range w.agents {
 		h := w.ledger.holders[a.name]
 		if h != nil && !h.connected && !w.now.Before(h.expires) {
-			*a = agent{name: a.name + "*", grants: map[string]int{}, use: map[string]int{}}
+			*a = *newAgent(a.name + "*")
 		}
 	}
 }

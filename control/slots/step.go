@@ -64,10 +64,11 @@ func (l *Ledger) tidy(now time.Time) {
 
 // trim takes back what exceeds the limit: after it became lower, or when two claim the same.
 func (l *Ledger) trim() {
+	all := l.sorted()
 	for _, p := range l.ready {
 		for sum := l.assigned(p); sum > l.limit; sum-- {
 			var most *holder
-			for _, h := range l.sorted() {
+			for _, h := range all {
 				if h.target[p.uid] > 0 && (most == nil || h.target[p.uid] > most.target[p.uid]) {
 					most = h
 				}
@@ -100,6 +101,9 @@ func (l *Ledger) emit(w *wake) (grants []Grant) {
 	order := slices.DeleteFunc(l.sorted(), func(h *holder) bool { return !h.connected || h.waiting })
 	slices.SortStableFunc(order, func(a, b *holder) int { return before(a.hungry, b.hungry) })
 	for _, h := range order {
+		if h.acked.unlimited && l.limit > 0 && l.claimed(w) {
+			continue // it goes on without leases until there is something to give it
+		}
 		want := l.affordable(w, h)
 		if !h.resend && want.unlimited == h.granted.unlimited && maps.Equal(want.pods, h.granted.pods) {
 			continue
@@ -120,6 +124,17 @@ func (l *Ledger) emit(w *wake) (grants []Grant) {
 	return grants
 }
 
+// claimed says whether there is a ready pod of which nothing can be given out yet.
+func (l *Ledger) claimed(w *wake) bool {
+	for _, p := range l.ready {
+		if w.now.Before(p.claim) {
+			w.at(p.claim)
+			return true
+		}
+	}
+	return false
+}
+
 // before orders times, zero ones last.
 func before(a, b time.Time) int {
 	if a.IsZero() != b.IsZero() {
@@ -138,7 +153,11 @@ func (l *Ledger) affordable(w *wake, h *holder) bounds {
 		p := l.pods[uid]
 		own := h.bound(uid)
 		if n > own {
-			n = min(n, own+l.unheld(p))
+			free := l.unheld(p)
+			if h.blocked(uid) {
+				free = max(0, free-l.promised(p))
+			}
+			n = min(n, own+free)
 			if w.now.Before(p.claim) {
 				n = own
 				w.at(p.claim)
@@ -149,6 +168,17 @@ func (l *Ledger) affordable(w *wake, h *holder) bounds {
 		}
 	}
 	return want
+}
+
+// promised is how many slots of a pod those should have, and do not have, who can send to it: before others.
+func (l *Ledger) promised(p *pod) int {
+	n := 0
+	for _, h := range l.holders {
+		if !h.blocked(p.uid) {
+			n += max(0, h.target[p.uid]-h.bound(p.uid))
+		}
+	}
+	return n
 }
 
 // unheld is how many slots of a pod nobody can have in use.

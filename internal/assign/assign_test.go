@@ -42,6 +42,7 @@ type book struct {
 	grants map[identity.Revision]map[string]int  // guarded by mu
 	use    map[string]int                        // guarded by mu
 	parked int                                   // guarded by mu
+	dead   []string                              // guarded by mu
 	hosts  []string                              // guarded by mu
 	ports  map[uint16]identity.Revision          // guarded by mu
 	fails  map[identity.Revision]string          // guarded by mu
@@ -99,6 +100,12 @@ func (b *book) Use(identity.Revision) (int, map[string]int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.parked, maps.Clone(b.use)
+}
+
+func (b *book) Blocked(identity.Revision) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.dead)
 }
 
 func (b *book) Routes(cfg route.Config) error {

@@ -2,6 +2,7 @@ package assign
 
 import (
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -27,36 +28,48 @@ func (m *mirror) borrow(now time.Time) {
 		if sh.from != nil || sh.silent.IsZero() || now.Sub(sh.silent) < m.c.cfg.Silence {
 			continue
 		}
-		sh.silent = time.Time{}
+		sh.silent, sh.mute = time.Time{}, true
 		lent := 0
 		for _, r := range m.revs {
 			if r.Shard == n && m.lend(r) {
 				lent++
 			}
 		}
-		if lent > 0 {
-			m.warn("control is silent, and there are revisions without a slot here: their pods' queue-proxies keep the limit", "revisions", lent, "for", m.c.cfg.Silence.String())
-		}
+		m.lent(lent)
 	}
 	m.await()
 }
 
+func (m *mirror) lent(revisions int) {
+	if revisions > 0 {
+		m.warn("control is silent, and there are revisions without a slot here: their pods' queue-proxies keep the limit", "revisions", revisions, "for", m.c.cfg.Silence.String())
+	}
+}
+
+// lendLate is for slots that came to serve nobody after control had been silent for long: their pod has died.
+func (m *mirror) lendLate(sh *shard, r *mirrored, parked int) {
+	if sh != nil && sh.mute && parked > 0 && m.lend(r) {
+		m.lent(1)
+	}
+}
+
 // lend lets the receiver have one request in flight in each pod of a revision that has a queue-proxy, if it has no slot in
-// any pod. The queue-proxies keep the limit: what is too much for one moment waits there.
+// any pod that it can send to. The queue-proxies keep the limit: what is too much for one moment waits there.
 func (m *mirror) lend(r *mirrored) bool {
 	if !r.leased || r.grants == nil || r.borrowed {
 		return false
 	}
-	more, ways := maps.Clone(r.grants), 0
+	more, ways, blocked := maps.Clone(r.grants), 0, m.blocked(r)
 	for i := range r.endpoints.Endpoints {
 		e := &r.endpoints.Endpoints[i]
 		if !r.Settings.takes(e.State) {
 			continue
 		}
-		if r.grants[e.Pod.UID] > 0 {
+		_, dead := slices.BinarySearch(blocked, e.Pod.UID)
+		switch held := r.grants[e.Pod.UID] > 0; {
+		case held && !dead:
 			return false
-		}
-		if e.Sidecar {
+		case !held && e.Sidecar:
 			more[e.Pod.UID] = 1
 			ways++
 		}

@@ -296,6 +296,36 @@ func withoutControl(t *testing.T, sidecar bool) {
 	}
 }
 
+// TestALimitThatAppears: a live revision gets a limit; nobody is without a way at any moment, and in the end each has slots.
+func TestALimitThatAppears(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, 0)
+		defer b.close()
+		_, ones, _ := b.activator("one")
+		_, twos, _ := b.activator("two")
+		b.srv.Endpoints(snapshot(b.id, 1, ep("p", endpoint.Ready)))
+		time.Sleep(time.Minute)
+		b.srv.PutRevision(Revision{ID: b.id, Settings: Settings{ContainerConcurrency: 4}})
+		for range 100 {
+			for _, told := range []*book{ones, twos} {
+				if n := b.slots(told); n == 0 && told.leased(b.id) {
+					t.Fatal("an activator that had no limit has no slot")
+				}
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		if b.slots(ones) != 2 || b.slots(twos) != 2 {
+			t.Errorf("slots %d and %d in the end, want two each", b.slots(ones), b.slots(twos))
+		}
+	})
+}
+
+func (b *book) leased(id identity.Revision) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.grants[id] != nil
+}
+
 // TestWhoHasASlotBorrowsNone: without control an activator goes on with the slots that it has, whichever of the pods they are in.
 func TestWhoHasASlotBorrowsNone(t *testing.T) {
 	for _, with := range []string{"a", "b"} {

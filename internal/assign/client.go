@@ -32,6 +32,8 @@ type Receiver interface {
 	Grant(id identity.Revision, grants map[string]int)
 	// Use returns what is parked, and in flight by pod, also in pods that were removed.
 	Use(id identity.Revision) (parked int, use map[string]int)
+	// Blocked returns, in order, the pods that get nothing now, whatever was granted: slots there serve nobody.
+	Blocked(id identity.Revision) []string
 	// Routes replaces all routes and answers.
 	Routes(cfg route.Config) error
 	// Ports replaces the listening ports that should be there, each with its revision. What becomes of each is told

@@ -23,6 +23,9 @@ type down struct {
 	Shards int `json:"shards,omitempty"`
 	// Begin starts a snapshot of the shard, End completes it: what was not mentioned between them is gone.
 	Begin bool `json:"begin,omitempty"`
+	// Disowned says that who speaks is not the owner any more, and is all that the frame says: nobody is until another
+	// begins. Older activators pass over it.
+	Disowned bool `json:"disowned,omitempty"`
 
 	Revisions []wireRevision `json:"revisions,omitempty"`
 	Removed   []wireID       `json:"removed,omitempty"`
@@ -133,9 +136,10 @@ type wireIdle struct {
 
 // wireLoad is what an activator has to do for a revision.
 type wireLoad struct {
-	ID     wireID         `json:"id"`
-	Parked int            `json:"parked,omitempty"`
-	Use    map[string]int `json:"use,omitempty"` // in flight by pod
+	ID      wireID         `json:"id"`
+	Parked  int            `json:"parked,omitempty"`
+	Use     map[string]int `json:"use,omitempty"`     // in flight by pod
+	Blocked []string       `json:"blocked,omitempty"` // pods that it can send nothing to now; older activators do not say
 }
 
 type wireRoutes struct {

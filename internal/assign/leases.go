@@ -12,8 +12,26 @@ import (
 // settleTurns is for how many turns nothing must have moved before an idle activator is given a spare slot.
 const settleTurns = 20
 
+// A decision about very many pods takes milliseconds, under the server's lock, and each report of load asks for one. The
+// next one about the same revision is so many times later as the last one took, so that the others have the rest of the
+// time. It is never later by more than its size explains: a small revision's decision takes long when the machine was busy
+// with something else, and nothing is gained by waiting then.
+const (
+	stepShare = 4
+	pauseEach = 5 * time.Microsecond // for each pod and activator
+	maxPause  = 100 * time.Millisecond
+)
+
 // leases is the account of a revision's slots, nil until it has a limit.
-type leases struct{ *slots.Ledger }
+type leases struct {
+	*slots.Ledger
+	rest time.Time // no decision before
+}
+
+// pauseAfter is how long no decision follows one that took so long, about an account of that size.
+func pauseAfter(took time.Duration, size int) time.Duration {
+	return min(stepShare*took, time.Duration(size)*pauseEach, maxPause)
+}
 
 // limit brings the account of a revision in line with its settings. The caller holds the lock.
 func (s *Server) limit(e *entry) {
@@ -60,10 +78,8 @@ func (s *Settings) takes(state endpoint.State) bool {
 }
 
 // step has the account looked at soon: many changes at once are one decision. The caller holds the lock.
-func (s *Server) step(e *entry) { s.stepAt(e, time.Time{}) }
-
-func (s *Server) stepAt(e *entry, at time.Time) {
-	s.due[e] = at
+func (s *Server) step(e *entry) {
+	s.due[e] = e.leases.rest
 	select {
 	case s.alarm <- struct{}{}:
 	default:
@@ -97,16 +113,27 @@ func (s *Server) decide(now time.Time) (next time.Time) {
 			continue
 		}
 		delete(s.due, e)
-		grants, again := e.leases.Step(now)
-		for _, g := range grants {
-			s.grant(e, g)
-		}
-		if !again.IsZero() {
+		if again := s.decideOn(e, now); !again.IsZero() {
 			s.due[e] = again
 			next = sooner(next, again)
 		}
 	}
 	return next
+}
+
+// decideOn steps one account and returns when to do so again, zero for never. The caller holds the lock.
+func (s *Server) decideOn(e *entry, now time.Time) time.Time {
+	began := time.Now()
+	grants, again := e.leases.Step(now)
+	for _, g := range grants {
+		s.grant(e, g)
+	}
+	ended := time.Now()
+	e.leases.rest = ended.Add(pauseAfter(ended.Sub(began), e.leases.Size()))
+	if !again.IsZero() && again.Before(e.leases.rest) {
+		again = e.leases.rest
+	}
+	return again
 }
 
 func sooner(a, b time.Time) time.Time {
@@ -174,9 +201,20 @@ func (st *session) loaded(w *wireLoad) {
 		k.load = *w
 	}
 	if e.leases.Ledger != nil {
-		e.leases.Load(time.Now(), st.act.Instance, slots.Load{Parked: w.Parked, Use: w.Use})
+		e.leases.Load(time.Now(), st.act.Instance, slots.Load{Parked: w.Parked, Use: w.Use, Blocked: setOf(w.Blocked)})
 		st.s.step(e)
 	}
+}
+
+func setOf(uids []string) map[string]bool {
+	if len(uids) == 0 {
+		return nil
+	}
+	set := make(map[string]bool, len(uids))
+	for _, uid := range uids {
+		set[uid] = true
+	}
+	return set
 }
 
 // every calls f for each account. The caller holds the lock.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"sync"
@@ -19,6 +20,10 @@ import (
 const (
 	backoffGrowth = 1.3
 	settledAfter  = 5 * time.Second // a connection that lasted so long resets the back-off
+
+	// frameEntries bounds the revisions and pods that one frame to control names, to a few megabytes: control cuts who
+	// sends more than it takes, and would do so again with the next connection.
+	frameEntries = 16384
 )
 
 // link is one connection to one control instance.
@@ -27,6 +32,7 @@ type link struct {
 	conn *websocket.Conn
 	more chan struct{} // capacity 1: something is in out
 	busy atomic.Int64  // odd while a frame is being taken over, which nothing else is read beside
+	got  atomic.Int64  // bytes of frames
 
 	mu  sync.Mutex // guards out and bye
 	out outbox
@@ -153,7 +159,7 @@ func (c *Client) leave(ctx context.Context, l *link) {
 // read hands every frame to Run.
 func (l *link) read(ctx context.Context) error {
 	for {
-		kind, body, err := l.conn.Read(ctx)
+		kind, body, err := l.frame(ctx)
 		if err != nil {
 			return fmt.Errorf("read: %w", err)
 		}
@@ -172,6 +178,27 @@ func (l *link) read(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// frame reads one, and counts while it comes: nothing else is read beside a large one that comes slowly.
+func (l *link) frame(ctx context.Context) (websocket.MessageType, []byte, error) {
+	kind, r, err := l.conn.Reader(ctx)
+	if err != nil {
+		return kind, nil, err
+	}
+	body, err := io.ReadAll(counted{r, &l.got})
+	return kind, body, err
+}
+
+type counted struct {
+	io.Reader
+	n *atomic.Int64
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 // write sends what is unsent until ctx ends or goodbye was said.
@@ -213,8 +240,8 @@ func (l *link) saidGoodbye() bool {
 	return l.bye
 }
 
-// take empties the outbox into a frame. Hello goes alone: an older control passes over what else its frame says, the ports
-// that are open for instance.
+// take empties the outbox into a frame, as far as it fits; the activator's own state comes with the last. Hello goes alone:
+// an older control passes over what else its frame says, the ports that are open for instance.
 func (l *link) take() *up {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -223,25 +250,55 @@ func (l *link) take() *up {
 		l.wake()
 		return &up{Version: protocolVersion, Hello: hello}
 	}
-	o := l.out
-	l.out = outbox{}
-	if o.state == "" && len(o.acks) == 0 && len(o.loads) == 0 && len(o.ports) == 0 && len(o.idle) == 0 {
+	o := &l.out
+	if o.state == "" && o.empty() {
 		return nil
 	}
-	f := &up{Version: protocolVersion, State: o.state}
-	for _, a := range o.acks {
-		f.Acks = append(f.Acks, a)
-	}
-	for _, w := range o.loads {
-		f.Loads = append(f.Loads, w)
-	}
-	for _, p := range o.ports {
-		f.Ports = append(f.Ports, p)
-	}
-	for id, pods := range o.idle {
-		f.Idle = append(f.Idle, wireIdle{idOf(id), pods})
+	f := &up{Version: protocolVersion}
+	o.fill(f)
+	if o.empty() {
+		f.State, o.state = o.state, ""
+	} else {
+		l.wake()
 	}
 	return f
+}
+
+func (o *outbox) empty() bool {
+	return len(o.acks) == 0 && len(o.loads) == 0 && len(o.ports) == 0 && len(o.idle) == 0
+}
+
+// fill moves into a frame what fits.
+func (o *outbox) fill(f *up) {
+	room := frameEntries
+	for id, a := range o.acks {
+		if room <= 0 {
+			return
+		}
+		room -= 1 + len(a.Bounds)
+		f.Acks = append(f.Acks, a)
+		delete(o.acks, id)
+	}
+	for id, w := range o.loads {
+		if room <= 0 {
+			return
+		}
+		room -= 1 + len(w.Use) + len(w.Blocked)
+		f.Loads = append(f.Loads, w)
+		delete(o.loads, id)
+	}
+	for port, p := range o.ports {
+		f.Ports = append(f.Ports, p) // at most as many as there are ports
+		delete(o.ports, port)
+	}
+	for id, pods := range o.idle {
+		if room <= 0 {
+			return
+		}
+		room -= 1 + len(pods)
+		f.Idle = append(f.Idle, wireIdle{idOf(id), pods})
+		delete(o.idle, id)
+	}
 }
 
 // put changes the outbox and has it sent.
@@ -265,8 +322,8 @@ func (l *link) wake() {
 	}
 }
 
-// keepAlive pings until ctx ends or an answer stays out. While frames are waiting to be taken over nobody reads answers:
-// then the frames are the sign of life.
+// keepAlive pings until ctx ends or an answer stays out. While frames come or are waiting to be taken over nobody reads
+// answers: then the frames are the sign of life.
 func (l *link) keepAlive(ctx context.Context) error {
 	tick := time.NewTicker(l.c.cfg.Ping)
 	defer tick.Stop()
@@ -276,11 +333,11 @@ func (l *link) keepAlive(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		before := l.busy.Load()
+		before, got := l.busy.Load(), l.got.Load()
 		pong, cancel := context.WithTimeout(ctx, l.c.cfg.Pong)
 		err := l.conn.Ping(pong)
 		cancel()
-		if now := l.busy.Load(); err != nil && now == before && now%2 == 0 {
+		if now := l.busy.Load(); err != nil && now == before && now%2 == 0 && l.got.Load() == got {
 			return fmt.Errorf("ping: %w", err)
 		}
 	}

@@ -52,6 +52,7 @@ type shard struct {
 	epoch  uint64
 	from   *link     // where its owner speaks
 	silent time.Time // since when nobody does; zero while somebody does, or once that was met
+	mute   bool      // nobody did for long
 	begun  bool      // a snapshot is under way
 	whole  bool      // one was completed
 	seen   map[identity.Revision]struct{}
@@ -71,6 +72,7 @@ type mirrored struct {
 	told      map[string]int // bounds of the last acknowledgement
 	parked    int            // as it was told last
 	use       map[string]int
+	blocked   []string
 	draining  map[string]struct{} // pods whose idleness control was not told
 }
 
@@ -144,6 +146,10 @@ func (m *mirror) hear(h heard) {
 	if d.Epoch < sh.epoch || !d.Begin && (sh.from != h.from || d.Epoch != sh.epoch) {
 		return
 	}
+	if d.Disowned {
+		m.leave(sh)
+		return
+	}
 	if d.Begin {
 		*sh = shard{
 			epoch: d.Epoch, from: h.from, begun: true, whole: sh.whole,
@@ -159,9 +165,14 @@ func (m *mirror) forget(l *link) {
 	delete(m.greet, l)
 	for _, sh := range m.shards {
 		if sh.from == l {
-			sh.from, sh.silent = nil, time.Now()
+			m.leave(sh)
 		}
 	}
+}
+
+// leave is for an owner that is gone, or not the owner any more.
+func (m *mirror) leave(sh *shard) {
+	sh.from, sh.silent = nil, time.Now()
 	m.await()
 }
 

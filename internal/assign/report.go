@@ -2,6 +2,7 @@ package assign
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/rousehq/rouse/internal/identity"
@@ -122,6 +123,7 @@ func (m *mirror) look(id identity.Revision, wake bool) {
 	}
 	now := time.Now()
 	parked, use := m.c.to.Use(id)
+	blocked := m.blocked(r)
 	maps.DeleteFunc(use, func(_ string, n int) bool { return n == 0 })
 	switch {
 	case parked > 0 || len(use) > 0 || len(r.draining) > 0:
@@ -132,15 +134,24 @@ func (m *mirror) look(id identity.Revision, wake bool) {
 		delete(m.active, id)
 	}
 	sh := m.shards[r.Shard]
+	m.lendLate(sh, r, parked)
 	m.idle(sh, r, use)
 	if r.grants != nil && !maps.Equal(r.told, r.grants) { // control knows of more than was granted: it may have become less
 		m.acknowledge(sh, r, false)
 	}
-	if sh == nil || sh.from == nil || parked == r.parked && maps.Equal(use, r.use) {
+	if sh == nil || sh.from == nil || parked == r.parked && maps.Equal(use, r.use) && slices.Equal(blocked, r.blocked) {
 		return
 	}
-	r.parked, r.use = parked, use
-	sh.from.put(func(o *outbox) { o.loads[id] = wireLoad{idOf(id), parked, use} })
+	r.parked, r.use, r.blocked = parked, use, blocked
+	sh.from.put(func(o *outbox) { o.loads[id] = wireLoad{idOf(id), parked, use, blocked} })
+}
+
+// blocked are the pods in which slots of a revision serve nobody now.
+func (m *mirror) blocked(r *mirrored) []string {
+	if r.grants == nil {
+		return nil
+	}
+	return m.c.to.Blocked(r.ID)
 }
 
 // idle tells which draining pods have nothing in flight any more.

@@ -217,13 +217,18 @@ func (s *Server) Own(shard int, epoch uint64) {
 	}
 }
 
-// Disown declares that another instance owns the shard, or soon will: nothing more is said about it.
+// Disown declares that another instance owns the shard, or soon will: activators are told, and nothing more is said about
+// it.
 func (s *Server) Disown(shard int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	epoch, owned := s.owned[shard]
+	if !owned {
+		return
+	}
 	delete(s.owned, shard)
 	for stream := range s.streams {
-		delete(stream.unsent, shard)
+		stream.disown(shard, epoch)
 	}
 }
 

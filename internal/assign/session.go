@@ -27,7 +27,9 @@ type session struct {
 	act    *activator
 	more   chan struct{} // capacity 1: something is unsent
 	unsent map[int]*unsent
+	former map[int]uint64 // shards that are not ours any more, with our epoch, of which the activator was not told yet
 	known  map[identity.Revision]*known
+	next   int // shard to look at first for the next frame
 }
 
 var (
@@ -51,7 +53,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	}
 	defer func() { _ = conn.CloseNow() }() // it is closed already, or broken
 	conn.SetReadLimit(maxUp)
-	st := &session{s: s, conn: conn, more: make(chan struct{}, 1), unsent: map[int]*unsent{}, known: map[identity.Revision]*known{}}
+	st := &session{s: s, conn: conn, more: make(chan struct{}, 1), unsent: map[int]*unsent{}, former: map[int]uint64{}, known: map[identity.Revision]*known{}}
 	err = st.serve(ctx, cancel, alive)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause

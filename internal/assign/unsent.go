@@ -63,6 +63,14 @@ func (st *session) begin(shard int) {
 		}
 	}
 	st.unsent[shard] = u
+	delete(st.former, shard)
+	st.wake()
+}
+
+// disown makes nothing of a shard unsent but that it is not ours. The caller holds the server's lock.
+func (st *session) disown(shard int, epoch uint64) {
+	delete(st.unsent, shard)
+	st.former[shard] = epoch
 	st.wake()
 }
 
@@ -108,7 +116,11 @@ func (st *session) grant(e *entry, g slots.Grant) {
 func (st *session) take() *down {
 	st.s.mu.Lock()
 	defer st.s.mu.Unlock()
-	for _, shard := range slices.Sorted(maps.Keys(st.unsent)) {
+	for shard, epoch := range st.former {
+		delete(st.former, shard)
+		return &down{Version: protocolVersion, Shard: shard, Epoch: epoch, Shards: st.s.cfg.Shards, Disowned: true}
+	}
+	for _, shard := range st.turns() {
 		epoch, owned := st.s.owned[shard]
 		u := st.unsent[shard]
 		if !owned || u.empty() {
@@ -120,9 +132,18 @@ func (st *session) take() *down {
 		st.takeRoutes(u, d)
 		d.End = u.end && len(u.revs) == 0
 		u.end = u.end && !d.End
+		st.next = shard + 1
 		return d
 	}
 	return nil
+}
+
+// turns returns the shards in the order in which they are looked at, the one that had the last frame at the end: where one
+// always has something to say to an activator that is slow, the others have their turn.
+func (st *session) turns() []int {
+	shards := slices.Sorted(maps.Keys(st.unsent))
+	after, _ := slices.BinarySearch(shards, st.next)
+	return slices.Concat(shards[after:], shards[:after])
 }
 
 func (u *unsent) empty() bool {

@@ -156,6 +156,9 @@ func (p *plane) Use(id identity.Revision) (parked int, use map[string]int) {
 	return parked, p.activator.Use(id)
 }
 
+// Blocked implements assign.Receiver.
+func (p *plane) Blocked(id identity.Revision) []string { return p.activator.Blocked(id) }
+
 // Routes implements assign.Receiver.
 func (p *plane) Routes(cfg route.Config) error { return p.router.Swap(cfg) }
 
