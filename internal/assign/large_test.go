@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,16 +80,20 @@ func TestAReportThatIsTooLargeForOneFrame(t *testing.T) {
 	}
 }
 
-// slow is a connection by which little comes at a time. What was sent waits in a buffer, as it would in a kernel's.
+// slow is a connection by which little comes at a time. What was sent waits in a buffer, as it would in a kernel's. Close
+// ends a Read that waits: who closes may hold a lock that another goroutine is after, and until it has it no time goes by
+// in a bubble.
 type slow struct {
 	net.Conn
-	each time.Duration
-	sent chan []byte
-	rest []byte
+	each   time.Duration
+	sent   chan []byte
+	rest   []byte
+	once   sync.Once
+	closed chan struct{}
 }
 
 func slowly(c net.Conn, each time.Duration) *slow {
-	s := &slow{Conn: c, each: each, sent: make(chan []byte, 1000)}
+	s := &slow{Conn: c, each: each, sent: make(chan []byte, 1000), closed: make(chan struct{})}
 	go func() {
 		defer close(s.sent)
 		for {
@@ -109,11 +114,20 @@ func (s *slow) Read(p []byte) (int, error) {
 		if s.rest, open = <-s.sent; !open {
 			return 0, io.EOF
 		}
-		time.Sleep(s.each)
+		select {
+		case <-time.After(s.each):
+		case <-s.closed:
+			return 0, net.ErrClosed
+		}
 	}
 	n := copy(p, s.rest)
 	s.rest = s.rest[n:]
 	return n, nil
+}
+
+func (s *slow) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	return s.Conn.Close()
 }
 
 // TestAFrameThatComesSlowly: for as long as some of it comes the stream is alive, though pings have no answer meanwhile.
