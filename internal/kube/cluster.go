@@ -51,7 +51,7 @@ type Cluster struct {
 	mu       sync.RWMutex
 	podsOf   map[owner]map[string]*pod   // guarded by mu; by UID
 	podsOn   map[string]map[*pod]bool    // guarded by mu; by node
-	podAt    map[netip.Addr]*pod         // guarded by mu; of our own namespace
+	podsAt   map[netip.Addr][]*pod       // guarded by mu; of our own namespace, who counts first
 	serving  map[key]map[string]struct{} // guarded by mu; names of Services by the workload that they belong to
 	selectAt map[string]map[string]bool  // guarded by mu; names of Services with a selector, by namespace
 	slicesOf map[key]map[string]*slice   // guarded by mu; by Service and name
@@ -79,7 +79,7 @@ type watching struct {
 // NewCluster makes the tables; addWatches says what fills them, and nothing is asked yet.
 func NewCluster(cfg ClusterConfig, client *Client) *Cluster {
 	c := &Cluster{
-		cfg: cfg, client: client, podsOf: map[owner]map[string]*pod{}, podsOn: map[string]map[*pod]bool{}, podAt: map[netip.Addr]*pod{}, serving: map[key]map[string]struct{}{},
+		cfg: cfg, client: client, podsOf: map[owner]map[string]*pod{}, podsOn: map[string]map[*pod]bool{}, podsAt: map[netip.Addr][]*pod{}, serving: map[key]map[string]struct{}{},
 		selectAt: map[string]map[string]bool{}, slicesOf: map[key]map[string]*slice{},
 		onWorkload: func(key) {}, onService: func(key) {}, onHome: func(_, _ *pod) {}, onConfig: func(string) {}, onLease: func(_, _ *lease) {},
 		onWatch: func(string, error) {},
@@ -282,11 +282,7 @@ func (c *Cluster) podChanged(_ key, old, now *pod) {
 		if len(c.podsOf[old.owner]) == 0 {
 			delete(c.podsOf, old.owner)
 		}
-		for _, a := range old.addrs {
-			if c.podAt[a] == old {
-				delete(c.podAt, a)
-			}
-		}
+		c.unclaim(old)
 		delete(c.podsOn[old.node], old)
 		if len(c.podsOn[old.node]) == 0 {
 			delete(c.podsOn, old.node)
@@ -301,11 +297,7 @@ func (c *Cluster) podChanged(_ key, old, now *pod) {
 			c.podsOn[now.node] = make(map[*pod]bool)
 		}
 		c.podsOn[now.node][now] = true
-		if now.namespace == c.cfg.Namespace {
-			for _, a := range now.addrs {
-				c.podAt[a] = now
-			}
-		}
+		c.claim(now)
 	}
 	c.mu.Unlock()
 	if old != nil && (now == nil || now.owner != old.owner) {

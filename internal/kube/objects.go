@@ -107,6 +107,7 @@ type pod struct {
 	owner           owner
 	addrs           []netip.Addr
 	node            string
+	created         time.Time
 	ready           bool
 	terminating     bool
 	ended           bool
@@ -141,7 +142,7 @@ func podOf(obj any) *pod {
 		return nil
 	}
 	out := &pod{
-		name: p.Name, namespace: p.Namespace, uid: string(p.UID), owner: o, node: p.Spec.NodeName,
+		name: p.Name, namespace: p.Namespace, uid: string(p.UID), owner: o, node: p.Spec.NodeName, created: p.CreationTimestamp.Time,
 		terminating: p.DeletionTimestamp != nil, cost: p.Annotations[costAnnotation],
 		ended: p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
 	}

@@ -431,7 +431,7 @@ func (p *Publisher) listeners(t *tracked, six bool, n int, ours []*slice) slicep
 func (c *Cluster) addressesAt(a netip.Addr) []netip.Addr {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if pod := c.podAt[a]; pod != nil {
+	if pod := c.podAt(a); pod != nil {
 		return pod.addrs
 	}
 	return []netip.Addr{a}
@@ -440,7 +440,7 @@ func (c *Cluster) addressesAt(a netip.Addr) []netip.Addr {
 // concerned says whether a change of a pod of our namespace may change what activators can carry: control may hear of an
 // activator by its stream before the pod's status has its addresses, or says that it is ready.
 func (p *Publisher) concerned(old, now *pod) bool {
-	if old != nil && now != nil && old.ready == now.ready && old.terminating == now.terminating && slices.Equal(old.addrs, now.addrs) {
+	if old != nil && now != nil && old.takes() == now.takes() && old.ended == now.ended && slices.Equal(old.addrs, now.addrs) {
 		return false
 	}
 	return slices.ContainsFunc(p.activators(), func(a Activator) bool {
@@ -452,7 +452,7 @@ func (p *Publisher) listener(a netip.Addr, zone string) sliceplan.Endpoint {
 	e := sliceplan.Endpoint{Addr: a, Zone: zone, Serving: true}
 	p.cluster.mu.RLock()
 	defer p.cluster.mu.RUnlock()
-	if pod := p.cluster.podAt[a]; pod != nil {
+	if pod := p.cluster.podAt(a); pod != nil {
 		e.Node = pod.node
 	}
 	return e
@@ -462,11 +462,11 @@ func (p *Publisher) listener(a netip.Addr, zone string) sliceplan.Endpoint {
 func (p *Publisher) sound(a netip.Addr, known bool) bool {
 	p.cluster.mu.RLock()
 	defer p.cluster.mu.RUnlock()
-	pod := p.cluster.podAt[a]
+	pod := p.cluster.podAt(a)
 	if pod == nil {
 		return !known
 	}
-	return pod.ready && !pod.terminating
+	return pod.takes()
 }
 
 // published returns the activators that our slices name at these ports.
