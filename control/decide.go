@@ -20,6 +20,7 @@ func (l *Loop) decide(r *revision, now time.Time) {
 	if !r.live {
 		return
 	}
+	r.heed(now)
 	o := r.observe(now, l.cfg)
 	bursting := r.state.Bursting()
 	d := kpa.Decide(r.policy, &r.state, &o, now)
@@ -122,15 +123,20 @@ func (l *Loop) scale(ctx context.Context, r *revision) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.failing = err != nil
+	from := req.From
+	if r.news {
+		from = r.told // it may have been carried out although its answer was lost
+	}
+	r.news, r.through = false, l.now()
 	if err == nil || errors.Is(ctx.Err(), context.Canceled) { // accepted, or the loop ends
 		r.complaints[laneScale] = ""
 		return
 	}
 	l.counts.failed.Add(1)
 	if r.want == nil {
-		r.replicas = req.From // the next decision asks again
+		r.replicas = from // the next decision asks again
 	} else {
-		r.want.From = req.From
+		r.want.From = from
 	}
 	if !r.complains(laneScale, err) {
 		return

@@ -87,6 +87,9 @@ func NewCluster(cfg ClusterConfig, client *Client) *Cluster {
 	object := func(k key, _, _ *opted) { c.onWorkload(k) }
 	c.deployments = newTable(stripDeployment, deploymentOf, object)
 	c.sets = newTable(stripStatefulSet, statefulSetOf, object)
+	for _, t := range []*table[opted]{c.deployments, c.sets} {
+		t.overtaken = func(old, now *opted) bool { return older(now.version, old.version) }
+	}
 	c.pods = newTable(stripPod, podOf, c.podChanged)
 	c.services = newTable(stripAny, serviceOf, c.serviceChanged)
 	c.slices = newTable(stripSlice, sliceOf, c.sliceChanged)

@@ -43,7 +43,10 @@ func own(annotations map[string]string) map[string]string {
 }
 
 // opted is a workload. Of one that is not opted in little more than its name is kept.
-type opted struct{ workload.Object }
+type opted struct {
+	workload.Object
+	version string
+}
 
 func deploymentOf(obj any) *opted {
 	d, ok := obj.(*appsv1.Deployment)
@@ -69,7 +72,7 @@ func optedOf(kind workload.Kind, m *metav1.ObjectMeta, template *corev1.PodTempl
 	o := &opted{Object: workload.Object{
 		Kind: kind, Namespace: m.Namespace, Name: m.Name, UID: string(m.UID), Labels: m.Labels, Annotations: annotations,
 		PodLabels: template.Labels, Replicas: 1,
-	}}
+	}, version: m.ResourceVersion}
 	if replicas != nil {
 		o.Replicas = int(*replicas)
 	}

@@ -199,3 +199,6 @@ func newer(a, b string) bool {
 	y, err2 := strconv.ParseUint(b, 10, 64)
 	return err1 != nil || err2 != nil || x > y
 }
+
+// older says that a is of before b, as far as their versions can be compared.
+func older(a, b string) bool { return a != b && !newer(a, b) }

@@ -72,6 +72,24 @@ func (t *table[T]) put(k key, now *T) {
 	}
 }
 
+// revise replaces an item that is there by what our own write made of it; change returns nil to leave it.
+func (t *table[T]) revise(k key, change func(old *T) *T) {
+	t.mu.Lock()
+	old := t.items[k]
+	if old == nil {
+		t.mu.Unlock()
+		return
+	}
+	now := change(old)
+	if now == nil {
+		t.mu.Unlock()
+		return
+	}
+	t.items[k] = now
+	t.mu.Unlock()
+	t.changed(k, old, now)
+}
+
 func keyOf(obj any) (key, bool) {
 	if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 		obj = gone.Obj
