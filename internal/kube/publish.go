@@ -137,7 +137,19 @@ func (p *Publisher) intent(k key, rev identity.Revision, ours []*slice) (m mode)
 		return *known
 	}
 	m.serve = slices.ContainsFunc(ours, func(s *slice) bool { return s.contents.Backend == sliceplan.Pods })
+	m.activators = carriers(ours)
 	return m
+}
+
+// carriers returns how many activators slices lead to: each has one address of each family at most.
+func carriers(ours []*slice) int {
+	n := make(map[bool]int, 2)
+	for _, s := range ours {
+		if s.contents.Backend == sliceplan.Activators {
+			n[s.contents.IPv6] += len(s.contents.Endpoints)
+		}
+	}
+	return max(n[false], n[true])
 }
 
 // settle notes the outcome of the calls up to turn.
