@@ -39,7 +39,7 @@ func held(w *world, outcome error) (id identity.Revision, answer func()) {
 			w.t.Fatalf("the last request is %+v, want one from 1 to 0", last())
 		}
 	}
-	time.Sleep(300 * time.Millisecond) // no decision is due now
+	<-time.After(300 * time.Millisecond) // no decision is due now
 	return id, func() {
 		close(block)
 		w.story()
