@@ -192,7 +192,7 @@ var errNobody = errors.New("no activator listens for it yet")
 // one brings the slices of one workload's Service up to date.
 func (p *Publisher) one(ctx context.Context, k key) error {
 	t := p.mirror.get(k)
-	if t == nil || t.leaving && (t.service.selfFilled() || p.mirror.bequeathed(t)) {
+	if t == nil || t.leaving && (t.service.selfFilled() || p.mirror.bequeathed(t) || p.mirror.serviceless(t)) {
 		p.forget(k, fmt.Errorf("%w: %s", ErrNotThere, k))
 		return p.retire(ctx, k)
 	}
@@ -270,6 +270,7 @@ func (p *Publisher) write(ctx context.Context, t *tracked, m mode, ours []*slice
 		versions[s.name] = s.version
 	}
 	plan := sliceplan.Make(t.service.Name, groups, replaceable(t, groups, ours), p.perSlice)
+	plan.Update = append(plan.Update, orphans(t.service, ours, &plan)...)
 	api := p.client.core.DiscoveryV1().EndpointSlices(t.service.Namespace)
 	for _, s := range plan.Create {
 		made, err := api.Create(ctx, objectOf(t.service, s, t.service.Namespace), metav1.CreateOptions{})

@@ -26,6 +26,7 @@ type slice struct {
 	name     string
 	writer   string
 	version  string
+	owner    string // UID of the Service that it goes with; ours only
 	ready    int
 	contents sliceplan.Slice // ours only
 }
@@ -57,9 +58,17 @@ func sliceOf(obj any) *slice {
 		}
 	}
 	if out.ours() {
-		out.contents = contentsOf(s)
+		out.owner, out.contents = ownerUID(s), contentsOf(s)
 	}
 	return out
+}
+
+// ownerUID is that of the first owner: ours have one.
+func ownerUID(s *discoveryv1.EndpointSlice) string {
+	if len(s.OwnerReferences) == 0 {
+		return ""
+	}
+	return string(s.OwnerReferences[0].UID)
 }
 
 func contentsOf(s *discoveryv1.EndpointSlice) sliceplan.Slice {
