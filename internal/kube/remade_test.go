@@ -1,14 +1,22 @@
 package kube
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/workload"
 )
+
+// told is what activators were told to forget, and whose ports to close.
+func (r *live) told() (removed, muted []identity.Revision) {
+	r.note(func() { removed, muted = slices.Clone(r.removed), slices.Clone(r.muted) })
+	return removed, muted
+}
 
 // collect is the garbage collector: it deletes the slices whose Service has another UID.
 func (r *live) collect(uid string) {
@@ -46,8 +54,8 @@ func TestAServiceThatWasMadeAnew(t *testing.T) {
 				r.settle(seconds)
 				r.collect("s2")
 				r.expect("when the garbage of the former Service is collected", "hello", atActivators)
-				if len(r.removed) > 0 {
-					t.Errorf("activators were told to forget %v", r.removed)
+				if removed, _ := r.told(); len(removed) > 0 {
+					t.Errorf("activators were told to forget %v", removed)
 				}
 				if now := r.mirror.get(key{"default", "hello"}); now == nil || now.leaving || now.service.UID != "s2" {
 					t.Errorf("now %+v, want it in control", now)
@@ -82,18 +90,22 @@ func TestAServiceThatIsGoneForGood(t *testing.T) {
 					r.deployments.put(key{"default", "hello"}, &o)
 				}
 				r.settle(seconds)
-				if r.expect("a moment later", "hello", ""); len(r.removed) > 0 {
+				r.expect("a moment later", "hello", "")
+				if removed, _ := r.told(); len(removed) > 0 {
 					t.Error("activators were told to forget it while clients may hold connections")
 				}
 				r.settle(listenOn)
-				if len(r.muted) != 1 {
-					t.Errorf("told to close its ports %d times, want once", len(r.muted))
+				if _, muted := r.told(); len(muted) != 1 {
+					t.Errorf("told to close its ports %d times, want once", len(muted))
 				}
 				r.settle(lingerOn)
 				r.settle(seconds)
-				if r.expect("in the end", "hello", ""); len(r.removed) != 1 || r.mirror.get(key{"default", "hello"}) != nil {
-					t.Errorf("in the end: removed %v, still %+v", r.removed, r.mirror.get(key{"default", "hello"}))
+				r.expect("in the end", "hello", "")
+				if removed, _ := r.told(); len(removed) != 1 || r.mirror.get(key{"default", "hello"}) != nil {
+					t.Errorf("in the end: removed %v, still %+v", removed, r.mirror.get(key{"default", "hello"}))
 				}
+				r.mirror.reporter.mu.Lock()
+				defer r.mirror.reporter.mu.Unlock()
 				for _, said := range r.mirror.reporter.said[key{"default", "hello"}] {
 					for _, c := range said[fromLook] {
 						if c.reason == string(workload.LeftControl) {
