@@ -88,7 +88,7 @@ func NewCluster(cfg ClusterConfig, client *Client) *Cluster {
 	c.deployments = newTable(stripDeployment, deploymentOf, object)
 	c.sets = newTable(stripStatefulSet, statefulSetOf, object)
 	for _, t := range []*table[opted]{c.deployments, c.sets} {
-		t.overtaken = func(old, now *opted) bool { return older(now.version, old.version) }
+		t.version = func(o *opted) string { return o.version }
 	}
 	c.pods = newTable(stripPod, podOf, c.podChanged)
 	c.services = newTable(stripAny, serviceOf, c.serviceChanged)
@@ -100,7 +100,7 @@ func NewCluster(cfg ClusterConfig, client *Client) *Cluster {
 			}
 		}
 	}
-	c.slices.overtaken = func(old, now *slice) bool { return !newer(now.version, old.version) }
+	c.slices.version = func(s *slice) string { return s.version }
 	c.hpas = newTable(stripAny, hpaOf, rivals)
 	c.scaledObjects = newTable(stripAny, scaledObjectOf, rivals)
 	c.configs = newTable(stripAny, configMapOf, func(k key, _, _ *configMap) { c.onConfig(k.name) })

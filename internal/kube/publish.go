@@ -14,7 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/member"
@@ -271,30 +270,7 @@ func (p *Publisher) write(ctx context.Context, t *tracked, m mode, ours []*slice
 	}
 	plan := sliceplan.Make(t.service.Name, groups, replaceable(t, groups, ours), p.perSlice)
 	plan.Update = append(plan.Update, orphans(t.service, ours, &plan)...)
-	api := p.client.core.DiscoveryV1().EndpointSlices(t.service.Namespace)
-	for _, s := range plan.Create {
-		made, err := api.Create(ctx, objectOf(t.service, s, t.service.Namespace), metav1.CreateOptions{})
-		if err != nil {
-			return err
-		}
-		p.cluster.slices.put(key{made.Namespace, made.Name}, sliceOf(made))
-	}
-	for _, s := range plan.Update {
-		object := objectOf(t.service, s, t.service.Namespace)
-		object.ResourceVersion = versions[s.Name]
-		made, err := api.Update(ctx, object, metav1.UpdateOptions{})
-		if err != nil {
-			return err
-		}
-		p.cluster.slices.put(key{made.Namespace, made.Name}, sliceOf(made))
-	}
-	for _, name := range plan.Delete {
-		if err := api.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-			return err
-		}
-		p.cluster.slices.put(key{t.service.Namespace, name}, nil)
-	}
-	return nil
+	return p.carryOut(ctx, t.service, plan, versions)
 }
 
 // replaceable returns those of our slices that a plan may change: not those of a family of the Service for which nobody

@@ -161,7 +161,9 @@ func endpointOf(e sliceplan.Endpoint, podNamespace string) discoveryv1.Endpoint 
 
 func ptr[T any](v T) *T { return &v }
 
-func (c *Cluster) sliceChanged(_ key, old, now *slice) {
+// sliceChanged keeps slicesOf. The watch and a writer may come here in another order than their changes: what the table has
+// now counts, so that whoever comes last leaves the latest.
+func (c *Cluster) sliceChanged(k key, old, now *slice) {
 	c.mu.Lock()
 	if old != nil {
 		delete(c.slicesOf[old.service], old.name)
@@ -169,11 +171,11 @@ func (c *Cluster) sliceChanged(_ key, old, now *slice) {
 			delete(c.slicesOf, old.service)
 		}
 	}
-	if now != nil {
-		if c.slicesOf[now.service] == nil {
-			c.slicesOf[now.service] = make(map[string]*slice, 1)
+	if s := c.slices.get(k); s != nil {
+		if c.slicesOf[s.service] == nil {
+			c.slicesOf[s.service] = make(map[string]*slice, 1)
 		}
-		c.slicesOf[now.service][now.name] = now
+		c.slicesOf[s.service][s.name] = s
 	}
 	c.mu.Unlock()
 	if now == nil || old == nil || now.version != old.version {
