@@ -74,6 +74,8 @@ func (p *Ports) read(c *configMap) {
 			p.signal()
 		}
 		p.book, p.version = book, c.version
+	} else if older(c.version, p.version) {
+		p.signal() // of before our own write, or a backup was put back: the server is asked which
 	}
 	p.mu.Unlock()
 	if !stale {
@@ -191,31 +193,51 @@ func (p *Ports) signal() {
 	}
 }
 
+// The pauses between rounds that change nothing double from first to most: who asks because of each would ask for ever.
+const (
+	firstIdle = 50 * time.Millisecond
+	mostIdle  = 3 * time.Second
+)
+
 // run writes what is asked for until ctx ends.
 func (p *Ports) run(ctx context.Context) {
+	idle := firstIdle
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.wake:
 		}
-		for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 3*time.Second) {
-			err := p.write(ctx)
-			if err == nil {
-				break
-			}
-			if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
-				p.log.Warn("activator ports are not recorded yet", "configmap", p.name, "error", err)
-			}
-			pause(ctx, wait)
+		if p.round(ctx) {
+			idle = firstIdle
+			continue
+		}
+		pause(ctx, idle)
+		if idle = min(2*idle, mostIdle); len(p.wake) == 0 {
+			idle = firstIdle
 		}
 	}
 }
 
-// write brings the ConfigMap up to what is asked for.
-func (p *Ports) write(ctx context.Context) error {
+// round writes until it succeeds or ctx ends, and says whether the book became another.
+func (p *Ports) round(ctx context.Context) (changed bool) {
+	for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 3*time.Second) {
+		changed, err := p.write(ctx)
+		if err == nil {
+			return changed
+		}
+		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+			p.log.Warn("activator ports are not recorded yet", "configmap", p.name, "error", err)
+		}
+		pause(ctx, wait)
+	}
+	return false
+}
+
+// write brings the ConfigMap up to what is asked for, and says whether the book became another.
+func (p *Ports) write(ctx context.Context) (changed bool, err error) {
 	p.mu.Lock()
-	wanted, unused, known := maps.Clone(p.wanted), slices.Sorted(maps.Keys(p.unused)), p.book
+	wanted, unused, known, began := maps.Clone(p.wanted), slices.Sorted(maps.Keys(p.unused)), p.book, p.version
 	p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -223,7 +245,7 @@ func (p *Ports) write(ctx context.Context) error {
 	object, err := objects.Get(ctx, p.name, metav1.GetOptions{})
 	missing := apierrors.IsNotFound(err)
 	if err != nil && !missing {
-		return err
+		return false, err
 	}
 	var book *portalloc.Book
 	if missing {
@@ -252,16 +274,19 @@ func (p *Ports) write(ctx context.Context) error {
 			object, err = objects.Update(ctx, object, metav1.UpdateOptions{})
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
-	p.wrote(book, object.ResourceVersion, wanted, unused, refused)
-	return nil
+	return p.wrote(book, object.ResourceVersion, began, wanted, unused, refused), nil
 }
 
-func (p *Ports) wrote(book *portalloc.Book, version string, wanted map[portalloc.Holder]string, unused []portalloc.Holder, refused map[portalloc.Holder]error) {
+// wrote takes what was read or written while the version that was known was began. Nothing else having come meanwhile, it is
+// the latest, also when its version is lower: then a backup of the server was put back. It says
+// whether the book became another.
+func (p *Ports) wrote(book *portalloc.Book, version, began string, wanted map[portalloc.Holder]string, unused []portalloc.Holder, refused map[portalloc.Holder]error) (changed bool) {
 	p.mu.Lock()
-	if p.version == "" || !newer(p.version, version) {
+	if p.version == began || !newer(p.version, version) {
+		changed = !maps.Equal(book.Encode(), p.book.Encode())
 		p.book, p.version = book, version
 	}
 	for h, workload := range wanted {
@@ -279,4 +304,5 @@ func (p *Ports) wrote(book *portalloc.Book, version string, wanted map[portalloc
 	}
 	p.mu.Unlock()
 	p.changed()
+	return changed
 }

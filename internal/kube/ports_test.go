@@ -240,3 +240,80 @@ func TestLookedAtBecauseOfPorts(t *testing.T) {
 		}
 	}
 }
+
+// TestABackupWasPutBack: versions of the server go back, and a port is found, recorded and known all the same.
+func TestABackupWasPutBack(t *testing.T) {
+	const h = portalloc.Holder("default/new/http")
+	restored := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "rouse-ports", ResourceVersion: "500"}, Data: map[string]string{"20001": "default/old/http"}}
+	for name, tc := range map[string]struct {
+		watched bool // the watch says so
+		asked   bool // somebody asks for a port
+	}{"a port is asked for": {false, true}, "the watch tells of it": {true, false}, "both": {true, true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := fake.NewClientset(restored.DeepCopy())
+				p := newPorts(&Client{core: server}, "ns", "rouse-ports", portalloc.DefaultRange, slog.New(slog.DiscardHandler))
+				p.read(&configMap{data: map[string]string{"20001": "default/old/http", "20002": "default/late/http"}, version: "1000"})
+				rounds := 0
+				p.changed = func() { // as the mirror does for a workload that does not listen where the book says
+					rounds++
+					if tc.asked {
+						_, _, _ = p.port(h, "new")
+					}
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				var running sync.WaitGroup
+				running.Go(func() { p.run(ctx) })
+				if tc.asked {
+					_, _, _ = p.port(h, "new")
+				}
+				if tc.watched {
+					p.read(configMapOf(restored))
+				}
+				<-time.After(time.Minute)
+				synctest.Wait()
+				if _, ok, _ := p.port(h, ""); ok != tc.asked {
+					t.Errorf("its port is known: %t, want %t", ok, tc.asked)
+				}
+				if p.version != "500" {
+					t.Errorf("the version that is known is %s, want that of the server, 500", p.version)
+				}
+				got, err := server.CoreV1().ConfigMaps("ns").Get(ctx, "rouse-ports", metav1.GetOptions{})
+				if err != nil || got.Data["20002"] != "default/late/http" {
+					t.Errorf("recorded: %v, %v; want the port that the backup knew nothing of, too", got.Data, err)
+				}
+				if rounds > 3 {
+					t.Errorf("%d rounds, want a few", rounds)
+				}
+				cancel()
+				running.Wait()
+			})
+		})
+	}
+}
+
+// TestRoundsThatChangeNothing are paced, whoever asks because of each.
+func TestRoundsThatChangeNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := fake.NewClientset(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "rouse-ports", ResourceVersion: "1"}})
+		p := newPorts(&Client{core: server}, "ns", "rouse-ports", portalloc.DefaultRange, slog.New(slog.DiscardHandler))
+		rounds := 0
+		p.changed = func() {
+			rounds++
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.signal()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { p.run(ctx) })
+		p.changed()
+		<-time.After(time.Minute)
+		synctest.Wait()
+		if rounds > 40 {
+			t.Errorf("%d rounds within a minute, want one in 3 s in the end", rounds)
+		}
+		cancel()
+		running.Wait()
+	})
+}
