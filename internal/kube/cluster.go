@@ -281,10 +281,7 @@ func (c *Cluster) AwaitSync(ctx context.Context) bool {
 func (c *Cluster) podChanged(_ key, old, now *pod) {
 	c.mu.Lock()
 	if old != nil {
-		delete(c.podsOf[old.owner], old.uid)
-		if len(c.podsOf[old.owner]) == 0 {
-			delete(c.podsOf, old.owner)
-		}
+		unset(c.podsOf, old.owner, old.uid)
 		c.unclaim(old)
 		delete(c.podsOn[old.node], old)
 		if len(c.podsOn[old.node]) == 0 {
@@ -335,14 +332,22 @@ func (c *Cluster) nodeChanged(k key, old, now *string) {
 	}
 }
 
+// unset takes a name out of one of several sets, and a set that is empty out of them all.
+func unset[K comparable, V any](sets map[K]map[string]V, of K, name string) {
+	delete(sets[of], name)
+	if len(sets[of]) == 0 {
+		delete(sets, of)
+	}
+}
+
 func (c *Cluster) serviceChanged(k key, old, now *service) {
 	touched := make(map[key]struct{}, 2)
 	c.mu.Lock()
 	if old != nil {
 		t := key{k.namespace, old.target()}
 		touched[t] = struct{}{}
-		delete(c.serving[t], k.name)
-		delete(c.selectAt[k.namespace], k.name)
+		unset(c.serving, t, k.name)
+		unset(c.selectAt, k.namespace, k.name)
 	}
 	if now != nil {
 		t := key{k.namespace, now.target()}

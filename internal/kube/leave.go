@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rousehq/rouse/internal/portalloc"
@@ -146,6 +147,18 @@ func (m *Mirror) forget(t *tracked) {
 	m.book.Forget(t.rev)
 	for _, x := range t.sent.Extra {
 		m.book.Forget(x.ID)
+	}
+}
+
+// forgetPorts drops the pods of further ports that a workload had and has no more; activators were told to forget them.
+func (m *Mirror) forgetPorts(last, now *tracked) {
+	if last == nil {
+		return
+	}
+	for _, x := range last.sent.Extra {
+		if !slices.ContainsFunc(now.sent.Extra, func(y Extra) bool { return x.ID == y.ID }) {
+			m.book.Forget(x.ID)
+		}
 	}
 }
 

@@ -166,10 +166,7 @@ func ptr[T any](v T) *T { return &v }
 func (c *Cluster) sliceChanged(k key, old, now *slice) {
 	c.mu.Lock()
 	if old != nil {
-		delete(c.slicesOf[old.service], old.name)
-		if len(c.slicesOf[old.service]) == 0 {
-			delete(c.slicesOf, old.service)
-		}
+		unset(c.slicesOf, old.service, old.name)
 	}
 	if s := c.slices.get(k); s != nil {
 		if c.slicesOf[s.service] == nil {
