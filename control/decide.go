@@ -110,9 +110,12 @@ func (l *Loop) scale(ctx context.Context, r *revision) {
 	r.mu.Lock()
 	req := r.want
 	r.want = nil
-	scale := r.target.Scale
+	scale, ours := r.target.Scale, l.deps.Ownership == nil || l.deps.Ownership.Owns(r.id)
+	if req != nil && !ours { // another decides by now
+		r.replicas, r.news = r.before(req), false
+	}
 	r.mu.Unlock()
-	if req == nil {
+	if req == nil || !ours {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.ApplyTimeout)
@@ -123,10 +126,7 @@ func (l *Loop) scale(ctx context.Context, r *revision) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.failing = err != nil
-	from := req.From
-	if r.news {
-		from = r.told // it may have been carried out although its answer was lost
-	}
+	from := r.before(req)
 	r.news, r.through = false, l.now()
 	if err == nil || errors.Is(ctx.Err(), context.Canceled) { // accepted, or the loop ends
 		r.complaints[laneScale] = ""

@@ -154,6 +154,15 @@ func (r *revision) setReplicas(n int) {
 	}
 }
 
+// before returns what the scale is set to when a request comes to nothing: what was told since, because it may have been
+// carried out although its answer was lost. The caller holds r.mu.
+func (r *revision) before(req *Request) int {
+	if r.news {
+		return r.told
+	}
+	return req.From
+}
+
 // asking says whether a request for another scale waits or is under way; the caller holds r.mu.
 func (r *revision) asking() bool { return r.want != nil || r.lanes[laneScale].running }
 

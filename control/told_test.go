@@ -122,3 +122,36 @@ func TestWhatIsToldDuringARequest(t *testing.T) {
 		})
 	}
 }
+
+// TestAFormerOwnerAsksForNothing that still waited when another got the revision.
+func TestAFormerOwnerAsksForNothing(t *testing.T) {
+	for name, keeps := range map[string]bool{"it keeps it": true, "another has it": false} {
+		t.Run(name, func(t *testing.T) {
+			own := &owner{}
+			own.Store(true)
+			inWorld(t, Config{}, func(d *Deps) { d.Ownership = own }, func(w *world) {
+				block := make(chan struct{})
+				w.block = block
+				id := w.add(revisionOf(t, "r"))
+				w.report(id, "activator", 1, 0)
+				w.story()
+				w.report(id, "activator", 700, 0)
+				if err := w.loop.Decide(id); err != nil {
+					t.Fatal(err)
+				}
+				own.Store(keeps)
+				close(block)
+				want := 1
+				if keeps {
+					want = 2
+				}
+				if story := w.story(); len(story) != want {
+					t.Errorf("applied %q, want %d requests", story, want)
+				}
+				if e := w.explain(id); !keeps && e.Pods.Requested != 1 {
+					t.Errorf("it believes that %d pods were asked for, want the one that was", e.Pods.Requested)
+				}
+			})
+		})
+	}
+}
