@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -273,11 +274,40 @@ func (p *Ports) write(ctx context.Context) (changed bool, err error) {
 		} else {
 			object, err = objects.Update(ctx, object, metav1.UpdateOptions{})
 		}
+		if tooLarge(err) && len(wanted) > 0 {
+			p.full(known, began, wanted)
+			return false, nil
+		}
 		if err != nil {
 			return false, err
 		}
 	}
 	return p.wrote(book, object.ResourceVersion, began, wanted, unused, refused), nil
+}
+
+// tooLarge says whether the server refuses the ConfigMap for its size: nothing else in it can be wrong.
+func tooLarge(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err)
+}
+
+// errBookFull is why there is no port although some are free.
+var errBookFull = errors.New("the ConfigMap that records them would be larger than the 1 MiB that Kubernetes takes: " +
+	"let fewer Services have ports, or give them shorter names")
+
+// full refuses what is wanted, since the ConfigMap can't take it, and asks for a round in which the rest is written.
+func (p *Ports) full(known *portalloc.Book, version string, wanted map[portalloc.Holder]string) {
+	refused := make(map[portalloc.Holder]error)
+	for h := range wanted {
+		if _, ok := known.Port(h); !ok {
+			refused[h] = errBookFull
+		}
+	}
+	p.wrote(known, version, version, wanted, nil, refused)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.unused) > 0 {
+		p.signal()
+	}
 }
 
 // wrote takes what was read or written while the version that was known was began. Nothing else having come meanwhile, it is

@@ -5,15 +5,19 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/kubernetes/fake"
 	k8stesting "k8s.io/client-go/testing"
 
@@ -33,6 +37,7 @@ type portsRig struct {
 	control *Control
 	t       *testing.T
 	server  *fake.Clientset
+	limit   atomic.Int32 // of ports that the ConfigMap takes; 0 for none
 }
 
 func withPorts(t *testing.T, within portalloc.Range, book map[string]string, test func(*portsRig)) {
@@ -45,7 +50,11 @@ func withPorts(t *testing.T, within portalloc.Range, book map[string]string, tes
 				mu.Lock()
 				defer mu.Unlock()
 				version++
-				w.GetObject().(*corev1.ConfigMap).ResourceVersion = strconv.Itoa(version)
+				m := w.GetObject().(*corev1.ConfigMap)
+				if limit := int(r.limit.Load()); limit > 0 && len(m.Data) > limit {
+					return true, nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("ConfigMap").GroupKind(), m.Name, field.ErrorList{field.TooLong(field.NewPath(""), "", corev1.MaxSecretSize)})
+				}
+				m.ResourceVersion = strconv.Itoa(version)
 			}
 			return false, nil, nil
 		})
@@ -315,5 +324,37 @@ func TestRoundsThatChangeNothing(t *testing.T) {
 		}
 		cancel()
 		running.Wait()
+	})
+}
+
+// TestTheBookIsFull: the ConfigMap takes no more, which is said of the workload that gets no port; ports are given back all
+// the same, and then there is room.
+func TestTheBookIsFull(t *testing.T) {
+	withPorts(t, portalloc.DefaultRange, map[string]string{"20001": "default/hello/http"}, func(r *portsRig) {
+		r.expect("before", true)
+		r.limit.Store(1)
+		r.service(helloService(func(s *corev1.Service) { s.Name, s.Annotations = "other", map[string]string{} }))
+		o := *r.deployments.get(key{"default", "hello"})
+		o.Name, o.UID = "other", "u2"
+		r.deployments.put(key{"default", "other"}, &o)
+		r.settle()
+		said := func() string {
+			r.mirror.reporter.mu.Lock()
+			defer r.mirror.reporter.mu.Unlock()
+			for _, c := range r.mirror.reporter.said[key{"default", "other"}][subjectOf(&o)][fromLook] {
+				return c.reason + ": " + c.text
+			}
+			return ""
+		}
+		if got := said(); !strings.HasPrefix(got, "ActivatorPortsExhausted: ") || !strings.Contains(got, "1 MiB") {
+			t.Errorf("said %q, want that the ConfigMap is full", got)
+		}
+		r.expect("the other", true)
+		r.limit.Store(0)
+		time.Sleep(2 * portSweep)
+		r.settle()
+		if got, book := said(), r.book(); got != "" || len(book) != 2 {
+			t.Errorf("there is room: still said %q, the book says %v", got, book)
+		}
 	})
 }
