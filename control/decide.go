@@ -20,6 +20,7 @@ func (l *Loop) decide(r *revision, now time.Time) {
 	if !r.live {
 		return
 	}
+	r.heed(now)
 	o := r.observe(now, l.cfg)
 	bursting := r.state.Bursting()
 	d := kpa.Decide(r.policy, &r.state, &o, now)
@@ -109,9 +110,12 @@ func (l *Loop) scale(ctx context.Context, r *revision) {
 	r.mu.Lock()
 	req := r.want
 	r.want = nil
-	scale := r.target.Scale
+	scale, ours := r.target.Scale, l.deps.Ownership == nil || l.deps.Ownership.Owns(r.id)
+	if req != nil && !ours { // another decides by now
+		r.replicas, r.news = r.before(req), false
+	}
 	r.mu.Unlock()
-	if req == nil {
+	if req == nil || !ours {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.ApplyTimeout)
@@ -122,15 +126,17 @@ func (l *Loop) scale(ctx context.Context, r *revision) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.failing = err != nil
+	from := r.before(req)
+	r.news, r.through = false, l.now()
 	if err == nil || errors.Is(ctx.Err(), context.Canceled) { // accepted, or the loop ends
 		r.complaints[laneScale] = ""
 		return
 	}
 	l.counts.failed.Add(1)
 	if r.want == nil {
-		r.replicas = req.From // the next decision asks again
+		r.replicas = from // the next decision asks again
 	} else {
-		r.want.From = req.From
+		r.want.From = from
 	}
 	if !r.complains(laneScale, err) {
 		return

@@ -222,7 +222,8 @@ func (l *Loop) Decide(id identity.Revision) error {
 	return l.with(id, func(r *revision) { l.decide(r, l.now()) })
 }
 
-// SetReplicas tells the loop that somebody else set the scale. It fails with ErrUnknownRevision.
+// SetReplicas tells the loop what the scale is set to, be it by somebody else or by an Apply. Who tells must tell of every
+// change, the last one last; it may be late. It fails with ErrUnknownRevision.
 func (l *Loop) SetReplicas(id identity.Revision, n int) error {
 	return l.with(id, func(r *revision) { r.setReplicas(n) })
 }

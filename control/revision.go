@@ -36,7 +36,10 @@ type revision struct {
 	seen       float64 // in flight at the last decision
 	floorNow   int     // of the schedule, until floorUntil
 	floorUntil time.Time
-	replicas   int // what the scale is set to, or will be once the request under way is through
+	replicas   int       // what the scale is set to, or will be once the request under way is through
+	told       int       // what it is set to by the last word of somebody else, -1 without one
+	news       bool      // that came while a request waited or was under way
+	through    time.Time // when the last request was
 
 	path       kpa.Path
 	mode       kpa.Mode  // asked for
@@ -59,7 +62,7 @@ type revision struct {
 func newRevision(cfg *config.Revision, t Target, now time.Time) *revision {
 	p := cfg.Policy()
 	serves := identity.Key{Namespace: cfg.ID.Namespace, Name: cmp.Or(cfg.Service, cfg.ID.Name)}
-	r := &revision{id: cfg.ID, serves: serves, slot: -1, cfg: cfg, policy: &p, target: t, replicas: t.Replicas}
+	r := &revision{id: cfg.ID, serves: serves, slot: -1, cfg: cfg, policy: &p, target: t, replicas: t.Replicas, told: -1}
 	if t.Mode == nil {
 		r.path = kpa.Path{ProxiedSince: now, Probe: kpa.ProbeOK}
 	}
@@ -138,11 +141,39 @@ func (r *revision) configure(cfg *config.Revision) {
 	r.fitWindows()
 }
 
+// setReplicas takes what the scale is said to be set to. While a request waits or is under way that may be of before it, or
+// of after it: what follows from it is seen when the request is through.
 func (r *revision) setReplicas(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.want == nil && !r.lanes[laneScale].running {
+	r.told = n
+	if r.asking() {
+		r.news = true
+	} else {
 		r.replicas = n
+	}
+}
+
+// before returns what the scale is set to when a request comes to nothing: what was told since, because it may have been
+// carried out although its answer was lost. The caller holds r.mu.
+func (r *revision) before(req *Request) int {
+	if r.news {
+		return r.told
+	}
+	return req.From
+}
+
+// asking says whether a request for another scale waits or is under way; the caller holds r.mu.
+func (r *revision) asking() bool { return r.want != nil || r.lanes[laneScale].running }
+
+// hearsay is how long after a request the last word about the scale may still be of before it.
+const hearsay = 5 * time.Second
+
+// heed believes the last word about the scale when it is another than the request that went through a while ago: somebody
+// else has set it since. The caller holds r.mu.
+func (r *revision) heed(now time.Time) {
+	if r.told >= 0 && !r.asking() && now.Sub(r.through) >= hearsay {
+		r.replicas = r.told
 	}
 }
 

@@ -40,7 +40,7 @@ func newWorkloads(n *node) *workloads {
 // Put implements kube.Sink.
 func (w *workloads) Put(r kube.Routed) {
 	id := r.Config.ID
-	first := w.tell(assigned(r, w.n.bucket(id)))
+	w.tell(assigned(r, w.n.bucket(id)))
 	w.putExtra(r)
 	if err := w.n.loop.Add(r.Config, control.Target{
 		Scale: scaleTarget{w.n.kube}, Mode: modeTarget{w.n.kube}, Replicas: r.Replicas, AtOnce: startAtOnce, Pace: startPace,
@@ -52,9 +52,7 @@ func (w *workloads) Put(r kube.Routed) {
 	if r.Releasing {
 		floor = 1
 	}
-	if !first {
-		_ = w.n.loop.SetReplicas(id, r.Replicas) // it was added above
-	}
+	_ = w.n.loop.SetReplicas(id, r.Replicas) // it was added above
 	_ = w.n.loop.SetFloor(id, floor)
 }
 
@@ -64,16 +62,14 @@ func (w *workloads) Linger(r kube.Routed) {
 	w.putExtra(r)
 }
 
-// tell makes activators know a revision and its endpoints, and says whether they did not before.
-func (w *workloads) tell(r assign.Revision) (first bool) {
+// tell makes activators know a revision and its endpoints.
+func (w *workloads) tell(r assign.Revision) {
 	w.n.assign.PutRevision(r)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.cancels[r.ID] != nil {
-		return false
+	if w.cancels[r.ID] == nil {
+		w.cancels[r.ID] = w.n.book.Subscribe(r.ID, w.n.assign.Endpoints)
 	}
-	w.cancels[r.ID] = w.n.book.Subscribe(r.ID, w.n.assign.Endpoints)
-	return true
 }
 
 // putExtra makes activators know the further ports of a workload's Service, and forget those that are gone. Its limit is

@@ -52,7 +52,7 @@ type Cluster struct {
 	mu       sync.RWMutex
 	podsOf   map[owner]map[string]*pod   // guarded by mu; by UID
 	podsOn   map[string]map[*pod]bool    // guarded by mu; by node
-	podAt    map[netip.Addr]*pod         // guarded by mu; of our own namespace
+	podsAt   map[netip.Addr][]*pod       // guarded by mu; of our own namespace, who counts first
 	serving  map[key]map[string]struct{} // guarded by mu; names of Services by the workload that they belong to
 	selectAt map[string]map[string]bool  // guarded by mu; names of Services with a selector, by namespace
 	slicesOf map[key]map[string]*slice   // guarded by mu; by Service and name
@@ -80,7 +80,7 @@ type watching struct {
 // NewCluster makes the tables; addWatches says what fills them, and nothing is asked yet.
 func NewCluster(cfg ClusterConfig, client *Client) *Cluster {
 	c := &Cluster{
-		cfg: cfg, client: client, podsOf: map[owner]map[string]*pod{}, podsOn: map[string]map[*pod]bool{}, podAt: map[netip.Addr]*pod{}, serving: map[key]map[string]struct{}{},
+		cfg: cfg, client: client, podsOf: map[owner]map[string]*pod{}, podsOn: map[string]map[*pod]bool{}, podsAt: map[netip.Addr][]*pod{}, serving: map[key]map[string]struct{}{},
 		selectAt: map[string]map[string]bool{}, slicesOf: map[key]map[string]*slice{},
 		onWorkload: func(key) {}, onService: func(key) {}, onHome: func(_, _ *pod) {}, onConfig: func(string) {}, onLease: func(_, _ *lease) {},
 		onWatch: func(string, error) {},
@@ -88,6 +88,9 @@ func NewCluster(cfg ClusterConfig, client *Client) *Cluster {
 	object := func(k key, _, _ *opted) { c.onWorkload(k) }
 	c.deployments = newTable(stripDeployment, deploymentOf, object)
 	c.sets = newTable(stripStatefulSet, statefulSetOf, object)
+	for _, t := range []*table[opted]{c.deployments, c.sets} {
+		t.version = func(o *opted) string { return o.version }
+	}
 	c.pods = newTable(stripPod, podOf, c.podChanged)
 	c.services = newTable(stripAny, serviceOf, c.serviceChanged)
 	c.slices = newTable(stripSlice, sliceOf, c.sliceChanged)
@@ -98,7 +101,7 @@ func NewCluster(cfg ClusterConfig, client *Client) *Cluster {
 			}
 		}
 	}
-	c.slices.overtaken = func(old, now *slice) bool { return !newer(now.version, old.version) }
+	c.slices.version = func(s *slice) string { return s.version }
 	c.hpas = newTable(stripAny, hpaOf, rivals)
 	c.scaledObjects = newTable(stripAny, scaledObjectOf, rivals)
 	c.configs = newTable(stripAny, configMapOf, func(k key, _, _ *configMap) { c.onConfig(k.name) })
@@ -279,15 +282,8 @@ func (c *Cluster) AwaitSync(ctx context.Context) bool {
 func (c *Cluster) podChanged(_ key, old, now *pod) {
 	c.mu.Lock()
 	if old != nil {
-		delete(c.podsOf[old.owner], old.uid)
-		if len(c.podsOf[old.owner]) == 0 {
-			delete(c.podsOf, old.owner)
-		}
-		for _, a := range old.addrs {
-			if c.podAt[a] == old {
-				delete(c.podAt, a)
-			}
-		}
+		unset(c.podsOf, old.owner, old.uid)
+		c.unclaim(old)
 		delete(c.podsOn[old.node], old)
 		if len(c.podsOn[old.node]) == 0 {
 			delete(c.podsOn, old.node)
@@ -302,11 +298,7 @@ func (c *Cluster) podChanged(_ key, old, now *pod) {
 			c.podsOn[now.node] = make(map[*pod]bool)
 		}
 		c.podsOn[now.node][now] = true
-		if now.namespace == c.cfg.Namespace {
-			for _, a := range now.addrs {
-				c.podAt[a] = now
-			}
-		}
+		c.claim(now)
 	}
 	c.mu.Unlock()
 	if old != nil && (now == nil || now.owner != old.owner) {
@@ -341,14 +333,22 @@ func (c *Cluster) nodeChanged(k key, old, now *string) {
 	}
 }
 
+// unset takes a name out of one of several sets, and a set that is empty out of them all.
+func unset[K comparable, V any](sets map[K]map[string]V, of K, name string) {
+	delete(sets[of], name)
+	if len(sets[of]) == 0 {
+		delete(sets, of)
+	}
+}
+
 func (c *Cluster) serviceChanged(k key, old, now *service) {
 	touched := make(map[key]struct{}, 2)
 	c.mu.Lock()
 	if old != nil {
 		t := key{k.namespace, old.target()}
 		touched[t] = struct{}{}
-		delete(c.serving[t], k.name)
-		delete(c.selectAt[k.namespace], k.name)
+		unset(c.serving, t, k.name)
+		unset(c.selectAt, k.namespace, k.name)
 	}
 	if now != nil {
 		t := key{k.namespace, now.target()}

@@ -90,7 +90,7 @@ func sameInBoth(t *testing.T, r *rig, groups []sliceplan.Group) {
 	names := map[bool][]string{}
 	for _, g := range groups {
 		for _, e := range g.Endpoints {
-			names[e.Addr.Is6()] = append(names[e.Addr.Is6()], r.podAt[e.Addr].name)
+			names[e.Addr.Is6()] = append(names[e.Addr.Is6()], r.podAt(e.Addr).name)
 		}
 	}
 	slices.Sort(names[false])

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/sliceplan"
 	"github.com/rousehq/rouse/internal/workload"
 )
 
@@ -45,6 +46,21 @@ func (p *Publisher) abandon(ctx context.Context, k key, left []*slice) error {
 	}
 	return nil
 }
+
+// orphans returns those of our slices that a plan leaves as they are although they go with a Service that was deleted, and
+// made anew under its name: the garbage collector would delete them.
+func orphans(svc *service, ours []*slice, plan *sliceplan.Plan) (all []sliceplan.Slice) {
+	for _, s := range ours {
+		written := slices.ContainsFunc(plan.Update, func(u sliceplan.Slice) bool { return u.Name == s.name })
+		if s.owner != svc.UID && !written && !slices.Contains(plan.Delete, s.name) {
+			all = append(all, s.contents)
+		}
+	}
+	return all
+}
+
+// serviceless says whether the Service of a workload that lingers is not there.
+func (m *Mirror) serviceless(t *tracked) bool { return m.cluster.services.get(t.serviceKey()) == nil }
 
 // servicesOf returns the Services that say that they are a workload's, by their annotation or their name.
 func (c *Cluster) servicesOf(k key) (all []*service) {

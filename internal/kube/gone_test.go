@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/rousehq/rouse/internal/identity"
@@ -377,4 +378,51 @@ func TestNothingIsRememberedOfWhatIsGone(t *testing.T) {
 			r.t.Errorf("%d are remembered", n)
 		}
 	})
+}
+
+// TestNoEmptySetsStay of Services that are gone, whose namespaces nobody uses again.
+func TestNoEmptySetsStay(t *testing.T) {
+	r := newRig(t)
+	for i := range 10 {
+		k := key{fmt.Sprint("ci-", i), "web"}
+		r.service(helloService(func(s *corev1.Service) {
+			s.Namespace, s.Name, s.Spec.Selector = k.namespace, k.name, map[string]string{"app": "web"}
+		}))
+		r.services.put(k, nil)
+	}
+	if len(r.serving)+len(r.selectAt) > 0 {
+		t.Errorf("there are %d and %d sets of no Service", len(r.serving), len(r.selectAt))
+	}
+}
+
+// TestAPortThatWentLeavesNoPods in the book of endpoints, whether its workload stayed in control or came back.
+func TestAPortThatWentLeavesNoPods(t *testing.T) {
+	two := func(s *corev1.Service) {
+		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Name: "metrics", Port: 9090, TargetPort: intstr.FromInt32(9000)})
+	}
+	for name, between := range map[string]func(*rig){"it stayed": func(*rig) {}, "it came back": func(r *rig) {
+		out := *r.deployments.get(key{"default", "hello"})
+		out.Annotations = nil
+		r.deployments.put(key{"default", "hello"}, &out)
+		r.hello()
+	}} {
+		r := newRig(t)
+		r.deployment(1)
+		r.service(helloService(two))
+		r.pod(podObject("a", nil))
+		x := r.hello().sent.Extra[0].ID
+		if n := len(r.mirror.book.Snapshot(x).Endpoints); n != 1 {
+			t.Fatalf("%d pods of the further port, want one", n)
+		}
+		between(r)
+		r.service(helloService(nil))
+		r.deployment(1)
+		h := r.hello()
+		if n := len(r.mirror.book.Snapshot(x).Endpoints); n != 0 {
+			t.Errorf("%s: the book has %d pods of a port that is gone", name, n)
+		}
+		if n := len(r.mirror.book.Snapshot(h.rev).Endpoints); n != 1 {
+			t.Errorf("%s: the book has %d pods of the workload itself, want one", name, n)
+		}
+	}
 }

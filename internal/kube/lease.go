@@ -32,6 +32,10 @@ const (
 	membershipCheck = 250 * time.Millisecond
 	// renewalLimit is how slow a server may be: a renewal that comes through later than that is of no use.
 	renewalLimit = Term - membershipCheck
+	// longDead is how long an instance has not renewed its Lease when that is deleted: an instance that ends in good order
+	// deletes its own. burial is how often such are looked for.
+	longDead = time.Hour
+	burial   = 10 * time.Minute
 )
 
 // MembershipConfig says who this instance is.
@@ -136,6 +140,7 @@ func (m *Membership) First() bool {
 // run renews and takes its share until ctx ends; then it gives up its lease, so that the others need not wait.
 func (m *Membership) run(ctx context.Context) {
 	var renewed time.Time
+	buried := time.Now()
 	for ; ctx.Err() == nil; pause(ctx, membershipCheck) {
 		if m.standsDown(time.Now()) {
 			continue
@@ -145,6 +150,10 @@ func (m *Membership) run(ctx context.Context) {
 			renewed = time.Now()
 		}
 		m.divide(ctx, renewed.Add(renewal))
+		if time.Since(buried) >= burial {
+			m.bury(ctx)
+			buried = time.Now()
+		}
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
@@ -210,6 +219,29 @@ func (m *Membership) write(ctx context.Context) error {
 		m.version = object.ResourceVersion
 	}
 	return err
+}
+
+// bury deletes the Leases of instances that are dead for long, as they were seen: who starts believes for a term that each is
+// there. One that lives all the same makes its Lease anew. The first instance does it for all.
+func (m *Membership) bury(ctx context.Context) {
+	if !m.First() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, renewal)
+	defer cancel()
+	m.mu.Lock()
+	dead := m.view.Dead(longDead, time.Now())
+	m.mu.Unlock()
+	for _, name := range dead {
+		l := m.cluster.leases.get(key{m.cfg.Namespace, memberPrefix + name})
+		if l == nil {
+			continue
+		}
+		asSeen := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{ResourceVersion: &l.version}}
+		if err := m.client.core.CoordinationV1().Leases(m.cfg.Namespace).Delete(ctx, l.name, asSeen); unlessGone(err) != nil {
+			m.cfg.Log.Debug("the lease of an instance that is dead for long stays", "lease", l.name, "error", err)
+		}
+	}
 }
 
 // divide takes the buckets that are our share and gives up those that are not. When the server is so slow that our own

@@ -3,9 +3,11 @@ package kube
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -130,6 +132,62 @@ func (r *leaseRig) restored(b int, transitions int32, watched bool) {
 		r.cluster.leases.put(key{"ns", name}, nil)
 	} else {
 		r.cluster.leases.put(key{"ns", name}, leaseOf(l))
+	}
+}
+
+// seen is what the watch brings of another's Lease.
+func (r *leaseRig) seen(name, version string) {
+	r.cluster.leases.put(key{"ns", memberPrefix + name}, &lease{name: memberPrefix + name, stamp: version, version: version})
+}
+
+// TestADeadInstanceStaysDead although its Lease is seen again, as with every relist.
+func TestADeadInstanceStaysDead(t *testing.T) {
+	withMembership(t, func(r *leaseRig) {
+		relist := func() {
+			for i := range 5 {
+				r.seen(fmt.Sprint("dead-", i), "7")
+			}
+		}
+		relist()
+		r.after(11*Term, true, 4)
+		relist()
+		r.after(time.Second, true, 4)
+		if r.owns != 4 {
+			t.Errorf("buckets were taken %d times, want each once", r.owns)
+		}
+	})
+}
+
+// TestLeasesOfTheDeadAreDeleted by the first instance alone, as they were seen.
+func TestLeasesOfTheDeadAreDeleted(t *testing.T) {
+	for name, tc := range map[string]struct {
+		living string
+		want   []string
+	}{
+		"we come first": {"b", []string{"rouse-member-dead-1 7", "rouse-member-dead-2 7"}},
+		"another does":  {"A", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withMembership(t, func(r *leaseRig) {
+				r.after(time.Second, true, 4)
+				for name, age := range map[string]time.Duration{"dead-1": longDead + time.Second, "dead-2": 2 * longDead, "dead-3": longDead - time.Second, tc.living: 0} {
+					r.Membership.mu.Lock()
+					r.view.Saw(name, "7", time.Now().Add(-age))
+					r.Membership.mu.Unlock()
+					r.seen(name, "7")
+				}
+				r.bury(r.t.Context())
+				var deleted []string
+				for _, a := range r.server.Actions() {
+					if d, ok := a.(k8stesting.DeleteActionImpl); ok {
+						deleted = append(deleted, d.Name+" "+*d.DeleteOptions.Preconditions.ResourceVersion)
+					}
+				}
+				if slices.Sort(deleted); !slices.Equal(deleted, tc.want) {
+					t.Errorf("deleted %v, want %v", deleted, tc.want)
+				}
+			})
+		})
 	}
 }
 

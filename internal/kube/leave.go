@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"slices"
 	"time"
 
 	"github.com/rousehq/rouse/internal/portalloc"
@@ -52,7 +53,10 @@ func (m *Mirror) leaver(k key, before *tracked, o *opted) *tracked {
 			m.scrape(t.rev, nil)
 			m.sink.Leave(t.rev)
 		}
-		t.service = m.cluster.services.get(key{before.service.Namespace, before.service.Name})
+		t.service = m.cluster.services.get(before.serviceKey())
+		if t.service == nil && !t.left.IsZero() {
+			t.service = before.service // it may be made anew, and what is parked waits for it
+		}
 	} else if t.service = m.cluster.published(k); t.service != nil {
 		t.primary = workload.Primary(t.service.Ports)
 	}
@@ -146,10 +150,22 @@ func (m *Mirror) forget(t *tracked) {
 	}
 }
 
+// forgetPorts drops the pods of further ports that a workload had and has no more; activators were told to forget them.
+func (m *Mirror) forgetPorts(last, now *tracked) {
+	if last == nil {
+		return
+	}
+	for _, x := range last.sent.Extra {
+		if !slices.ContainsFunc(now.sent.Extra, func(y Extra) bool { return x.ID == y.ID }) {
+			m.book.Forget(x.ID)
+		}
+	}
+}
+
 // sayLeft tells who opted out why control has not let go completely.
 func (m *Mirror) sayLeft(k key, o *opted) {
 	t := m.get(k)
-	if t == nil || t.service.selfFilled() || !m.owns(o.Revision()) {
+	if t == nil || t.service.selfFilled() || m.serviceless(t) || !m.owns(o.Revision()) {
 		return
 	}
 	m.reporter.say(subjectOf(o), fromLook, complaint{string(workload.LeftControl), "is not scaled any more, and Service " + t.service.Name +

@@ -343,6 +343,7 @@ func (m *Mirror) portProblems(t *tracked) (problems []workload.Problem) {
 // put tells the sink of what changed. Whoever had the Service before gives its ports up.
 func (m *Mirror) put(k key, before, now *tracked) {
 	m.mu.Lock()
+	last := m.tracked[k]
 	m.tracked[k] = now
 	former, taken := m.former[now.serviceKey()]
 	delete(m.former, now.serviceKey())
@@ -350,6 +351,7 @@ func (m *Mirror) put(k key, before, now *tracked) {
 	if before == nil || !reflect.DeepEqual(before.sent, now.sent) {
 		m.sink.Put(now.sent)
 	}
+	m.forgetPorts(last, now)
 	if taken && former != k {
 		m.queue.Add(former)
 	}

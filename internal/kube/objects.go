@@ -48,6 +48,7 @@ func own(annotations map[string]string) map[string]string {
 // opted is a workload. Of one that is not opted in little more than its name is kept.
 type opted struct {
 	workload.Object
+	version  string
 	selector labels.Selector // of its pods; nil when it is not opted in
 }
 
@@ -79,7 +80,7 @@ func optedOf(kind workload.Kind, m *metav1.ObjectMeta, template *corev1.PodTempl
 	o := &opted{Object: workload.Object{
 		Kind: kind, Namespace: m.Namespace, Name: m.Name, UID: string(m.UID), Labels: m.Labels, Annotations: annotations,
 		PodLabels: template.Labels, Replicas: 1,
-	}}
+	}, version: m.ResourceVersion}
 	if replicas != nil {
 		o.Replicas = int(*replicas)
 	}
@@ -121,6 +122,7 @@ type pod struct {
 	owner           owner
 	addrs           []netip.Addr
 	node            string
+	created         time.Time
 	ready           bool
 	terminating     bool
 	ended           bool
@@ -176,7 +178,7 @@ func podOf(obj any) *pod {
 		return nil
 	}
 	out := &pod{
-		name: p.Name, namespace: p.Namespace, uid: string(p.UID), owner: o, node: p.Spec.NodeName,
+		name: p.Name, namespace: p.Namespace, uid: string(p.UID), owner: o, node: p.Spec.NodeName, created: p.CreationTimestamp.Time,
 		terminating: p.DeletionTimestamp != nil, cost: p.Annotations[costAnnotation], labels: labelsOf(p),
 		ended: p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
 	}

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -74,6 +75,8 @@ func (p *Ports) read(c *configMap) {
 			p.signal()
 		}
 		p.book, p.version = book, c.version
+	} else if older(c.version, p.version) {
+		p.signal() // of before our own write, or a backup was put back: the server is asked which
 	}
 	p.mu.Unlock()
 	if !stale {
@@ -191,31 +194,51 @@ func (p *Ports) signal() {
 	}
 }
 
+// The pauses between rounds that change nothing double from first to most: who asks because of each would ask for ever.
+const (
+	firstIdle = 50 * time.Millisecond
+	mostIdle  = 3 * time.Second
+)
+
 // run writes what is asked for until ctx ends.
 func (p *Ports) run(ctx context.Context) {
+	idle := firstIdle
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.wake:
 		}
-		for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 3*time.Second) {
-			err := p.write(ctx)
-			if err == nil {
-				break
-			}
-			if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
-				p.log.Warn("activator ports are not recorded yet", "configmap", p.name, "error", err)
-			}
-			pause(ctx, wait)
+		if p.round(ctx) {
+			idle = firstIdle
+			continue
+		}
+		pause(ctx, idle)
+		if idle = min(2*idle, mostIdle); len(p.wake) == 0 {
+			idle = firstIdle
 		}
 	}
 }
 
-// write brings the ConfigMap up to what is asked for.
-func (p *Ports) write(ctx context.Context) error {
+// round writes until it succeeds or ctx ends, and says whether the book became another.
+func (p *Ports) round(ctx context.Context) (changed bool) {
+	for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 3*time.Second) {
+		changed, err := p.write(ctx)
+		if err == nil {
+			return changed
+		}
+		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+			p.log.Warn("activator ports are not recorded yet", "configmap", p.name, "error", err)
+		}
+		pause(ctx, wait)
+	}
+	return false
+}
+
+// write brings the ConfigMap up to what is asked for, and says whether the book became another.
+func (p *Ports) write(ctx context.Context) (changed bool, err error) {
 	p.mu.Lock()
-	wanted, unused, known := maps.Clone(p.wanted), slices.Sorted(maps.Keys(p.unused)), p.book
+	wanted, unused, known, began := maps.Clone(p.wanted), slices.Sorted(maps.Keys(p.unused)), p.book, p.version
 	p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -223,7 +246,7 @@ func (p *Ports) write(ctx context.Context) error {
 	object, err := objects.Get(ctx, p.name, metav1.GetOptions{})
 	missing := apierrors.IsNotFound(err)
 	if err != nil && !missing {
-		return err
+		return false, err
 	}
 	var book *portalloc.Book
 	if missing {
@@ -251,17 +274,49 @@ func (p *Ports) write(ctx context.Context) error {
 		} else {
 			object, err = objects.Update(ctx, object, metav1.UpdateOptions{})
 		}
+		if tooLarge(err) && len(wanted) > 0 {
+			p.full(known, began, wanted)
+			return false, nil
+		}
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
-	p.wrote(book, object.ResourceVersion, wanted, unused, refused)
-	return nil
+	return p.wrote(book, object.ResourceVersion, began, wanted, unused, refused), nil
 }
 
-func (p *Ports) wrote(book *portalloc.Book, version string, wanted map[portalloc.Holder]string, unused []portalloc.Holder, refused map[portalloc.Holder]error) {
+// tooLarge says whether the server refuses the ConfigMap for its size: nothing else in it can be wrong.
+func tooLarge(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err)
+}
+
+// errBookFull is why there is no port although some are free.
+var errBookFull = errors.New("the ConfigMap that records them would be larger than the 1 MiB that Kubernetes takes: " +
+	"let fewer Services have ports, or give them shorter names")
+
+// full refuses what is wanted, since the ConfigMap can't take it, and asks for a round in which the rest is written.
+func (p *Ports) full(known *portalloc.Book, version string, wanted map[portalloc.Holder]string) {
+	refused := make(map[portalloc.Holder]error)
+	for h := range wanted {
+		if _, ok := known.Port(h); !ok {
+			refused[h] = errBookFull
+		}
+	}
+	p.wrote(known, version, version, wanted, nil, refused)
 	p.mu.Lock()
-	if p.version == "" || !newer(p.version, version) {
+	defer p.mu.Unlock()
+	if len(p.unused) > 0 {
+		p.signal()
+	}
+}
+
+// wrote takes what was read or written while the version that was known was began. Nothing else having come meanwhile, it is
+// the latest, also when its version is lower: then a backup of the server was put back. It says
+// whether the book became another.
+func (p *Ports) wrote(book *portalloc.Book, version, began string, wanted map[portalloc.Holder]string, unused []portalloc.Holder, refused map[portalloc.Holder]error) (changed bool) {
+	p.mu.Lock()
+	if p.version == began || !newer(p.version, version) {
+		changed = !maps.Equal(book.Encode(), p.book.Encode())
 		p.book, p.version = book, version
 	}
 	for h, workload := range wanted {
@@ -279,4 +334,5 @@ func (p *Ports) wrote(book *portalloc.Book, version string, wanted map[portalloc
 	}
 	p.mu.Unlock()
 	p.changed()
+	return changed
 }

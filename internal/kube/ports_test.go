@@ -5,15 +5,19 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/kubernetes/fake"
 	k8stesting "k8s.io/client-go/testing"
 
@@ -33,6 +37,7 @@ type portsRig struct {
 	control *Control
 	t       *testing.T
 	server  *fake.Clientset
+	limit   atomic.Int32 // of ports that the ConfigMap takes; 0 for none
 }
 
 func withPorts(t *testing.T, within portalloc.Range, book map[string]string, test func(*portsRig)) {
@@ -45,7 +50,11 @@ func withPorts(t *testing.T, within portalloc.Range, book map[string]string, tes
 				mu.Lock()
 				defer mu.Unlock()
 				version++
-				w.GetObject().(*corev1.ConfigMap).ResourceVersion = strconv.Itoa(version)
+				m := w.GetObject().(*corev1.ConfigMap)
+				if limit := int(r.limit.Load()); limit > 0 && len(m.Data) > limit {
+					return true, nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("ConfigMap").GroupKind(), m.Name, field.ErrorList{field.TooLong(field.NewPath(""), "", corev1.MaxSecretSize)})
+				}
+				m.ResourceVersion = strconv.Itoa(version)
 			}
 			return false, nil, nil
 		})
@@ -239,4 +248,113 @@ func TestLookedAtBecauseOfPorts(t *testing.T) {
 			t.Errorf("%v: %d looks, want %d", tc.book, got, tc.want)
 		}
 	}
+}
+
+// TestABackupWasPutBack: versions of the server go back, and a port is found, recorded and known all the same.
+func TestABackupWasPutBack(t *testing.T) {
+	const h = portalloc.Holder("default/new/http")
+	restored := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "rouse-ports", ResourceVersion: "500"}, Data: map[string]string{"20001": "default/old/http"}}
+	for name, tc := range map[string]struct {
+		watched bool // the watch says so
+		asked   bool // somebody asks for a port
+	}{"a port is asked for": {false, true}, "the watch tells of it": {true, false}, "both": {true, true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := fake.NewClientset(restored.DeepCopy())
+				p := newPorts(&Client{core: server}, "ns", "rouse-ports", portalloc.DefaultRange, slog.New(slog.DiscardHandler))
+				p.read(&configMap{data: map[string]string{"20001": "default/old/http", "20002": "default/late/http"}, version: "1000"})
+				rounds := 0
+				p.changed = func() { // as the mirror does for a workload that does not listen where the book says
+					rounds++
+					if tc.asked {
+						_, _, _ = p.port(h, "new")
+					}
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				var running sync.WaitGroup
+				running.Go(func() { p.run(ctx) })
+				if tc.asked {
+					_, _, _ = p.port(h, "new")
+				}
+				if tc.watched {
+					p.read(configMapOf(restored))
+				}
+				<-time.After(time.Minute)
+				synctest.Wait()
+				if _, ok, _ := p.port(h, ""); ok != tc.asked {
+					t.Errorf("its port is known: %t, want %t", ok, tc.asked)
+				}
+				if p.version != "500" {
+					t.Errorf("the version that is known is %s, want that of the server, 500", p.version)
+				}
+				got, err := server.CoreV1().ConfigMaps("ns").Get(ctx, "rouse-ports", metav1.GetOptions{})
+				if err != nil || got.Data["20002"] != "default/late/http" {
+					t.Errorf("recorded: %v, %v; want the port that the backup knew nothing of, too", got.Data, err)
+				}
+				if rounds > 3 {
+					t.Errorf("%d rounds, want a few", rounds)
+				}
+				cancel()
+				running.Wait()
+			})
+		})
+	}
+}
+
+// TestRoundsThatChangeNothing are paced, whoever asks because of each.
+func TestRoundsThatChangeNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := fake.NewClientset(&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "rouse-ports", ResourceVersion: "1"}})
+		p := newPorts(&Client{core: server}, "ns", "rouse-ports", portalloc.DefaultRange, slog.New(slog.DiscardHandler))
+		rounds := 0
+		p.changed = func() {
+			rounds++
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.signal()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { p.run(ctx) })
+		p.changed()
+		<-time.After(time.Minute)
+		synctest.Wait()
+		if rounds > 40 {
+			t.Errorf("%d rounds within a minute, want one in 3 s in the end", rounds)
+		}
+		cancel()
+		running.Wait()
+	})
+}
+
+// TestTheBookIsFull: the ConfigMap takes no more, which is said of the workload that gets no port; ports are given back all
+// the same, and then there is room.
+func TestTheBookIsFull(t *testing.T) {
+	withPorts(t, portalloc.DefaultRange, map[string]string{"20001": "default/hello/http"}, func(r *portsRig) {
+		r.expect("before", true)
+		r.limit.Store(1)
+		r.service(helloService(func(s *corev1.Service) { s.Name, s.Annotations = "other", map[string]string{} }))
+		o := *r.deployments.get(key{"default", "hello"})
+		o.Name, o.UID = "other", "u2"
+		r.deployments.put(key{"default", "other"}, &o)
+		r.settle()
+		said := func() string {
+			r.mirror.reporter.mu.Lock()
+			defer r.mirror.reporter.mu.Unlock()
+			for _, c := range r.mirror.reporter.said[key{"default", "other"}][subjectOf(&o)][fromLook] {
+				return c.reason + ": " + c.text
+			}
+			return ""
+		}
+		if got := said(); !strings.HasPrefix(got, "ActivatorPortsExhausted: ") || !strings.Contains(got, "1 MiB") {
+			t.Errorf("said %q, want that the ConfigMap is full", got)
+		}
+		r.expect("the other", true)
+		r.limit.Store(0)
+		time.Sleep(2 * portSweep)
+		r.settle()
+		if got, book := said(), r.book(); got != "" || len(book) != 2 {
+			t.Errorf("there is room: still said %q, the book says %v", got, book)
+		}
+	})
 }

@@ -14,7 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rousehq/rouse/internal/identity"
 	"github.com/rousehq/rouse/internal/member"
@@ -137,7 +136,19 @@ func (p *Publisher) intent(k key, rev identity.Revision, ours []*slice) (m mode)
 		return *known
 	}
 	m.serve = slices.ContainsFunc(ours, func(s *slice) bool { return s.contents.Backend == sliceplan.Pods })
+	m.activators = carriers(ours)
 	return m
+}
+
+// carriers returns how many activators slices lead to: each has one address of each family at most.
+func carriers(ours []*slice) int {
+	n := make(map[bool]int, 2)
+	for _, s := range ours {
+		if s.contents.Backend == sliceplan.Activators {
+			n[s.contents.IPv6] += len(s.contents.Endpoints)
+		}
+	}
+	return max(n[false], n[true])
 }
 
 // settle notes the outcome of the calls up to turn.
@@ -180,7 +191,7 @@ var errNobody = errors.New("no activator listens for it yet")
 // one brings the slices of one workload's Service up to date.
 func (p *Publisher) one(ctx context.Context, k key) error {
 	t := p.mirror.get(k)
-	if t == nil || t.leaving && (t.service.selfFilled() || p.mirror.bequeathed(t)) {
+	if t == nil || t.leaving && (t.service.selfFilled() || p.mirror.bequeathed(t) || p.mirror.serviceless(t)) {
 		p.forget(k, fmt.Errorf("%w: %s", ErrNotThere, k))
 		return p.retire(ctx, k)
 	}
@@ -258,30 +269,8 @@ func (p *Publisher) write(ctx context.Context, t *tracked, m mode, ours []*slice
 		versions[s.name] = s.version
 	}
 	plan := sliceplan.Make(t.service.Name, groups, replaceable(t, groups, ours), p.perSlice)
-	api := p.client.core.DiscoveryV1().EndpointSlices(t.service.Namespace)
-	for _, s := range plan.Create {
-		made, err := api.Create(ctx, objectOf(t.service, s, t.service.Namespace), metav1.CreateOptions{})
-		if err != nil {
-			return err
-		}
-		p.cluster.slices.put(key{made.Namespace, made.Name}, sliceOf(made))
-	}
-	for _, s := range plan.Update {
-		object := objectOf(t.service, s, t.service.Namespace)
-		object.ResourceVersion = versions[s.Name]
-		made, err := api.Update(ctx, object, metav1.UpdateOptions{})
-		if err != nil {
-			return err
-		}
-		p.cluster.slices.put(key{made.Namespace, made.Name}, sliceOf(made))
-	}
-	for _, name := range plan.Delete {
-		if err := api.Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-			return err
-		}
-		p.cluster.slices.put(key{t.service.Namespace, name}, nil)
-	}
-	return nil
+	plan.Update = append(plan.Update, orphans(t.service, ours, &plan)...)
+	return p.carryOut(ctx, t.service, plan, versions)
 }
 
 // replaceable returns those of our slices that a plan may change: not those of a family of the Service for which nobody
@@ -480,7 +469,7 @@ func (p *Publisher) listeners(t *tracked, six bool, n int, ours []*slice, at ...
 func (c *Cluster) addressesAt(a netip.Addr) []netip.Addr {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	if pod := c.podAt[a]; pod != nil {
+	if pod := c.podAt(a); pod != nil {
 		return pod.addrs
 	}
 	return []netip.Addr{a}
@@ -489,7 +478,7 @@ func (c *Cluster) addressesAt(a netip.Addr) []netip.Addr {
 // concerned says whether a change of a pod of our namespace may change what activators can carry: control may hear of an
 // activator by its stream before the pod's status has its addresses, or says that it is ready.
 func (p *Publisher) concerned(old, now *pod) bool {
-	if old != nil && now != nil && old.ready == now.ready && old.terminating == now.terminating && slices.Equal(old.addrs, now.addrs) {
+	if old != nil && now != nil && old.takes() == now.takes() && old.ended == now.ended && slices.Equal(old.addrs, now.addrs) {
 		return false
 	}
 	return slices.ContainsFunc(p.activators(), func(a Activator) bool {
@@ -501,7 +490,7 @@ func (p *Publisher) listener(a netip.Addr, zone string) sliceplan.Endpoint {
 	e := sliceplan.Endpoint{Addr: a, Zone: zone, Serving: true}
 	p.cluster.mu.RLock()
 	defer p.cluster.mu.RUnlock()
-	if pod := p.cluster.podAt[a]; pod != nil {
+	if pod := p.cluster.podAt(a); pod != nil {
 		e.Node = pod.node
 	}
 	return e
@@ -511,11 +500,11 @@ func (p *Publisher) listener(a netip.Addr, zone string) sliceplan.Endpoint {
 func (p *Publisher) sound(a netip.Addr, known bool) bool {
 	p.cluster.mu.RLock()
 	defer p.cluster.mu.RUnlock()
-	pod := p.cluster.podAt[a]
+	pod := p.cluster.podAt(a)
 	if pod == nil {
 		return !known
 	}
-	return pod.ready && !pod.terminating
+	return pod.takes()
 }
 
 // published returns the activators that our slices name at these ports.

@@ -562,3 +562,33 @@ func TestAnotherOwnersModeIsForgotten(t *testing.T) {
 		})
 	}
 }
+
+// TestATakeoverKeepsTheActivators: before its first decision an instance leaves as many behind a Service as there are.
+func TestATakeoverKeepsTheActivators(t *testing.T) {
+	for name, families := range map[string][]corev1.IPFamily{"one family": {corev1.IPv4Protocol}, "both": {corev1.IPv4Protocol, corev1.IPv6Protocol}} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.deployment(5)
+			r.service(helloService(func(s *corev1.Service) { s.Spec.IPFamilies = families }))
+			for i := 1; i <= 8; i++ {
+				r.activators = append(r.activators, activatorAt(i, 20001))
+				r.pod(systemPod(fmt.Sprint("activator-", i), 0, func(p *corev1.Pod) {
+					p.Status.PodIPs = []corev1.PodIP{{IP: r.activators[i-1].Addr.String()}}
+					if i != 3 { // that one was there before the cluster became dual-stack
+						p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: fmt.Sprint("fd00::", i)})
+					}
+				}))
+			}
+			h, p := r.hello(), r.publisher
+			p.modes = map[key]*mode{}
+			var ours []*slice
+			for _, s := range sliceplan.Make("hello", p.want(h, mode{activators: 8}, nil), nil, 3).Create {
+				ours = append(ours, &slice{name: s.Name, writer: managedBy, contents: s})
+			}
+			before := addressesOf(p.want(h, mode{activators: 8}, ours))
+			if got := addressesOf(p.want(h, p.intent(key{"default", "hello"}, h.rev, ours), ours)); !slices.Equal(got, before) {
+				t.Errorf("after a takeover: %v, want as before %v", got, before)
+			}
+		})
+	}
+}

@@ -25,10 +25,16 @@ type queue struct {
 	busy    map[key]bool          // taken and not done; guarded by mu
 	again   map[key]bool          // came while busy; guarded by mu
 	retry   map[key]time.Duration // last pause; guarded by mu
-	timers  map[key]*time.Timer   // guarded by mu
+	timers  map[key]*wish         // guarded by mu
 	held    map[key]*hold         // guarded by mu
 	closed  bool                  // guarded by mu
 	some    chan struct{}         // has a token when there may be something
+}
+
+// wish is for a look at a key later.
+type wish struct {
+	timer *time.Timer
+	at    time.Time
 }
 
 // hold keeps a key back for a while.
@@ -40,7 +46,7 @@ type hold struct {
 func newQueue() *queue {
 	return &queue{
 		waiting: map[key]bool{}, busy: map[key]bool{}, again: map[key]bool{}, retry: map[key]time.Duration{},
-		timers: map[key]*time.Timer{}, held: map[key]*hold{}, some: make(chan struct{}, 1),
+		timers: map[key]*wish{}, held: map[key]*hold{}, some: make(chan struct{}, 1),
 	}
 }
 
@@ -67,19 +73,28 @@ func (q *queue) add(k key) {
 	q.signal()
 }
 
-// AddAfter asks for a look later; of several such wishes about one key the first one holds.
+// AddAfter asks for a look later; of several such wishes about one key the soonest holds.
 func (q *queue) AddAfter(k key, after time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed || q.timers[k] != nil {
+	at := time.Now().Add(after)
+	w := q.timers[k]
+	if q.closed || w != nil && !at.Before(w.at) {
 		return
 	}
-	q.timers[k] = time.AfterFunc(after, func() {
+	if w != nil {
+		w.timer.Stop()
+	}
+	now := &wish{at: at}
+	now.timer = time.AfterFunc(after, func() {
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		delete(q.timers, k)
-		q.add(k)
+		if q.timers[k] == now {
+			delete(q.timers, k)
+			q.add(k)
+		}
 	})
+	q.timers[k] = now
 }
 
 // Hold keeps a key back: who asks for it meanwhile gets one look afterwards. It is for looks that cost much, so that what
@@ -212,8 +227,8 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	for k, t := range q.timers {
-		t.Stop()
+	for k, w := range q.timers {
+		w.timer.Stop()
 		delete(q.timers, k)
 	}
 	for k, h := range q.held {

@@ -52,7 +52,7 @@ func TestQueue(t *testing.T) {
 		close(block)
 		expect("a 0s", "b 0s", "a 0s")
 		q.Retry(b)
-		q.Retry(b) // the first wish holds, the pause has grown
+		q.Retry(b) // the soonest wish holds, the pause has grown
 		time.Sleep(firstRetry)
 		expect("a 0s", "b 0s", "a 0s", "b 20ms")
 		q.Retry(b)
@@ -68,6 +68,34 @@ func TestQueue(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		expect("a 0s", "b 0s", "a 0s", "b 20ms", "b 100ms")
 	})
+}
+
+// TestTheSoonestWishHolds, in whatever order they come.
+func TestTheSoonestWishHolds(t *testing.T) {
+	const ms = time.Millisecond
+	for name, wishes := range map[string][]time.Duration{
+		"one": {10 * ms}, "the soonest first": {10 * ms, 500 * ms}, "the soonest last": {500 * ms, 10 * ms}, "both alike": {10 * ms, 10 * ms},
+		"the soonest between": {500 * ms, 10 * ms, 20 * ms},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := newQueue()
+				k, began := key{"a", "b"}, time.Now()
+				for _, after := range wishes {
+					q.AddAfter(k, after)
+				}
+				if _, ok := q.Get(t.Context()); !ok || time.Since(began) != 10*ms {
+					t.Errorf("it came after %v, want 10ms", time.Since(began))
+				}
+				q.Done(k)
+				time.Sleep(time.Second)
+				if k, ok := q.take(); ok {
+					t.Errorf("%s came again: each wish is one look at most", k)
+				}
+				q.close()
+			})
+		})
+	}
 }
 
 // TestManyPodsCostFewLooks: a thousand pods that appear one by one within a second are not a thousand looks at all of them.

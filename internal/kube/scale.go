@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -54,13 +55,35 @@ func (s *Scaler) Scale(ctx context.Context, rev identity.Revision, desired int, 
 	if o.Kind == workload.StatefulSet {
 		resource = "statefulsets"
 	}
-	err := s.client.core.AppsV1().RESTClient().Patch(types.MergePatchType).Namespace(o.Namespace).Resource(resource).Name(o.Name).
-		SubResource("scale").Body(body).Do(ctx).Error()
+	answer := s.client.core.AppsV1().RESTClient().Patch(types.MergePatchType).Namespace(o.Namespace).Resource(resource).Name(o.Name).
+		SubResource("scale").Body(body).Do(ctx)
+	err := answer.Error()
 	s.said(o, err)
 	if err != nil {
 		return fmt.Errorf("scale %s %s to %d: %w", o.Kind, rev, desired, err)
 	}
+	var made autoscalingv1.Scale
+	if answer.Into(&made) == nil { // else the watch tells
+		s.cluster.scaled(o, int(made.Spec.Replicas), made.ResourceVersion)
+	}
 	return nil
+}
+
+// scaled enters what our own write made of a workload's scale: an event of before it, which comes later, is no news, and
+// one that says as much as before it is. The event of the write itself may bring more and counts.
+func (c *Cluster) scaled(o *opted, replicas int, version string) {
+	t := c.deployments
+	if o.Kind == workload.StatefulSet {
+		t = c.sets
+	}
+	t.revise(key{o.Namespace, o.Name}, func(old *opted) *opted {
+		if old.UID != o.UID || !older(old.version, version) {
+			return nil
+		}
+		now := *old
+		now.Replicas, now.version = replicas, version
+		return &now
+	})
 }
 
 // said makes one Event of a refusal.

@@ -26,6 +26,7 @@ type slice struct {
 	name     string
 	writer   string
 	version  string
+	owner    string // UID of the Service that it goes with; ours only
 	ready    int
 	contents sliceplan.Slice // ours only
 }
@@ -57,9 +58,17 @@ func sliceOf(obj any) *slice {
 		}
 	}
 	if out.ours() {
-		out.contents = contentsOf(s)
+		out.owner, out.contents = ownerUID(s), contentsOf(s)
 	}
 	return out
+}
+
+// ownerUID is that of the first owner: ours have one.
+func ownerUID(s *discoveryv1.EndpointSlice) string {
+	if len(s.OwnerReferences) == 0 {
+		return ""
+	}
+	return string(s.OwnerReferences[0].UID)
 }
 
 func contentsOf(s *discoveryv1.EndpointSlice) sliceplan.Slice {
@@ -152,19 +161,18 @@ func endpointOf(e sliceplan.Endpoint, podNamespace string) discoveryv1.Endpoint 
 
 func ptr[T any](v T) *T { return &v }
 
-func (c *Cluster) sliceChanged(_ key, old, now *slice) {
+// sliceChanged keeps slicesOf. The watch and a writer may come here in another order than their changes: what the table has
+// now counts, so that whoever comes last leaves the latest.
+func (c *Cluster) sliceChanged(k key, old, now *slice) {
 	c.mu.Lock()
 	if old != nil {
-		delete(c.slicesOf[old.service], old.name)
-		if len(c.slicesOf[old.service]) == 0 {
-			delete(c.slicesOf, old.service)
-		}
+		unset(c.slicesOf, old.service, old.name)
 	}
-	if now != nil {
-		if c.slicesOf[now.service] == nil {
-			c.slicesOf[now.service] = make(map[string]*slice, 1)
+	if s := c.slices.get(k); s != nil {
+		if c.slicesOf[s.service] == nil {
+			c.slicesOf[s.service] = make(map[string]*slice, 1)
 		}
-		c.slicesOf[now.service][now.name] = now
+		c.slicesOf[s.service][s.name] = s
 	}
 	c.mu.Unlock()
 	if now == nil || old == nil || now.version != old.version {
@@ -199,3 +207,6 @@ func newer(a, b string) bool {
 	y, err2 := strconv.ParseUint(b, 10, 64)
 	return err1 != nil || err2 != nil || x > y
 }
+
+// older says that a is of before b, as far as their versions can be compared.
+func older(a, b string) bool { return a != b && !newer(a, b) }

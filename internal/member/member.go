@@ -50,7 +50,8 @@ func (v *View) Renewed(now time.Time) {
 	v.own = now
 }
 
-// Saw notes a lease of another instance; stamp must differ from renewal to renewal.
+// Saw notes a lease of another instance; stamp must differ from renewal to renewal. It is remembered until Gone, however long
+// ago it was renewed: else it would pass for news when it is seen again.
 func (v *View) Saw(name, stamp string, now time.Time) {
 	if s, known := v.others[name]; name != v.self && (!known || s.stamp != stamp) {
 		v.others[name] = sighting{stamp, now}
@@ -59,6 +60,17 @@ func (v *View) Saw(name, stamp string, now time.Time) {
 
 // Gone notes that another instance gave up its lease.
 func (v *View) Gone(name string) { delete(v.others, name) }
+
+// Dead returns whose lease has not been renewed for so long. While this instance can't renew its own lease it knows of none.
+func (v *View) Dead(age time.Duration, now time.Time) (names []string) {
+	v.Members(now)
+	for name, s := range v.others {
+		if !v.stale && now.Sub(s.at) > max(age, v.term) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
 
 // Members returns who is a member now, in order, this instance always among them.
 func (v *View) Members(now time.Time) []string {
@@ -70,8 +82,6 @@ func (v *View) Members(now time.Time) []string {
 	for name, s := range v.others {
 		if now.Sub(s.at) <= v.term {
 			all = append(all, name)
-		} else if now.Sub(s.at) > 10*v.term {
-			delete(v.others, name)
 		}
 	}
 	slices.Sort(all)

@@ -60,6 +60,35 @@ func TestAwayWithoutAQuestionInBetween(t *testing.T) {
 	want(t, v, 60, "a", "b")
 }
 
+// TestADeadMemberStaysDead although its lease is seen again and again, as with every relist.
+func TestADeadMemberStaysDead(t *testing.T) {
+	v := NewView("a", term, t0)
+	v.Saw("b", "1", t0)
+	dead := func(s float64, names ...string) {
+		t.Helper()
+		if got := v.Dead(time.Hour, at(s)); !slices.Equal(got, names) {
+			t.Errorf("dead for an hour at %vs: %v, want %v", s, got, names)
+		}
+	}
+	for s := 1.0; s <= 3600; s++ {
+		v.Renewed(at(s))
+		v.Members(at(s))
+		if s > 6 && int(s)%60 == 0 {
+			v.Saw("b", "1", at(s))
+			want(t, v, s, "a")
+		}
+	}
+	dead(3600)
+	dead(3602, "b")
+	dead(3606) // our own renewal is overdue: it is the server that is away
+	v.Renewed(at(3607))
+	dead(3608) // it has a term, and an hour
+	v.Saw("b", "2", at(3610))
+	want(t, v, 3610, "a", "b")
+	v.Gone("b")
+	want(t, v, 3611, "a")
+}
+
 func TestHolderProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 6).Draw(t, "members")

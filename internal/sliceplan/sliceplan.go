@@ -157,10 +157,11 @@ func (p *planner) pack(key string, want Slice, have []Slice) {
 		missing[e.Addr] = e
 	}
 	slices.SortFunc(have, func(a, b Slice) int { return strings.Compare(a.Name, b.Name) })
-	kept := make([]Slice, len(have))
+	kept, trimmed := make([]Slice, len(have)), make([]bool, len(have))
 	for i, s := range have {
 		kept[i] = s
 		kept[i].Endpoints = keep(s.Endpoints, missing, p.limit)
+		trimmed[i] = len(s.Endpoints) > p.limit && len(kept[i].Endpoints) == p.limit
 	}
 	p.dissolve(kept, missing)
 	fresh := sorted(missing)
@@ -179,14 +180,18 @@ func (p *planner) pack(key string, want Slice, have []Slice) {
 		}
 		fresh = fresh[n:]
 	}
+	var last []Slice // a slice that was fuller than it may be now is written after those that take what it loses
 	for i, s := range kept {
 		switch {
 		case len(s.Endpoints) == 0:
 			p.plan.Delete = append(p.plan.Delete, s.Name)
+		case trimmed[i]:
+			last = append(last, s)
 		case !slices.Equal(s.Endpoints, have[i].Endpoints):
 			p.plan.Update = append(p.plan.Update, s)
 		}
 	}
+	p.plan.Update = append(p.plan.Update, last...)
 }
 
 // keep returns the endpoints of a slice that are still wanted, with their present properties, and takes them out of

@@ -82,6 +82,28 @@ func TestMake(t *testing.T) {
 	}
 }
 
+// TestASmallerLimit: what takes the overflow is written before it is taken out of where it was.
+func TestASmallerLimit(t *testing.T) {
+	for _, n := range []int{9, 11, 12, 16} {
+		groups := []Group{{Pods, podPorts, endpoints(0, n)}}
+		have := carryOut(nil, Make("s", groups, nil, 8), func([]Slice) {})
+		all := wanted(groups)
+		end := carryOut(have, Make("s", groups, have, 6), func(now []Slice) {
+			present := places(now)
+			for k := range all {
+				if present[k] == 0 {
+					t.Errorf("%d pods: %v is gone for a moment", n, k)
+				}
+			}
+		})
+		for _, s := range end {
+			if len(s.Endpoints) > 6 {
+				t.Errorf("%d pods: a slice of %d in the end", n, len(s.Endpoints))
+			}
+		}
+	}
+}
+
 func TestFamiliesAreSeparate(t *testing.T) {
 	both := append(endpoints(0, 2), Endpoint{Addr: netip.MustParseAddr("fd00::1")}, Endpoint{Addr: netip.MustParseAddr("fd00::2")})
 	p := Make("s", []Group{{Activators, actPorts, both}}, nil, 100)
@@ -153,10 +175,10 @@ func wanted(groups []Group) map[place]int {
 
 func TestPlansProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		limit := rapid.IntRange(1, 20).Draw(t, "limit")
 		var have []Slice
 		before := map[place]int{}
 		for step := range rapid.IntRange(1, 4).Draw(t, "steps") {
+			limit := rapid.IntRange(1, 20).Draw(t, "limit")
 			want := genGroups(t, fmt.Sprint("step ", step))
 			after := wanted(want)
 			p := Make("s", want, have, limit)
