@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // schedules name zones, and an image has no database of them
 
 	"github.com/spf13/cobra"
 )

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+	_ "time/tzdata" // schedules name zones, and an image has no database of them
 
 	"github.com/spf13/cobra"
 

@@ -138,7 +138,8 @@ func (rev *Revision) readSpec(in Input) (faults []Fault) {
 		}
 		v = Value[int]{int(*given), &Origin{Spec, key, in.SpecAt.of(key)}}
 		if *given < lo || *given > hi {
-			faults = append(faults, Fault{key, strconv.FormatInt(*given, 10), fmt.Sprintf("a whole number in [%d, %d]", lo, hi), v.Where})
+			faults = append(faults, Fault{Key: key, Value: strconv.FormatInt(*given, 10), Where: v.Where,
+				Allowed: fmt.Sprintf("a whole number in [%d, %d]", lo, hi)})
 		}
 		return v
 	}
