@@ -335,6 +335,7 @@ func TestRefused(t *testing.T) {
 		{"a limit below the request", with("", sizePrefix+"memory-resource-request: 1Gi, "+sizePrefix+"memory-resource-limit: 1000M,"), sizePrefix + "memory-resource-limit", "less than"},
 		{"a wish that is none", strings.Replace(small, "enabled", `"off", autoscaling.knative.dev/class: kpa.autoscaling.knative.dev`, 1), "annotations.rouse.dev/inject", "disabled"},
 		{"a queue-proxy that would ask itself", with("", `rouse.dev/inject-port: "8012",`), "annotations.rouse.dev/inject-port", "serving=18012"},
+		{"a setting out of range", with("", `rouse.dev/timeout-seconds: "7000",`), "metadata.annotations.rouse.dev/timeout-seconds", `x:3: Deployment hello: metadata.annotations.rouse.dev/timeout-seconds: rouse.dev/timeout-seconds = "7000"`},
 		{"a port that cannot move up", with("", `rouse.dev/inject-port: "60000", rouse.dev/inject-ports: admin=60000,`), "annotations.rouse.dev/inject-port", "admin=50000"},
 	} {
 		r := injected(t, "x", []byte(c.text), options)

@@ -77,7 +77,11 @@ const templateAnnotations = "spec.template.metadata.annotations"
 
 func (l *loader) refused(o *Object, path string, faults []config.Fault) {
 	for _, f := range faults {
-		l.addKeyed(Error, o, path, f.Key, fmt.Sprintf("is %q, must be %s", clip(f.Value), f.Allowed), "")
+		text := fmt.Sprintf("is %q, must be %s", clip(f.Value), f.Allowed)
+		if f.Why != "" {
+			text = fmt.Sprintf("is %q (%s), must be %s", clip(f.Value), f.Why, f.Allowed)
+		}
+		l.addKeyed(Error, o, path, f.Key, text, "")
 	}
 }
 

@@ -69,18 +69,18 @@ func settings(o *Object, base config.Autoscaler) (*config.Revision, []config.Fau
 // Remains returns the settings of a workload whose annotations nobody refuses any more: what those of them say that can be
 // understood.
 func Remains(o *Object, s *Service, base config.Autoscaler) *config.Revision {
-	cfg, faults, _ := settings(o, base)
-	if cfg == nil || len(faults) > 0 {
-		good := *o
-		good.Annotations = maps.Clone(o.Annotations)
+	good := *o
+	good.Annotations = maps.Clone(o.Annotations)
+	cfg, faults, _ := settings(&good, base)
+	for cfg == nil { // what was good beside one that has gone need not be good beside a default
+		before := len(good.Annotations)
 		for _, f := range faults {
 			delete(good.Annotations, f.Key)
 		}
-		cfg, _, _ = settings(&good, base)
-		if cfg == nil { // they are no good together
+		if len(good.Annotations) == before { // a fault of nothing that was written
 			good.Annotations = nil
-			cfg, _, _ = settings(&good, base)
 		}
+		cfg, faults, _ = settings(&good, base)
 	}
 	cfg.Service = s.Name
 	return cfg

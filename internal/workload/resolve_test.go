@@ -183,6 +183,32 @@ func TestRemains(t *testing.T) {
 	}
 }
 
+// TestRemainsOfWhatIsGood: a setting that is no good costs the others nothing, however it is refused.
+func TestRemainsOfWhatIsGood(t *testing.T) {
+	with := func(kv ...string) *Object {
+		return hello(append(kv, "autoscaling.knative.dev/max-scale", "5")...)
+	}
+	for _, tc := range []struct {
+		name string
+		o    *Object
+	}{
+		{"limit", with("rouse.dev/container-concurrency", "5000")},
+		{"timeout", with("rouse.dev/timeout-seconds", "7000")},
+		{"start", with("rouse.dev/response-start-timeout-seconds", "-1")},
+		{"idle", with("rouse.dev/idle-timeout-seconds", "301")},
+		{"no number", with("rouse.dev/timeout-seconds", "5m")},
+		{"beyond the timeout that is no good", with("rouse.dev/timeout-seconds", "7000", "rouse.dev/idle-timeout-seconds", "400")},
+		{"several", with("rouse.dev/timeout-seconds", "7000", "autoscaling.knative.dev/target", "no")},
+		{"no class", with(classKey, "kpa")},
+	} {
+		cfg := Remains(tc.o, service("hello", nil), config.Autoscaler{})
+		if cfg.Scaling.MaxScale.V != 5 || cfg.Timeout.V != config.DefaultTimeout || cfg.IdleTimeout.V != 0 || cfg.ContainerConcurrency.V != 0 {
+			t.Errorf("%s: max-scale %d, limit %d, timeouts %s and %s; want 5 and the defaults", tc.name, cfg.Scaling.MaxScale.V,
+				cfg.ContainerConcurrency.V, cfg.Timeout.V, cfg.IdleTimeout.V)
+		}
+	}
+}
+
 func TestShed(t *testing.T) {
 	opted, foreign := hello("rouse.dev/container-concurrency", "7"), hello(classKey, "keda.sh")
 	delete(opted.Annotations, classKey)
