@@ -174,6 +174,28 @@ spec: {selector: {app: hello}, ports`, 1), 0, "warning  workload FILE:2 Deployme
 	}
 }
 
+// TestCheckStream: each object of a stream of JSON is judged, at its line, from a file and from standard input.
+func TestCheckStream(t *testing.T) {
+	deployment := func(name string) string {
+		return `{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "` + name + `",` + "\n" +
+			`"annotations": {"autoscaling.knative.dev/class": "kpa.autoscaling.knative.dev"}}}`
+	}
+	for between, line := range map[string]string{"\n": "3", "": "3", "\n\n": "4"} {
+		var all, errs strings.Builder
+		code := run(t.Context(), []string{"check", "-f", "-"}, strings.NewReader(deployment("one")+between+deployment("two")), &all, &errs)
+		for _, want := range []string{"stdin:1 Deployment default/one: NoService", "stdin:" + line + " Deployment default/two: NoService"} {
+			if code != 1 || !strings.Contains(all.String(), want) {
+				t.Errorf("with %q between: %d, want %s\n%s%s", between, code, want, all.String(), errs.String())
+			}
+		}
+	}
+	var all, errs strings.Builder
+	code := run(t.Context(), []string{"check", "-f", "-"}, strings.NewReader("{kind: A}\n{kind: B}\n"), &all, &errs)
+	if code != 1 || !strings.Contains(all.String(), "stdin:1: something follows it without a marker") {
+		t.Errorf("what is neither a stream nor documents: %d\n%s%s", code, all.String(), errs.String())
+	}
+}
+
 // TestCheckExit: that nothing could be asked is told apart from what was found.
 func TestCheckExit(t *testing.T) {
 	t.Setenv("KUBECONFIG", "/nonexistent/config")

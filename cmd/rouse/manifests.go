@@ -42,6 +42,9 @@ func newInject() *cobra.Command {
 				if err != nil {
 					return nil, err
 				}
+				if s.Stream {
+					r.YAML = ownLines(r.YAML)
+				}
 				return r.YAML, sayInjected(cmd.ErrOrStderr(), r)
 			})
 		},
@@ -50,6 +53,15 @@ func newInject() *cobra.Command {
 	sidecarFlags(cmd, &o)
 	cmd.Flags().BoolVar(&o.All, "all", false, "workloads that are not opted in, too, unless they are opted out")
 	return cmd
+}
+
+// ownLines puts the markers of a stream of JSON objects on lines of their own: kubectl takes no others for markers.
+func ownLines(documents []byte) []byte {
+	out := bytes.ReplaceAll(documents, []byte("\n--- {"), []byte("\n---\n{"))
+	if rest, ok := bytes.CutPrefix(out, []byte("--- {")); ok {
+		out = append([]byte("---\n{"), rest...)
+	}
+	return out
 }
 
 // sayInjected tells people what became of their file. A fault that is not minor is an error: half a file is no output.

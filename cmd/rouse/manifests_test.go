@@ -39,6 +39,34 @@ func TestInject(t *testing.T) {
 	}
 }
 
+// TestJSONStreams: each object of a stream of JSON is read, whatever stands between two, and printed so that kubectl finds it.
+func TestJSONStreams(t *testing.T) {
+	deployment := func(name string) string {
+		return `{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "` + name + `", "annotations": {"rouse.dev/inject": "enabled"}},
+			"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "x", "ports": [{"containerPort": 8080}]}]}}}}`
+	}
+	service := func(name string) string {
+		return `{"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "` + name + `"},
+			"spec": {"template": {"spec": {"containers": [{"image": "x"}]}}}}`
+	}
+	const plain = `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}`
+	for _, between := range []string{"\n", "", " ", "\n\n"} {
+		code, out, errs := command(t, strings.Join([]string{plain, deployment("a"), plain, deployment("b")}, between), "inject", "-f", "-")
+		if code != 0 || strings.Count(out, "name: queue-proxy") != 2 || strings.Count(out, "\n---\n") != 3 || !strings.HasPrefix(out, "---\n"+plain) {
+			t.Errorf("inject with %q between objects = %d\n%s\n%s, want four documents", between, code, out, errs)
+		}
+		code, out, errs = command(t, strings.Join([]string{service("a"), plain, service("b")}, between), "render", "-f", "-")
+		if code != 0 || strings.Count(out, "kind: Deployment") != 2 || strings.Count(out, plain) != 1 {
+			t.Errorf("render with %q between objects = %d\n%s\n%s", between, code, out, errs)
+		}
+	}
+	for _, name := range []string{"inject", "render"} {
+		if code, out, errs := command(t, "{kind: A}\n{kind: B}\n", name, "-f", "-"); code != 1 || out != "" || !strings.Contains(errs, "without a marker") && !strings.Contains(errs, "document start") {
+			t.Errorf("%s of what is neither a stream nor documents = %d\n%s\n%s", name, code, out, errs)
+		}
+	}
+}
+
 func TestInjectSeveralFiles(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"a.yaml", "b.yaml"} {

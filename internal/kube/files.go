@@ -3,7 +3,9 @@ package kube
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -34,9 +36,12 @@ func (f *Files) Add(name string, text []byte) (faults []error) {
 	for _, d := range documents(text) {
 		origin := fmt.Sprintf("%s:%d", name, d.line)
 		body, err := yaml.YAMLToJSON(d.text)
-		if err == nil {
+		switch {
+		case err == nil && !alone(d.text):
+			err = errors.New("something follows it without a marker; put a line --- between documents")
+		case err == nil:
 			err = f.document(body, origin)
-		} else { // with the file's lines before it, the parser names lines as the file has them
+		default: // with the file's lines before it, the parser names lines as the file has them
 			_, err = yaml.YAMLToJSON(append(bytes.Repeat([]byte("\n"), d.line-1), d.text...))
 		}
 		if err != nil {
@@ -106,6 +111,16 @@ func blank(apiVersion, kind string) any {
 		return &unstructured.Unstructured{}
 	}
 	return nil
+}
+
+// alone says that nothing follows a document: the parser reads the first one and leaves the rest. Only behind a closing brace
+// or bracket can it do so, and within further brackets nothing can stand there without a comma.
+func alone(text []byte) bool {
+	if t := bytes.TrimSpace(text); len(t) == 0 || t[0] != '{' && t[0] != '[' {
+		return true
+	}
+	_, err := yaml.YAMLToJSON(slices.Concat([]byte("["), text, []byte("\n]")))
+	return err == nil
 }
 
 // document is a part of a YAML stream.

@@ -30,7 +30,7 @@ spec:
 
 func load(t *testing.T, opts Options, docs ...string) (*Set, Diagnostics) {
 	t.Helper()
-	return Load([]Source{{"app.yaml", []byte(strings.Join(docs, "---\n"))}}, opts)
+	return Load([]Source{{Name: "app.yaml", Data: []byte(strings.Join(docs, "---\n"))}}, opts)
 }
 
 func mustLoad(t *testing.T, docs ...string) *Set {
@@ -274,7 +274,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte("apiVersion: v1\nkind: List\nitems: &x [*x]\n"), true)
 	f.Add([]byte("apiVersion: v1\nkind: ConfigMap\nmetadata: &m\n  <<: *m\n  name: x\n"), true)
 	f.Fuzz(func(t *testing.T, data []byte, strict bool) {
-		set, diags := Load([]Source{{"f.yaml", data}}, Options{Strict: strict, Images: &Images{}, InterceptorRoutes: true})
+		set, diags := Load([]Source{{Name: "f.yaml", Data: data}}, Options{Strict: strict, Images: &Images{}, InterceptorRoutes: true})
 		if len(set.Services) == 0 && diags.Err() == nil {
 			t.Error("nothing to run, and no error")
 		}
