@@ -119,7 +119,7 @@ func checkFiles(stdin io.Reader, paths []string, namespace string) ([]finding, e
 		}
 		out = append(out, said...)
 	}
-	if len(seen) == 0 {
+	if len(seen) == 0 && verdict(out) == 0 { // else what could not be read may have them
 		out = append(out, finding{Level: warned, Check: checkWorkload, Text: "no Deployment or StatefulSet in these files is annotated",
 			Remedy: "annotate with autoscaling.knative.dev/class: " + config.ClassKPA})
 	}

@@ -159,6 +159,7 @@ func TestCheckFiles(t *testing.T) {
 		{"an adopted Service with its selector", strings.Replace(helloYAML, "{name: hello}\nspec: {ports", `{name: hello, annotations: {rouse.dev/adopted-selector: '{"app":"hello"}'}}
 spec: {selector: {app: hello}, ports`, 1), 0, "warning  workload FILE:2 Deployment default/hello: SelectorIsBack: Service hello was adopted"},
 		{"no YAML", "a: {{ b }}\n", 1, "failure  manifest: FILE:1: "},
+		{"nothing but what can't be read", "- a\n", 1, "failure  manifest: FILE:1: no object of Kubernetes: is a list, must be a mapping with apiVersion and kind\n0 ok,"},
 		{"nothing annotated", "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n", 0, "warning  workload: no Deployment or StatefulSet in these files is annotated"},
 	} {
 		file := write(tc.text)

@@ -44,6 +44,7 @@ var ranks = map[string]rank{
 	"internal/usage":      leaf,
 	"internal/workload":   leaf,
 	"internal/inject":     leaf,
+	"internal/place":      leaf,
 	// Reads /proc and knows nothing of pods.
 	"internal/localpods/procfs": leaf,
 	"internal/forward":          engine,
@@ -145,7 +146,7 @@ var bans = []ban{
 	{"github.com/twmb/franz-go", []string{"internal/kafkabroker", "kafkadispatch", "bench", "test"}, "the embedded broker is for rouse up and tests, not for the data plane"},
 	{"github.com/spf13/cobra", []string{"cmd/rouse", "cmd/rouse-kube"}, "people type commands to rouse alone; the containers read their environment"},
 	{"github.com/caarlos0/env", []string{"internal/config"}, "one package decodes settings, and reports all faults at once"},
-	{"go.yaml.in/yaml", []string{"internal/manifest", "internal/config", "internal/inject"}, "positions of faults come from one decoder; what changes people's files keeps their comments"},
+	{"go.yaml.in/yaml", []string{"internal/manifest", "internal/config", "internal/inject", "internal/place"}, "positions of faults come from one decoder; what changes people's files keeps their comments"},
 	{"google.golang.org/grpc", []string{"control/keda", "internal/telemetry", "bench", "test"}, "the data plane forwards gRPC as HTTP/2; one endpoint speaks it, and exporters may"},
 	{"testing/synctest", nil, "bubbles are for tests"},
 }

@@ -326,6 +326,15 @@ func TestOtherKinds(t *testing.T) {
 	}
 }
 
+// TestTypedLists: a list that is left alone is told of.
+func TestTypedLists(t *testing.T) {
+	text := "apiVersion: apps/v1\nkind: DeploymentList\nitems: []\n"
+	r := injected(t, "x", []byte(text), options)
+	if len(r.Faults) != 1 || !r.Faults[0].Minor || !strings.Contains(r.Faults.Error(), "x:2: warning: DeploymentList") || string(r.YAML) != text {
+		t.Errorf("%v and\n%s, want a warning and no change", r.Faults, r.YAML)
+	}
+}
+
 // TestRefused: what would make a pod that never becomes ready, or none at all, is said with its field.
 func TestRefused(t *testing.T) {
 	for _, c := range []struct{ name, text, field, says string }{
@@ -336,6 +345,10 @@ func TestRefused(t *testing.T) {
 		{"a wish that is none", strings.Replace(small, "enabled", `"off", autoscaling.knative.dev/class: kpa.autoscaling.knative.dev`, 1), "annotations.rouse.dev/inject", "disabled"},
 		{"a queue-proxy that would ask itself", with("", `rouse.dev/inject-port: "8012",`), "annotations.rouse.dev/inject-port", "serving=18012"},
 		{"a setting out of range", with("", `rouse.dev/timeout-seconds: "7000",`), "metadata.annotations.rouse.dev/timeout-seconds", `x:3: Deployment hello: metadata.annotations.rouse.dev/timeout-seconds: rouse.dev/timeout-seconds = "7000"`},
+		{"a number for a text", with("", "rouse.dev/container-concurrency: 5,"), "metadata.annotations.rouse.dev/container-concurrency", "5 is no text; put it in quotes"},
+		{"a boolean of YAML 1.1 for a text", with("", "rouse.dev/pod-probe: off,"), "metadata.annotations.rouse.dev/pod-probe", "off is no text; put it in quotes"},
+		{"a list for a text", with("", "a: [b],"), "metadata.annotations.a", "is no text"},
+		{"a label of the pods", strings.Replace(small, "{template: {", "{template: {metadata: {labels: {version: 1}}, ", 1), "spec.template.metadata.labels.version", "1 is no text"},
 		{"a port that cannot move up", with("", `rouse.dev/inject-port: "60000", rouse.dev/inject-ports: admin=60000,`), "annotations.rouse.dev/inject-port", "admin=50000"},
 	} {
 		r := injected(t, "x", []byte(c.text), options)

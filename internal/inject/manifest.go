@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -187,8 +188,13 @@ func (r *Result) object(file string, top field, o Options, depth int) (changed b
 	return t.changed, nil
 }
 
-// other warns of a workload that asks for a sidecar and is of a kind that gets none here.
+// other warns of a workload that asks for a sidecar and is of a kind that gets none here, and of lists of another kind than List.
 func (r *Result) other(t *template, top field) {
+	if kind, ok := strings.CutSuffix(top.at("kind").text(), "List"); ok && slices.Contains([]string{"Deployment", "StatefulSet", "Pod"}, kind) {
+		t.warn(top.at("kind"), "typed lists are not injected into, and it is left as it is", "make it apiVersion: v1, kind: List, and give each item its apiVersion and kind")
+		r.Faults = append(r.Faults, t.faults...)
+		return
+	}
 	if t.root = top.at("spec").at("template"); t.root.node == nil {
 		return
 	}

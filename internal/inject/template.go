@@ -60,6 +60,7 @@ func (t *template) run() error {
 		t.fault(at, fmt.Sprintf("%q says neither yes nor no", at.text()), "make it enabled or disabled")
 	}
 	t.refuse()
+	t.texts()
 	t.findSidecar()
 	p := &plan{revision: t.revision, service: t.revision, options: t.options, sizes: t.sizes()}
 	p.config = t.settings()
@@ -75,6 +76,26 @@ func (t *template) run() error {
 		return nil
 	}
 	return t.apply(p)
+}
+
+// texts names labels and annotations that the API server would refuse: they are read here all the same, so that nobody else
+// would say so before the pods are to be made.
+func (t *template) texts() {
+	for _, meta := range []field{t.owner, t.root.at("metadata")} {
+		for _, at := range []field{meta.at("labels"), meta.at("annotations")} {
+			for _, value := range at.values() {
+				switch {
+				case value.node.Kind != yaml.ScalarNode:
+					t.fault(value, "is no text", "")
+				case !isText(value.node):
+					t.fault(value, value.text()+" is no text", "put it in quotes")
+				}
+			}
+		}
+		if t.owner.node == t.root.at("metadata").node { // a pod has no owner
+			return
+		}
+	}
 }
 
 // refuse names what a sidecar cannot live with.

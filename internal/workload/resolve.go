@@ -44,10 +44,10 @@ func settings(o *Object, base config.Autoscaler) (*config.Revision, []config.Fau
 	}
 	base.AllowZeroInitialScale.V = true
 	in := config.Input{ID: o.Revision(), Configuration: o.Name, Autoscaler: base, Annotations: o.Annotations,
-		Above: config.Layers{Flags: map[string]string{"initial-scale": "0"}}}
+		Above: config.Layers{Flags: map[string]string{"initial-scale": "0"}, At: o.At}}
 	faults := in.SpecFromAnnotations()
 	if class := o.Annotations[classKey]; !strings.Contains(class, ".") {
-		faults = append(faults, config.Fault{Key: classKey, Value: class, Allowed: config.ClassKPA + " or " + config.ClassHPA})
+		faults = append(faults, config.Fault{Key: classKey, Value: class, Where: o.where(classKey), Allowed: config.ClassKPA + " or " + config.ClassHPA})
 	}
 	cfg, more := config.Resolve(in)
 	if cfg != nil && !cfg.PodProbe.IsSet() {
@@ -60,6 +60,9 @@ func settings(o *Object, base config.Autoscaler) (*config.Revision, []config.Fau
 		problems = append(problems, Problem{Reason: BadSettings, Text: sentence(faults)})
 	}
 	if unknown := unknownOf(o.Annotations); len(unknown) > 0 {
+		for i, key := range unknown {
+			unknown[i] = placed(key, o.where(key))
+		}
 		problems = append(problems, Problem{Reason: UnknownSettings, Minor: true,
 			Text: "nothing reads " + strings.Join(unknown, ", ") + ": remove it, or mend its spelling"})
 	}
@@ -100,9 +103,26 @@ func Taken() Problem {
 func sentence(faults []config.Fault) string {
 	texts := make([]string, len(faults))
 	for i, f := range faults {
-		texts[i] = f.Error()
+		where := f.Where
+		f.Where = ""
+		texts[i] = placed(f.Error(), where)
 	}
 	return strings.Join(texts, "; ")
+}
+
+func (o *Object) where(key string) string {
+	if o.At == nil {
+		return ""
+	}
+	return o.At(key)
+}
+
+// placed says behind a text where that stands, if that is known.
+func placed(text, where string) string {
+	if where == "" {
+		return text
+	}
+	return text + " (" + where + ")"
 }
 
 // unknownOf: the sidecar's injection has annotations of its own under our prefix.
