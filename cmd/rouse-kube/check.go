@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/inject"
 	"github.com/rousehq/rouse/internal/kube"
 	"github.com/rousehq/rouse/internal/manifest"
 	"github.com/rousehq/rouse/internal/workload"
@@ -98,12 +99,14 @@ func checkFiles(stdin io.Reader, paths []string, namespace string) ([]finding, e
 	if err != nil {
 		return nil, err
 	}
-	var out []finding
+	var out, injection []finding
 	all := kube.NewFiles(namespace)
 	for _, s := range sources {
-		for _, fault := range all.Add(s.Name, s.Data) {
+		faults := all.Add(s.Name, s.Data)
+		for _, fault := range faults {
 			out = append(out, finding{Level: failed, Check: "manifest", Text: fault.Error()})
 		}
+		injection = append(injection, judgeInjection(s, len(faults) == 0)...)
 	}
 	base := config.DefaultAutoscaler()
 	if data, ok := all.Settings["config-autoscaler"]; ok {
@@ -113,17 +116,48 @@ func checkFiles(stdin io.Reader, paths []string, namespace string) ([]finding, e
 	}
 	seen := all.Seen(base)
 	for i := range seen {
-		said := append(judgeSettled(&seen[i]), judgeReplicas(&seen[i])...)
-		if seen[i].Bound {
+		said := judgeManifest(&seen[i])
+		if seen[i].Bound && verdict(said) == 0 {
 			said = append(said, finding{Level: good, Check: checkWorkload, About: aboutWorkload(&seen[i]), Text: "Service " + seen[i].Service.Name + " carries its traffic"})
 		}
 		out = append(out, said...)
 	}
+	out = append(out, injection...)
 	if len(seen) == 0 && verdict(out) == 0 { // else what could not be read may have them
 		out = append(out, finding{Level: warned, Check: checkWorkload, Text: "no Deployment or StatefulSet in these files is annotated",
 			Remedy: "annotate with autoscaling.knative.dev/class: " + config.ClassKPA})
 	}
 	return out, nil
+}
+
+// judgeManifest says what is wrong with a workload before it is in a cluster.
+func judgeManifest(s *kube.Seen) []finding {
+	return slices.Concat(judgeSettled(s), judgeTargets(s), judgeImages(s), judgeReplicas(s))
+}
+
+// judgeInjection says what `rouse inject` would of the workloads that ask for a queue-proxy. What else was said of them is
+// left out, and so is what the file as a whole fails by when it was not readable.
+func judgeInjection(s manifest.Source, readable bool) (out []finding) {
+	const check = "injection"
+	faults, err := inject.Check(s.Name, s.Data)
+	if err != nil && readable {
+		return []finding{{Level: failed, Check: check, Text: err.Error()}}
+	}
+	for _, f := range faults {
+		level := failed
+		switch {
+		case f.Told:
+			continue
+		case f.Minor:
+			level = warned
+		}
+		about := fmt.Sprintf("%s:%d %s", f.File, f.Line, f.Object)
+		f.File, f.Line, f.Object, f.Minor = "", 0, "", false
+		remedy := f.Remedy
+		f.Remedy = ""
+		out = append(out, finding{level, check, about, f.Error(), remedy})
+	}
+	return out
 }
 
 // checkCluster asks everything. It fails when nothing can be asked at all.

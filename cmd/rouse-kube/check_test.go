@@ -175,6 +175,58 @@ spec: {selector: {app: hello}, ports`, 1), 0, "warning  workload FILE:2 Deployme
 	}
 }
 
+// TestCheckInjection: what `rouse inject` would refuse of those that ask for it, and what no container answers.
+func TestCheckInjection(t *testing.T) {
+	manifest := func(annotations, container, targetPort string) string {
+		return `apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: hello
+  annotations:
+    autoscaling.knative.dev/class: kpa.autoscaling.knative.dev
+    ` + annotations + `
+spec: {template: {spec: {containers: [` + container + `]}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hello}
+spec: {ports: [{port: 80, targetPort: ` + targetPort + `}]}
+`
+	}
+	const (
+		app     = "{name: app, image: x, ports: [{name: web, containerPort: 8080}]}"
+		enabled = "rouse.dev/inject: enabled"
+	)
+	for _, tc := range []struct {
+		name, text string
+		code       int
+		want       string // nothing but ok when empty
+	}{
+		{"sound", manifest(enabled, app, "8080"), 0, ""},
+		{"by name", manifest(enabled, app, "web"), 0, ""},
+		{"the queue-proxy's own", manifest(enabled, app, "queue-port"), 0, ""},
+		{"neither yes nor no", manifest("rouse.dev/inject: maybe", app, "web"), 1, `failure  injection stdin:7 Deployment hello: metadata.annotations.rouse.dev/inject: "maybe" says neither yes nor no; remedy: make it enabled or disabled`},
+		{"a port that is none", manifest(enabled+"\n    rouse.dev/inject-ports: serving=99999", app, "web"), 1, `failure  injection stdin:8 Deployment hello: metadata.annotations.rouse.dev/inject-ports: "serving=99999"`},
+		{"a size that is none", manifest(enabled+"\n    queue.sidecar.serving.knative.dev/cpu-resource-limit: 1 core", app, "web"), 1, "is no quantity"},
+		{"no port", manifest(enabled, "{name: app, image: x}", "8080"), 1, "no container says on which port it serves"},
+		{"the queue-proxy's port", manifest(enabled, strings.Replace(app, "8080", "8012", 1), "web"), 1, "port 8012 of container app is the queue-proxy's"},
+		{"nobody asks", manifest("a: b", strings.Replace(app, "8080", "8012", 1), "web"), 0, ""},
+		{"a misspelt annotation", manifest(enabled+"\n    rouse.dev/inject-prot: web", app, "web"), 0, "UnknownSettings: nothing reads rouse.dev/inject-prot (stdin:8): "},
+		{"a setting out of range", manifest(enabled+"\n    rouse.dev/timeout-seconds: '7000'", app, "web"), 1, "InvalidSettings: rouse.dev/timeout-seconds"},
+		{"a name that nobody has", manifest("a: b", app, "http"), 1, `failure  workload stdin:1 Deployment default/hello: port 80 of Service hello leads to the port named "http", which no container has; remedy: `},
+		{"a number that nobody declares", manifest("a: b", app, "9000"), 0, "warning  workload stdin:1 Deployment default/hello: port 80 of Service hello leads to port 9000, which no container declares; remedy: "},
+		{"a number where nobody declares any", manifest("a: b", "{name: app, image: x}", "9000"), 0, ""},
+		{"no image", manifest("a: b", "{name: app}", "9000"), 0, "warning  workload stdin:1 Deployment default/hello: container app has no image; remedy: "},
+	} {
+		var out, errs strings.Builder
+		code := run(t.Context(), []string{"check", "-f", "-"}, strings.NewReader(tc.text), &out, &errs)
+		findings := strings.Count(out.String(), "failure  ") + strings.Count(out.String(), "warning  ")
+		if wanted := min(1, len(tc.want)); code != tc.code || findings != wanted || !strings.Contains(out.String(), tc.want) || strings.Contains(out.String(), "failure  workload") == strings.Contains(out.String(), "ok       workload") {
+			t.Errorf("%s: %d with %d findings, want %d and %q\n%s%s", tc.name, code, findings, tc.code, tc.want, out.String(), errs.String())
+		}
+	}
+}
+
 // TestCheckStream: each object of a stream of JSON is judged, at its line, from a file and from standard input.
 func TestCheckStream(t *testing.T) {
 	deployment := func(name string) string {

@@ -326,6 +326,42 @@ func TestOtherKinds(t *testing.T) {
 	}
 }
 
+// TestUnknownAnnotations: what nobody reads is told, since what it was to say is lost. Told says whether control tells it, too.
+func TestUnknownAnnotations(t *testing.T) {
+	for class, told := range map[string]bool{"": false, "autoscaling.knative.dev/class: kpa.autoscaling.knative.dev, ": true} {
+		r := injected(t, "x", []byte(with("", class+`rouse.dev/container-concurency: "5", rouse.dev/inject-prot: "8080",`)), options)
+		if len(r.Faults) != 2 || len(r.Injected) != 1 {
+			t.Fatalf("faults %v, injected %q, want two warnings", r.Faults, r.Injected)
+		}
+		for i, key := range []string{"rouse.dev/container-concurency", "rouse.dev/inject-prot"} {
+			if f := r.Faults[i]; !f.Minor || f.Told != told || f.Field != "metadata.annotations."+key || f.Line != 3 {
+				t.Errorf("fault %+v, want a warning of %s, told: %t", f, key, told)
+			}
+		}
+	}
+}
+
+// TestCheck: only those are judged that ask, and by the same rules.
+func TestCheck(t *testing.T) {
+	const hostNetwork = "{hostNetwork: true, containers:"
+	opted := strings.Replace(small, "rouse.dev/inject: enabled", "autoscaling.knative.dev/class: kpa.autoscaling.knative.dev", 1)
+	labelled := strings.Replace(strings.Replace(small, "rouse.dev/inject: enabled", "", 1), "{template: {", "{template: {metadata: {labels: {rouse.dev/inject: enabled}}, ", 1)
+	for _, tc := range []struct {
+		name, text string
+		faults     int
+	}{
+		{"asks", small, 1}, {"asks by a label", labelled, 1}, {"is opted in alone", opted, 0}, {"asks not to", strings.Replace(small, "enabled", "disabled", 1), 0},
+	} {
+		faults, err := Check("x", []byte(strings.Replace(tc.text, "{containers:", hostNetwork, 1)))
+		if err != nil || len(faults) != tc.faults {
+			t.Errorf("%s: %v, %v; want %d faults", tc.name, faults, err, tc.faults)
+		}
+	}
+	if _, err := Check("x", []byte("a: [")); err == nil {
+		t.Error("broken YAML is checked")
+	}
+}
+
 // TestTypedLists: a list that is left alone is told of.
 func TestTypedLists(t *testing.T) {
 	text := "apiVersion: apps/v1\nkind: DeploymentList\nitems: []\n"

@@ -49,6 +49,13 @@ func Manifest(file string, text []byte, o Options) (Result, error) {
 	return r, nil
 }
 
+// Check returns what [Manifest] would say of the workloads of a file that ask for a queue-proxy by the annotation or the label
+// [Inject], and changes nothing. Its error is that of Manifest.
+func Check(file string, text []byte) (Faults, error) {
+	r, err := Manifest(file, text, Options{Image: ContainerName, wished: true})
+	return r.Faults, err
+}
+
 // document is a piece of a file between two markers, with the marker that begins it.
 type document struct {
 	text []byte
@@ -223,8 +230,14 @@ func (t *template) asked() bool {
 	default:
 		return true
 	}
-	w := workload.Object{Annotations: annotationsOf(t.owner, t.root), Labels: t.owner.at("labels").strings()}
-	return w.OptedIn() || t.options.All && t.owner.at("labels").at(config.PrefixServing+"revision").text() == ""
+	if t.options.wished {
+		return false
+	}
+	return t.workload().OptedIn() || t.options.All && t.owner.at("labels").at(config.PrefixServing+"revision").text() == ""
+}
+
+func (t *template) workload() *workload.Object {
+	return &workload.Object{Annotations: annotationsOf(t.owner, t.root), Labels: t.owner.at("labels").strings()}
 }
 
 // revisionOfPod names the workload that a pod belongs to: that of its controller, without what a Deployment adds.

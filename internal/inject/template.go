@@ -39,6 +39,12 @@ func (t *template) warn(at field, text, remedy string) {
 	t.faults[len(t.faults)-1].Minor = true
 }
 
+// tell is a fault that others find, too: see [Fault].
+func (t *template) tell(at field, text, remedy string) {
+	t.fault(at, text, remedy)
+	t.faults[len(t.faults)-1].Told = true
+}
+
 // annotationsOf joins those of the pods and of their workload, which win.
 func annotationsOf(owner, root field) map[string]string {
 	all := root.at("metadata").at("annotations").strings()
@@ -86,9 +92,9 @@ func (t *template) texts() {
 			for _, value := range at.values() {
 				switch {
 				case value.node.Kind != yaml.ScalarNode:
-					t.fault(value, "is no text", "")
+					t.tell(value, "is no text", "")
 				case !isText(value.node):
-					t.fault(value, value.text()+" is no text", "put it in quotes")
+					t.tell(value, value.text()+" is no text", "put it in quotes")
 				}
 			}
 		}
@@ -137,8 +143,14 @@ func (t *template) settings() *config.Revision {
 		Above: config.Layers{Flags: map[string]string{"initial-scale": "0"}}}
 	faults := in.SpecFromAnnotations()
 	rev, more := config.Resolve(in)
+	judged := t.workload().OptedIn()
 	for _, f := range append(faults, more...) {
 		t.fault(t.annotation(f.Key), f.Error(), "")
+		t.faults[len(t.faults)-1].Told = judged
+	}
+	for _, key := range config.UnknownOnWorkloads(t.annotations) {
+		t.warn(t.annotation(key), "nothing reads it", "remove it, or mend its spelling")
+		t.faults[len(t.faults)-1].Told = judged
 	}
 	return rev
 }

@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -50,6 +51,9 @@ type annotated struct {
 	created      time.Time
 	ready        int
 	ports        []named // of the containers in its template
+	sidecars     []named // ports of its init containers
+	containers   int
+	imageless    []string // containers without an image
 }
 
 func newView() *View {
@@ -154,12 +158,34 @@ func (v *View) addWorkload(o *opted, setsReplicas bool, created time.Time, ready
 		return
 	}
 	a := &annotated{opted: *o, origin: origin, setsReplicas: setsReplicas, created: created, ready: int(ready)}
+	a.containers = len(spec.Containers)
 	for _, c := range spec.Containers {
-		for _, p := range c.Ports {
-			a.ports = append(a.ports, named{p.Name, uint16(p.ContainerPort)})
+		a.ports = append(a.ports, declared(&c)...)
+		if c.Image == "" {
+			a.imageless = append(a.imageless, c.Name)
 		}
 	}
+	for _, c := range spec.InitContainers {
+		a.sidecars = append(a.sidecars, declared(&c)...)
+	}
 	v.workloads = append(v.workloads, a)
+}
+
+func declared(c *corev1.Container) (ports []named) {
+	for _, p := range c.Ports {
+		ports = append(ports, named{p.Name, uint16(p.ContainerPort)})
+	}
+	return ports
+}
+
+// astray says that a port of a Service leads to none that the workload's containers declare, the queue-proxy that the webhook
+// adds included. Ports need not be declared, but when none is there is nothing to compare a number with.
+func (a *annotated) astray(p workload.Port) bool {
+	all := append(slices.Concat(a.ports, a.sidecars), named{sidecarPortName, sidecarPort})
+	if p.TargetName != "" {
+		return a.containers > 0 && !slices.ContainsFunc(all, func(n named) bool { return n.name == p.TargetName })
+	}
+	return len(a.ports) > 0 && !slices.ContainsFunc(all, func(n named) bool { return n.port == target(a, p) })
 }
 
 func (v *View) addRival(namespace, name string, r *rival) {

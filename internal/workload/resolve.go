@@ -59,7 +59,7 @@ func settings(o *Object, base config.Autoscaler) (*config.Revision, []config.Fau
 	if faults = append(faults, more...); len(faults) > 0 {
 		problems = append(problems, Problem{Reason: BadSettings, Text: sentence(faults)})
 	}
-	if unknown := unknownOf(o.Annotations); len(unknown) > 0 {
+	if unknown := config.UnknownOnWorkloads(o.Annotations); len(unknown) > 0 {
 		for i, key := range unknown {
 			unknown[i] = placed(key, o.where(key))
 		}
@@ -123,13 +123,6 @@ func placed(text, where string) string {
 		return text
 	}
 	return text + " (" + where + ")"
-}
-
-// unknownOf: the sidecar's injection has annotations of its own under our prefix.
-func unknownOf(annotations map[string]string) []string {
-	return slices.DeleteFunc(config.UnknownAnnotations(annotations), func(key string) bool {
-		return strings.HasPrefix(key, config.PrefixRouse+"inject")
-	})
 }
 
 // bind finds the Service of a workload: the one that names it, or that has its name. A headless Service that doesn't say

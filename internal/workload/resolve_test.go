@@ -103,6 +103,8 @@ func TestResolve(t *testing.T) {
 		{"a limit out of range", hello("rouse.dev/container-concurrency", "-1"), []*Service{service("hello", nil)}, nil, "", []Reason{BadSettings}, "-1"},
 		{"misspelt class", hello(classKey, "kpa"), []*Service{service("hello", nil)}, nil, "", []Reason{BadSettings}, config.ClassKPA},
 		{"misspelt setting", hello("autoscaling.knative.dev/minscale", "1"), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings}, "minscale"},
+		{"misspelt about the queue-proxy", hello("rouse.dev/inject-prot", "8080"), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings}, "inject-prot"},
+		{"about the queue-proxy", hello("rouse.dev/inject-port", "8080", "rouse.dev/inject", "enabled"), []*Service{service("hello", nil)}, nil, "hello", nil, ""},
 		{"settings and Service", hello("autoscaling.knative.dev/target", "no"), nil, nil, "", []Reason{BadSettings, NoService}, ""},
 		{"not ours", &Object{Name: "x"}, nil, nil, "", nil, ""},
 	} {
