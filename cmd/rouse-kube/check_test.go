@@ -216,6 +216,7 @@ spec: {ports: [{port: 80, targetPort: ` + targetPort + `}]}
 		{"a name that nobody has", manifest("a: b", app, "http"), 1, `failure  workload stdin:1 Deployment default/hello: port 80 of Service hello leads to the port named "http", which no container has; remedy: `},
 		{"a number that nobody declares", manifest("a: b", app, "9000"), 0, "warning  workload stdin:1 Deployment default/hello: port 80 of Service hello leads to port 9000, which no container declares; remedy: "},
 		{"a number where nobody declares any", manifest("a: b", "{name: app, image: x}", "9000"), 0, ""},
+		{"CPU", manifest("rouse.dev/metrics: cpu=500m", app, "web"), 0, "warning  workload stdin:1 Deployment default/hello: UnknownSettings: targets of cpu have no effect"},
 		{"no image", manifest("a: b", "{name: app}", "9000"), 0, "warning  workload stdin:1 Deployment default/hello: container app has no image; remedy: "},
 	} {
 		var out, errs strings.Builder

@@ -381,6 +381,7 @@ func TestRefused(t *testing.T) {
 		{"a wish that is none", strings.Replace(small, "enabled", `"off", autoscaling.knative.dev/class: kpa.autoscaling.knative.dev`, 1), "annotations.rouse.dev/inject", "disabled"},
 		{"a queue-proxy that would ask itself", with("", `rouse.dev/inject-port: "8012",`), "annotations.rouse.dev/inject-port", "serving=18012"},
 		{"a setting out of range", with("", `rouse.dev/timeout-seconds: "7000",`), "metadata.annotations.rouse.dev/timeout-seconds", `x:3: Deployment hello: metadata.annotations.rouse.dev/timeout-seconds: rouse.dev/timeout-seconds = "7000"`},
+		{"a class that control refuses", strings.Replace(small, "rouse.dev/inject: enabled", "autoscaling.knative.dev/class: kpa", 1), "annotations.autoscaling.knative.dev/class", `"kpa": must be kpa.autoscaling.knative.dev`},
 		{"a number for a text", with("", "rouse.dev/container-concurrency: 5,"), "metadata.annotations.rouse.dev/container-concurrency", "5 is no text; put it in quotes"},
 		{"a boolean of YAML 1.1 for a text", with("", "rouse.dev/pod-probe: off,"), "metadata.annotations.rouse.dev/pod-probe", "off is no text; put it in quotes"},
 		{"a list for a text", with("", "a: [b],"), "metadata.annotations.a", "is no text"},

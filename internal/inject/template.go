@@ -141,7 +141,7 @@ func (t *template) settings() *config.Revision {
 	base.AllowZeroInitialScale.V = true
 	in := config.Input{ID: identity.Revision{Name: t.revision}, Annotations: t.annotations, Autoscaler: base,
 		Above: config.Layers{Flags: map[string]string{"initial-scale": "0"}}}
-	faults := in.SpecFromAnnotations()
+	faults := append(in.SpecFromAnnotations(), t.workload().ClassFaults()...)
 	rev, more := config.Resolve(in)
 	judged := t.workload().OptedIn()
 	for _, f := range append(faults, more...) {

@@ -53,6 +53,33 @@ func TestStrictRefusesWhatHasNoEffect(t *testing.T) {
 	}
 }
 
+// TestClassHPA: what is scaled otherwise than it says is told, with what to write instead.
+func TestClassHPA(t *testing.T) {
+	const service = `apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: hello}
+spec:
+  template:
+    metadata:
+      annotations:
+        autoscaling.knative.dev/class: hpa.autoscaling.knative.dev
+        autoscaling.knative.dev/metric: METRIC
+    spec: {containers: [{image: x}]}
+`
+	warnings := map[string]int{"cpu": 1, "queue-depth": 2}
+	for metric, want := range map[string][]string{
+		"cpu":         {"app.yaml:8: warning", "make it kpa.autoscaling.knative.dev, which takes CPU and memory"},
+		"queue-depth": {"app.yaml:8: warning", `app.yaml:9: warning: Service default/hello: spec.template.metadata.annotations[autoscaling.knative.dev/metric]: metric "queue-depth" is measured by nobody`},
+	} {
+		set, diags := load(t, Options{}, strings.Replace(service, "METRIC", metric, 1))
+		for _, w := range want {
+			if len(set.Services) != 1 || len(diags.Errors()) > 0 || len(diags) != warnings[metric] || !strings.Contains(diags.String(), w) {
+				t.Errorf("metric %s: %s\nwant %q", metric, diags, w)
+			}
+		}
+	}
+}
+
 func TestImageIsReportedAtItsLine(t *testing.T) {
 	doc := strings.Replace(hello, "test/hello", "test/other", 1)
 	_, diags := load(t, Options{Images: &Images{}}, doc)

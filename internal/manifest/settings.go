@@ -111,8 +111,16 @@ func (l *loader) checkClass(s *Service, base config.Autoscaler) {
 		class = base.Class.V
 	}
 	if class != config.ClassKPA {
+		remedy := ""
+		if ok && class == config.ClassHPA {
+			remedy = config.InsteadOfHPA
+		}
 		l.addKeyed(Warning, &s.Object, templateAnnotations, key,
-			fmt.Sprintf("class %q is not built: the service is scaled as %s", clip(class), config.ClassKPA), "")
+			fmt.Sprintf("class %q is not built: the service is scaled as %s", clip(class), config.ClassKPA), remedy)
+	}
+	const metric = config.PrefixAutoscaling + "metric"
+	if name := config.UnbuiltMetric(class, s.Template.Annotations[metric]); name != "" {
+		l.addKeyed(Warning, &s.Object, templateAnnotations, metric, config.InsteadOf(clip(name)), "")
 	}
 }
 

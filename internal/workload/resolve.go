@@ -45,10 +45,7 @@ func settings(o *Object, base config.Autoscaler) (*config.Revision, []config.Fau
 	base.AllowZeroInitialScale.V = true
 	in := config.Input{ID: o.Revision(), Configuration: o.Name, Autoscaler: base, Annotations: o.Annotations,
 		Above: config.Layers{Flags: map[string]string{"initial-scale": "0"}, At: o.At}}
-	faults := in.SpecFromAnnotations()
-	if class := o.Annotations[classKey]; !strings.Contains(class, ".") {
-		faults = append(faults, config.Fault{Key: classKey, Value: class, Where: o.where(classKey), Allowed: config.ClassKPA + " or " + config.ClassHPA})
-	}
+	faults := append(in.SpecFromAnnotations(), o.ClassFaults()...)
 	cfg, more := config.Resolve(in)
 	if cfg != nil && !cfg.PodProbe.IsSet() {
 		// A queue-proxy knows at once what kubelet finds out with its next question. Pods without one are not asked: they
@@ -66,7 +63,39 @@ func settings(o *Object, base config.Autoscaler) (*config.Revision, []config.Fau
 		problems = append(problems, Problem{Reason: UnknownSettings, Minor: true,
 			Text: "nothing reads " + strings.Join(unknown, ", ") + ": remove it, or mend its spelling"})
 	}
+	if cfg != nil {
+		problems = append(problems, ineffective(o, cfg)...)
+	}
 	return cfg, faults, problems
+}
+
+// ClassFaults refuses a class that is no domain name: it is a misspelling of ours (see [Object.OptedIn]).
+func (o *Object) ClassFaults() []config.Fault {
+	class, named := o.Annotations[classKey]
+	if !named || strings.Contains(class, ".") {
+		return nil
+	}
+	return []config.Fault{{Key: classKey, Value: class, Where: o.where(classKey), Allowed: config.ClassKPA + " or " + config.ClassHPA}}
+}
+
+// ineffective finds settings that are right and have another effect in a cluster than they say, or none.
+func ineffective(o *Object, cfg *config.Revision) (problems []Problem) {
+	add := func(text string) {
+		problems = append(problems, Problem{Reason: UnknownSettings, Minor: true, Text: text})
+	}
+	class := o.Annotations[classKey]
+	if class == config.ClassHPA {
+		add(placed("class "+class+" is scaled as "+config.ClassKPA, o.where(classKey)) + ", without a HorizontalPodAutoscaler: " + config.InsteadOfHPA)
+	}
+	const metric = config.PrefixAutoscaling + "metric"
+	if name := config.UnbuiltMetric(class, o.Annotations[metric]); name != "" {
+		add(placed(config.InsteadOf(name), o.where(metric)))
+	}
+	if names := cfg.Resources(); len(names) > 0 {
+		add(fmt.Sprintf("targets of %s have no effect: queue-proxies report 0 in a cluster, unless ROUSE_APP_CGROUP or ROUSE_APP_PID says whose use to measure; "+
+			"scale by concurrency or rps", strings.Join(names, " and ")))
+	}
+	return problems
 }
 
 // Remains returns the settings of a workload whose annotations nobody refuses any more: what those of them say that can be
