@@ -37,7 +37,8 @@ const checkLong = `Check a cluster before Rouse is installed there, the installa
 with -f, annotated workloads in manifests without a cluster.
 
 One line for each finding: ok, note, warning, failure, or unknown for what could not be asked. The exit code is 0 when
-nothing has failed, 1 with failures, 2 when something could not be asked and nothing else has failed.`
+nothing has failed, 1 with failures, 2 when something could not be asked and nothing else has failed: a cluster, a file that
+can't be opened, or the command line itself. Manifests that are broken or empty are failures.`
 
 func newCheck() *cobra.Command {
 	var r reach
@@ -49,7 +50,7 @@ func newCheck() *cobra.Command {
 			if len(args) == 0 {
 				return nil
 			}
-			return &exit{exitUnasked, fmt.Errorf("%q: manifests are given by --file, a namespace by --namespace", args[0])}
+			return fmt.Errorf("%q: manifests are given by --file, a namespace by --namespace", args[0])
 		},
 		Short: "What is wrong with the installation and with annotated workloads, and how to mend it",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -66,7 +67,6 @@ func newCheck() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{exitUnasked, err} })
 	r.flags(cmd)
 	outputFlag(cmd, &format)
 	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "check manifests instead of a cluster: a file, a directory, or - for standard input (repeatable)")
@@ -123,6 +123,9 @@ func checkFiles(stdin io.Reader, paths []string, namespace string) ([]finding, e
 		out = append(out, said...)
 	}
 	out = append(out, injection...)
+	if all.Objects == 0 && verdict(out) == 0 {
+		return append(out, finding{Level: failed, Check: "manifest", Text: "there is no object in these files", Remedy: "see whether what renders them does"}), nil
+	}
 	if len(seen) == 0 && verdict(out) == 0 { // else what could not be read may have them
 		out = append(out, finding{Level: warned, Check: checkWorkload, Text: "no Deployment or StatefulSet in these files is annotated",
 			Remedy: "annotate with autoscaling.knative.dev/class: " + config.ClassKPA})

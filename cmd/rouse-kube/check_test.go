@@ -160,6 +160,10 @@ func TestCheckFiles(t *testing.T) {
 spec: {selector: {app: hello}, ports`, 1), 0, "warning  workload FILE:2 Deployment default/hello: SelectorIsBack: Service hello was adopted"},
 		{"no YAML", "a: {{ b }}\n", 1, "failure  manifest: FILE:1: "},
 		{"nothing but what can't be read", "- a\n", 1, "failure  manifest: FILE:1: no object of Kubernetes: is a list, must be a mapping with apiVersion and kind\n0 ok,"},
+		{"nothing", "", 1, "failure  manifest: there is no object in these files; remedy: "},
+		{"nothing but comments", "# Source: chart\n---\n# nothing\n", 1, "failure  manifest: there is no object in these files; remedy: "},
+		{"an empty List", "apiVersion: v1\nkind: List\nitems: []\n", 1, "failure  manifest: there is no object in these files; remedy: "},
+		{"kinds that nobody asks for", "apiVersion: batch/v1\nkind: Job\nmetadata: {name: x}\n", 0, "warning  workload: no Deployment or StatefulSet in these files is annotated"},
 		{"nothing annotated", "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n", 0, "warning  workload: no Deployment or StatefulSet in these files is annotated"},
 	} {
 		file := write(tc.text)
@@ -262,7 +266,9 @@ func TestCheckExit(t *testing.T) {
 		{"check -A -n x", 2, "--namespace and --all-namespaces"}, {"check -f /nonexistent.yaml", 2, "/nonexistent.yaml"}, {"check -A -f x.yaml", 2, "--file looks at no cluster"},
 		{"check app.yaml", 2, `"app.yaml": manifests are given by --file`},
 		{"status", 1, "/nonexistent/config"}, {"top", 1, "/nonexistent/config"}, {"explain hello", 1, "/nonexistent/config"},
-		{"status -o yaml", 1, "--output"}, {"top -o yaml", 1, "--output"}, {"explain -o yaml", 1, "--output"},
+		{"status -o yaml", 2, "--output"}, {"top -o yaml", 2, "--output"}, {"explain -o yaml", 2, "--output"},
+		{"status --no-such-flag", 2, "no-such-flag"}, {"adopt", 2, "accepts 1 arg"}, {"top hello", 2, "hello"}, {"uninstall --no-such-flag", 2, "no-such-flag"},
+		{"status -A -n x", 2, "--namespace and --all-namespaces"}, {"chek", 2, "chek"},
 	} {
 		if code, out, errs := command(t, strings.Fields(tc.args)...); code != tc.code || out != "" || !strings.Contains(errs, tc.says) {
 			t.Errorf("%s = %d %q %s; want %d and %s", tc.args, code, out, errs, tc.code, tc.says)

@@ -55,7 +55,7 @@ func run(args []string, signals <-chan os.Signal, stdin io.Reader, stdout, stder
 		return int(status)
 	case err != nil:
 		fmt.Fprintln(stderr, "rouse:", err)
-		return 1
+		return codeOf(err, root, args)
 	}
 	return 0
 }
@@ -85,6 +85,7 @@ func newRoot(cut <-chan struct{}) *cobra.Command {
 	root.AddCommand(newKafka()...)
 	root.AddCommand(newManifests()...)
 	root.AddCommand(newCluster()...)
+	tellUsage(root)
 	return root
 }
 
@@ -101,6 +102,9 @@ func newUp(cut <-chan struct{}) *cobra.Command {
 			}
 			o.Self, o.Environ = self, os.Environ()
 			o.Stdin, o.Stdout, o.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
+			if err := o.Validate(); err != nil {
+				return &usage{err}
+			}
 			return up.Run(cmd.Context(), o, cut)
 		},
 	}

@@ -93,7 +93,7 @@ func fileFlag(cmd *cobra.Command, files *[]string) {
 // eachSource prints what becomes of every file, when nothing is wrong with any.
 func eachSource(cmd *cobra.Command, files []string, become func(manifest.Source) ([]byte, error)) error {
 	if len(files) == 0 {
-		return errors.New("--file is missing: name a manifest, or - for standard input")
+		return usagef("--file is missing: name a manifest, or - for standard input")
 	}
 	sources, err := manifest.Open(cmd.InOrStdin(), files...)
 	if err != nil {

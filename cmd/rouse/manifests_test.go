@@ -34,7 +34,7 @@ func TestInject(t *testing.T) {
 	if code != 1 || out != "" || !strings.Contains(errs, ":4: Deployment hello: spec.template.spec.hostNetwork") {
 		t.Errorf("inject of a pod on the host's network = %d\n%s\n%s, want line and field", code, out, errs)
 	}
-	if code, _, errs = command(t, "", "inject"); code != 1 || !strings.Contains(errs, "--file") {
+	if code, _, errs = command(t, "", "inject"); code != 2 || !strings.Contains(errs, "--file") {
 		t.Errorf("inject without a file = %d %s", code, errs)
 	}
 }

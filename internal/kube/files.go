@@ -24,7 +24,9 @@ import (
 type Files struct {
 	*View
 	// Settings is the data of each ConfigMap, by name: config-autoscaler is one.
-	Settings  map[string]map[string]string
+	Settings map[string]map[string]string
+	// Objects counts what was read, of whatever kind.
+	Objects   int
 	namespace string
 }
 
@@ -104,6 +106,7 @@ func (f *Files) document(body []byte, at spot) (faults []error) {
 		}
 		return faults
 	}
+	f.Objects++
 	obj := blank(head.APIVersion, head.Kind)
 	if obj == nil {
 		return nil

@@ -110,7 +110,9 @@ func (o *Options) settings() (map[string]string, error) {
 	return m, nil
 }
 
-// validate names every fault of the options at once.
+// Validate names every fault of the options at once, as Run does before it starts anything.
+func (o *Options) Validate() error { return o.validate() }
+
 func (o *Options) validate() error {
 	var errs []error
 	if len(o.Files) == 0 {
