@@ -69,7 +69,7 @@ func newCheck() *cobra.Command {
 	}
 	r.flags(cmd)
 	outputFlag(cmd, &format)
-	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "check manifests instead of a cluster: a file, a directory, or - for standard input (repeatable)")
+	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "check manifests instead of a cluster: a file, a directory (its own *.yaml, *.yml and *.json), or - for standard input (repeatable)")
 	return cmd
 }
 
@@ -100,6 +100,9 @@ func checkFiles(stdin io.Reader, paths []string, namespace string) ([]finding, e
 		return nil, err
 	}
 	var out, injection []finding
+	for _, w := range manifest.PassedOver(paths...) {
+		out = append(out, finding{Level: warned, Check: "manifest", Text: w})
+	}
 	all := kube.NewFiles(namespace)
 	for _, s := range sources {
 		faults := all.Add(s.Name, s.Data)

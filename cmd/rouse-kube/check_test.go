@@ -232,6 +232,20 @@ spec: {ports: [{port: 80, targetPort: ` + targetPort + `}]}
 	}
 }
 
+// TestCheckDirectory: what is not read in one is told.
+func TestCheckDirectory(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "app.yaml"), []byte(helloYAML), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "more"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := command(t, "check", "-f", dir); code != 0 || !strings.Contains(out, "warning  manifest: "+filepath.Join(dir, "more")+" is passed over") {
+		t.Errorf("check of a directory = %d\n%s%s", code, out, errs)
+	}
+}
+
 // TestCheckStream: each object of a stream of JSON is judged, at its line, from a file and from standard input.
 func TestCheckStream(t *testing.T) {
 	deployment := func(name string) string {

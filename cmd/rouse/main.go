@@ -109,7 +109,7 @@ func newUp(cut <-chan struct{}) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVarP(&o.Files, "file", "f", nil, "manifest: a file, a directory, or - for standard input (repeatable)")
+	f.StringArrayVarP(&o.Files, "file", "f", nil, "manifest: a file, a directory (its own *.yaml, *.yml and *.json), or - for standard input (repeatable)")
 	f.StringVar(&o.Listen, "listen", o.Listen, "public address")
 	f.StringVar(&o.Trusted, "trusted-listen", "", "address where Knative's revision headers are honoured; no public client may reach it")
 	f.StringVar(&o.Admin, "admin", o.Admin, "address of metrics, explanations and health")

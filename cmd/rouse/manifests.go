@@ -87,7 +87,7 @@ func sayInjected(stderr io.Writer, r inject.Result) error {
 }
 
 func fileFlag(cmd *cobra.Command, files *[]string) {
-	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "manifest: a file, a directory, or - for standard input (repeatable)")
+	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "manifest: a file, a directory (its own *.yaml, *.yml and *.json), or - for standard input (repeatable)")
 }
 
 // eachSource prints what becomes of every file, when nothing is wrong with any.
@@ -95,7 +95,7 @@ func eachSource(cmd *cobra.Command, files []string, become func(manifest.Source)
 	if len(files) == 0 {
 		return usagef("--file is missing: name a manifest, or - for standard input")
 	}
-	sources, err := manifest.Open(cmd.InOrStdin(), files...)
+	sources, err := opened(cmd, files)
 	if err != nil {
 		return err
 	}
@@ -120,6 +120,14 @@ func eachSource(cmd *cobra.Command, files []string, become func(manifest.Source)
 		}
 	}
 	return nil
+}
+
+// opened reads manifests, and warns of what is not read in directories.
+func opened(cmd *cobra.Command, files []string) ([]manifest.Source, error) {
+	for _, w := range manifest.PassedOver(files...) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+	}
+	return manifest.Open(cmd.InOrStdin(), files...)
 }
 
 func newRender() *cobra.Command {

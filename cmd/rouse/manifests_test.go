@@ -74,8 +74,11 @@ func TestInjectSeveralFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.Mkdir(filepath.Join(dir, "more"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	code, out, errs := command(t, "", "inject", "-f", dir)
-	if code != 0 || strings.Count(out, "\n---\n") != 1 || strings.Count(out, "name: queue-proxy") != 2 {
+	if code != 0 || !strings.Contains(errs, "warning: "+filepath.Join(dir, "more")+" is passed over") || strings.Count(out, "\n---\n") != 1 || strings.Count(out, "name: queue-proxy") != 2 {
 		t.Errorf("inject of a folder = %d\n%s\n%s", code, out, errs)
 	}
 	open := filepath.Join(dir, "open.yaml") // its last line has no end

@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rousehq/rouse/cmd/rouse/up"
-	"github.com/rousehq/rouse/internal/manifest"
 )
 
 // dataDir is where `rouse up` keeps its history and its socket unless told otherwise.
@@ -68,7 +67,7 @@ func newApply() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "apply -f FILE", Short: "Change the services of a running `rouse up`", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			sources, err := manifest.Open(cmd.InOrStdin(), files...)
+			sources, err := opened(cmd, files)
 			if err != nil {
 				return err
 			}
@@ -85,7 +84,7 @@ func newApply() *cobra.Command {
 			return errors.Join(all...)
 		},
 	}
-	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "manifest: a file, a directory, or - for standard input (repeatable)")
+	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "manifest: a file, a directory (its own *.yaml, *.yml and *.json), or - for standard input (repeatable)")
 	return r.flag(cmd)
 }
 

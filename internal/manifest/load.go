@@ -32,7 +32,7 @@ type Source struct {
 	Stream bool
 }
 
-// Open reads files, directories (their *.yaml, *.yml and *.json, in order of name) and "-", which is stdin. What is longer
+// Open reads files, directories (their own *.yaml, *.yml and *.json, in order of name; see [PassedOver]) and "-", which is stdin. What is longer
 // than [Load] takes is an error: a part of it must not pass for the whole. A stream of JSON objects becomes documents.
 func Open(stdin io.Reader, paths ...string) ([]Source, error) {
 	var out []Source
@@ -69,7 +69,7 @@ func openDir(dir string) ([]Source, error) {
 	}
 	var out []Source
 	for _, e := range entries {
-		if e.IsDir() || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(e.Name())) {
+		if e.IsDir() || !slices.Contains(extensions, filepath.Ext(e.Name())) {
 			continue
 		}
 		s, err := read(filepath.Join(dir, e.Name()))

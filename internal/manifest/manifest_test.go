@@ -249,6 +249,30 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// TestPassedOver: what is not read in a directory is told, but for what nobody expects to be.
+func TestPassedOver(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"sub", "given", ".git"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"a.yaml", "b.YAML", "c.Json", "d.txt", ".e.YML", "f.YML"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("a: b\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := PassedOver(dir+"/", "-", filepath.Join(dir, "given"), filepath.Join(dir, "f.YML"), filepath.Join(dir, "a.yaml"), filepath.Join(dir, "none"))
+	var names []string
+	for _, w := range got {
+		path, _, _ := strings.Cut(w, " is passed over: ")
+		names = append(names, filepath.Base(path))
+	}
+	if want := []string{"b.YAML", "c.Json", "sub"}; !slices.Equal(names, want) {
+		t.Errorf("PassedOver = %q, want %q", got, want)
+	}
+}
+
 // TestOpenTakesNoPart: what is cut at the bound must not pass for the whole manifest.
 func TestOpenTakesNoPart(t *testing.T) {
 	long := strings.Repeat("# \n", maxBytes/3+1)
