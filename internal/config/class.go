@@ -7,12 +7,9 @@ import (
 	"github.com/rousehq/rouse/control/kpa"
 )
 
-// InsteadOfHPA is what to write instead of [ClassHPA], for which nothing makes a HorizontalPodAutoscaler: who names it is
-// scaled as [ClassKPA], also by the metrics cpu and memory.
-const InsteadOfHPA = "make it " + ClassKPA + ", which takes CPU and memory beside requests by " + PrefixRouse + `metrics, such as "cpu=800m, memory=512Mi" in cores and bytes`
-
 // UnbuiltMetric returns the metric that a revision of [ClassHPA] names and nobody measures, "" when there is none: it is
-// scaled by concurrency.
+// scaled by concurrency. Nothing makes a HorizontalPodAutoscaler: who names that class is scaled as [ClassKPA], also by the
+// metrics cpu and memory.
 func UnbuiltMetric(class, metric string) string {
 	if class != ClassHPA || metric == "" || slices.Contains([]string{MetricConcurrency, MetricRPS, MetricCPU, MetricMemory}, metric) {
 		return ""

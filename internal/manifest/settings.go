@@ -113,7 +113,7 @@ func (l *loader) checkClass(s *Service, base config.Autoscaler) {
 	if class != config.ClassKPA {
 		remedy := ""
 		if ok && class == config.ClassHPA {
-			remedy = config.InsteadOfHPA
+			remedy = insteadOfHPA
 		}
 		l.addKeyed(Warning, &s.Object, templateAnnotations, key,
 			fmt.Sprintf("class %q is not built: the service is scaled as %s", clip(class), config.ClassKPA), remedy)
@@ -123,6 +123,10 @@ func (l *loader) checkClass(s *Service, base config.Autoscaler) {
 		l.addKeyed(Warning, &s.Object, templateAnnotations, metric, config.InsteadOf(clip(name)), "")
 	}
 }
+
+// insteadOfHPA is how to say CPU and memory without the class that knows nothing else.
+const insteadOfHPA = "make it " + config.ClassKPA + ", which takes CPU and memory beside requests by " + config.PrefixRouse +
+	`metrics, such as "cpu=800m, memory=512Mi" in cores and bytes`
 
 func meant(key string, known []string) string {
 	if near := nearest(key, known); near != "" {

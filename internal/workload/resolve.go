@@ -85,7 +85,7 @@ func ineffective(o *Object, cfg *config.Revision) (problems []Problem) {
 	}
 	class := o.Annotations[classKey]
 	if class == config.ClassHPA {
-		add(placed("class "+class+" is scaled as "+config.ClassKPA, o.where(classKey)) + ", without a HorizontalPodAutoscaler: " + config.InsteadOfHPA)
+		add(placed("class "+class+" is scaled as "+config.ClassKPA, o.where(classKey)) + ", without a HorizontalPodAutoscaler: make it that, and scale by concurrency or rps")
 	}
 	const metric = config.PrefixAutoscaling + "metric"
 	if name := config.UnbuiltMetric(class, o.Annotations[metric]); name != "" {

@@ -105,7 +105,7 @@ func TestResolve(t *testing.T) {
 		{"misspelt setting", hello("autoscaling.knative.dev/minscale", "1"), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings}, "minscale"},
 		{"misspelt about the queue-proxy", hello("rouse.dev/inject-prot", "8080"), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings}, "inject-prot"},
 		{"about the queue-proxy", hello("rouse.dev/inject-port", "8080", "rouse.dev/inject", "enabled"), []*Service{service("hello", nil)}, nil, "hello", nil, ""},
-		{"class HPA", hello(classKey, config.ClassHPA), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings}, "is scaled as " + config.ClassKPA + ", without a HorizontalPodAutoscaler: make it " + config.ClassKPA},
+		{"class HPA", hello(classKey, config.ClassHPA), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings}, "is scaled as " + config.ClassKPA + ", without a HorizontalPodAutoscaler: make it that"},
 		{"class HPA and CPU", hello(classKey, config.ClassHPA, "autoscaling.knative.dev/metric", "cpu"), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings, UnknownSettings}, "targets of cpu have no effect"},
 		{"class HPA and a metric of one's own", hello(classKey, config.ClassHPA, "autoscaling.knative.dev/metric", "lag"), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings, UnknownSettings}, `metric "lag" is measured by nobody: concurrency counts`},
 		{"CPU and memory", hello("rouse.dev/metrics", "cpu=500m, rps=5, memory=1Gi"), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings}, "targets of cpu and memory have no effect"},
