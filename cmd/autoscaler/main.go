@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	_ "time/tzdata" // schedules name zones, and an image has no database of them
 
 	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/kube"

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/inject"
 	"github.com/rousehq/rouse/internal/kube"
 	"github.com/rousehq/rouse/internal/manifest"
 	"github.com/rousehq/rouse/internal/workload"
@@ -36,7 +37,8 @@ const checkLong = `Check a cluster before Rouse is installed there, the installa
 with -f, annotated workloads in manifests without a cluster.
 
 One line for each finding: ok, note, warning, failure, or unknown for what could not be asked. The exit code is 0 when
-nothing has failed, 1 with failures, 2 when something could not be asked and nothing else has failed.`
+nothing has failed, 1 with failures, 2 when something could not be asked and nothing else has failed: a cluster, a file that
+can't be opened, or the command line itself. Manifests that are broken or empty are failures.`
 
 func newCheck() *cobra.Command {
 	var r reach
@@ -48,7 +50,7 @@ func newCheck() *cobra.Command {
 			if len(args) == 0 {
 				return nil
 			}
-			return &exit{exitUnasked, fmt.Errorf("%q: manifests are given by --file, a namespace by --namespace", args[0])}
+			return fmt.Errorf("%q: manifests are given by --file, a namespace by --namespace", args[0])
 		},
 		Short: "What is wrong with the installation and with annotated workloads, and how to mend it",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -65,10 +67,9 @@ func newCheck() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{exitUnasked, err} })
 	r.flags(cmd)
 	outputFlag(cmd, &format)
-	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "check manifests instead of a cluster: a file, a directory, or - for standard input (repeatable)")
+	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "check manifests instead of a cluster: a file, a directory (its own *.yaml, *.yml and *.json), or - for standard input (repeatable)")
 	return cmd
 }
 
@@ -98,12 +99,17 @@ func checkFiles(stdin io.Reader, paths []string, namespace string) ([]finding, e
 	if err != nil {
 		return nil, err
 	}
-	var out []finding
+	var out, injection []finding
+	for _, w := range manifest.PassedOver(paths...) {
+		out = append(out, finding{Level: warned, Check: "manifest", Text: w})
+	}
 	all := kube.NewFiles(namespace)
 	for _, s := range sources {
-		for _, fault := range all.Add(s.Name, s.Data) {
+		faults := all.Add(s.Name, s.Data)
+		for _, fault := range faults {
 			out = append(out, finding{Level: failed, Check: "manifest", Text: fault.Error()})
 		}
+		injection = append(injection, judgeInjection(s, len(faults) == 0)...)
 	}
 	base := config.DefaultAutoscaler()
 	if data, ok := all.Settings["config-autoscaler"]; ok {
@@ -113,17 +119,51 @@ func checkFiles(stdin io.Reader, paths []string, namespace string) ([]finding, e
 	}
 	seen := all.Seen(base)
 	for i := range seen {
-		said := append(judgeSettled(&seen[i]), judgeReplicas(&seen[i])...)
-		if seen[i].Bound {
+		said := judgeManifest(&seen[i])
+		if seen[i].Bound && verdict(said) == 0 {
 			said = append(said, finding{Level: good, Check: checkWorkload, About: aboutWorkload(&seen[i]), Text: "Service " + seen[i].Service.Name + " carries its traffic"})
 		}
 		out = append(out, said...)
 	}
-	if len(seen) == 0 {
+	out = append(out, injection...)
+	if all.Objects == 0 && verdict(out) == 0 {
+		return append(out, finding{Level: failed, Check: "manifest", Text: "there is no object in these files", Remedy: "see whether what renders them does"}), nil
+	}
+	if len(seen) == 0 && verdict(out) == 0 { // else what could not be read may have them
 		out = append(out, finding{Level: warned, Check: checkWorkload, Text: "no Deployment or StatefulSet in these files is annotated",
 			Remedy: "annotate with autoscaling.knative.dev/class: " + config.ClassKPA})
 	}
 	return out, nil
+}
+
+// judgeManifest says what is wrong with a workload before it is in a cluster.
+func judgeManifest(s *kube.Seen) []finding {
+	return slices.Concat(judgeSettled(s), judgeTargets(s), judgeImages(s), judgeReplicas(s))
+}
+
+// judgeInjection says what `rouse inject` would of the workloads that ask for a queue-proxy. What else was said of them is
+// left out, and so is what the file as a whole fails by when it was not readable.
+func judgeInjection(s manifest.Source, readable bool) (out []finding) {
+	const check = "injection"
+	faults, err := inject.Check(s.Name, s.Data)
+	if err != nil && readable {
+		return []finding{{Level: failed, Check: check, Text: err.Error()}}
+	}
+	for _, f := range faults {
+		level := failed
+		switch {
+		case f.Told:
+			continue
+		case f.Minor:
+			level = warned
+		}
+		about := fmt.Sprintf("%s:%d %s", f.File, f.Line, f.Object)
+		f.File, f.Line, f.Object, f.Minor = "", 0, "", false
+		remedy := f.Remedy
+		f.Remedy = ""
+		out = append(out, finding{level, check, about, f.Error(), remedy})
+	}
+	return out
 }
 
 // checkCluster asks everything. It fails when nothing can be asked at all.

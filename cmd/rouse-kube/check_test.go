@@ -161,6 +161,11 @@ spec: {selector: {app: hello}, ports`, 1), 0, "warning  workload FILE:2 Deployme
 		{"internalTrafficPolicy", strings.Replace(helloYAML, "spec: {ports", "spec: {internalTrafficPolicy: Local, ports", 1), 1, "failure  workload FILE:2 Deployment default/hello: InternalTrafficPolicyLocal: "},
 		{"externalTrafficPolicy", strings.Replace(helloYAML, "spec: {ports", "spec: {type: NodePort, externalTrafficPolicy: Local, ports", 1), 0, "warning  workload FILE:2 Deployment default/hello: ExternalTrafficPolicyLocal: "},
 		{"no YAML", "a: {{ b }}\n", 1, "failure  manifest: FILE:1: "},
+		{"nothing but what can't be read", "- a\n", 1, "failure  manifest: FILE:1: no object of Kubernetes: is a list, must be a mapping with apiVersion and kind\n0 ok,"},
+		{"nothing", "", 1, "failure  manifest: there is no object in these files; remedy: "},
+		{"nothing but comments", "# Source: chart\n---\n# nothing\n", 1, "failure  manifest: there is no object in these files; remedy: "},
+		{"an empty List", "apiVersion: v1\nkind: List\nitems: []\n", 1, "failure  manifest: there is no object in these files; remedy: "},
+		{"kinds that nobody asks for", "apiVersion: batch/v1\nkind: Job\nmetadata: {name: x}\n", 0, "warning  workload: no Deployment or StatefulSet in these files is annotated"},
 		{"nothing annotated", "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n", 0, "warning  workload: no Deployment or StatefulSet in these files is annotated"},
 	} {
 		file := write(tc.text)
@@ -176,6 +181,95 @@ spec: {selector: {app: hello}, ports`, 1), 0, "warning  workload FILE:2 Deployme
 	}
 }
 
+// TestCheckInjection: what `rouse inject` would refuse of those that ask for it, and what no container answers.
+func TestCheckInjection(t *testing.T) {
+	manifest := func(annotations, container, targetPort string) string {
+		return `apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: hello
+  annotations:
+    autoscaling.knative.dev/class: kpa.autoscaling.knative.dev
+    ` + annotations + `
+spec: {template: {spec: {containers: [` + container + `]}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hello}
+spec: {ports: [{port: 80, targetPort: ` + targetPort + `}]}
+`
+	}
+	const (
+		app     = "{name: app, image: x, ports: [{name: web, containerPort: 8080}]}"
+		enabled = "rouse.dev/inject: enabled"
+	)
+	for _, tc := range []struct {
+		name, text string
+		code       int
+		want       string // nothing but ok when empty
+	}{
+		{"sound", manifest(enabled, app, "8080"), 0, ""},
+		{"by name", manifest(enabled, app, "web"), 0, ""},
+		{"the queue-proxy's own", manifest(enabled, app, "queue-port"), 0, ""},
+		{"neither yes nor no", manifest("rouse.dev/inject: maybe", app, "web"), 1, `failure  injection stdin:7 Deployment hello: metadata.annotations.rouse.dev/inject: "maybe" says neither yes nor no; remedy: make it enabled or disabled`},
+		{"a port that is none", manifest(enabled+"\n    rouse.dev/inject-ports: serving=99999", app, "web"), 1, `failure  injection stdin:8 Deployment hello: metadata.annotations.rouse.dev/inject-ports: "serving=99999"`},
+		{"a size that is none", manifest(enabled+"\n    queue.sidecar.serving.knative.dev/cpu-resource-limit: 1 core", app, "web"), 1, "is no quantity"},
+		{"no port", manifest(enabled, "{name: app, image: x}", "8080"), 1, "no container says on which port it serves"},
+		{"the queue-proxy's port", manifest(enabled, strings.Replace(app, "8080", "8012", 1), "web"), 1, "port 8012 of container app is the queue-proxy's"},
+		{"nobody asks", manifest("a: b", strings.Replace(app, "8080", "8012", 1), "web"), 0, ""},
+		{"a misspelt annotation", manifest(enabled+"\n    rouse.dev/inject-prot: web", app, "web"), 0, "UnknownSettings: nothing reads rouse.dev/inject-prot (stdin:8): "},
+		{"a setting out of range", manifest(enabled+"\n    rouse.dev/timeout-seconds: '7000'", app, "web"), 1, "InvalidSettings: rouse.dev/timeout-seconds"},
+		{"a name that nobody has", manifest("a: b", app, "http"), 1, `failure  workload stdin:1 Deployment default/hello: port 80 of Service hello leads to the port named "http", which no container has; remedy: `},
+		{"a number that nobody declares", manifest("a: b", app, "9000"), 0, "warning  workload stdin:1 Deployment default/hello: port 80 of Service hello leads to port 9000, which no container declares; remedy: "},
+		{"a number where nobody declares any", manifest("a: b", "{name: app, image: x}", "9000"), 0, ""},
+		{"CPU", manifest("rouse.dev/metrics: cpu=500m", app, "web"), 0, "warning  workload stdin:1 Deployment default/hello: UnknownSettings: targets of cpu have no effect"},
+		{"no image", manifest("a: b", "{name: app}", "9000"), 0, "warning  workload stdin:1 Deployment default/hello: container app has no image; remedy: "},
+	} {
+		var out, errs strings.Builder
+		code := run(t.Context(), "rouse-kube", []string{"check", "-f", "-"}, strings.NewReader(tc.text), &out, &errs)
+		findings := strings.Count(out.String(), "failure  ") + strings.Count(out.String(), "warning  ")
+		if wanted := min(1, len(tc.want)); code != tc.code || findings != wanted || !strings.Contains(out.String(), tc.want) || strings.Contains(out.String(), "failure  workload") == strings.Contains(out.String(), "ok       workload") {
+			t.Errorf("%s: %d with %d findings, want %d and %q\n%s%s", tc.name, code, findings, tc.code, tc.want, out.String(), errs.String())
+		}
+	}
+}
+
+// TestCheckDirectory: what is not read in one is told.
+func TestCheckDirectory(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "app.yaml"), []byte(helloYAML), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "more"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := command(t, "check", "-f", dir); code != 0 || !strings.Contains(out, "warning  manifest: "+filepath.Join(dir, "more")+" is passed over") {
+		t.Errorf("check of a directory = %d\n%s%s", code, out, errs)
+	}
+}
+
+// TestCheckStream: each object of a stream of JSON is judged, at its line, from a file and from standard input.
+func TestCheckStream(t *testing.T) {
+	deployment := func(name string) string {
+		return `{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "` + name + `",` + "\n" +
+			`"annotations": {"autoscaling.knative.dev/class": "kpa.autoscaling.knative.dev"}}}`
+	}
+	for between, line := range map[string]string{"\n": "3", "": "3", "\n\n": "4"} {
+		var all, errs strings.Builder
+		code := run(t.Context(), "rouse-kube", []string{"check", "-f", "-"}, strings.NewReader(deployment("one")+between+deployment("two")), &all, &errs)
+		for _, want := range []string{"stdin:1 Deployment default/one: NoService", "stdin:" + line + " Deployment default/two: NoService"} {
+			if code != 1 || !strings.Contains(all.String(), want) {
+				t.Errorf("with %q between: %d, want %s\n%s%s", between, code, want, all.String(), errs.String())
+			}
+		}
+	}
+	var all, errs strings.Builder
+	code := run(t.Context(), "rouse-kube", []string{"check", "-f", "-"}, strings.NewReader("{kind: A}\n{kind: B}\n"), &all, &errs)
+	if code != 1 || !strings.Contains(all.String(), "stdin:1: something follows it without a marker") {
+		t.Errorf("what is neither a stream nor documents: %d\n%s%s", code, all.String(), errs.String())
+	}
+}
+
 // TestCheckExit: that nothing could be asked is told apart from what was found.
 func TestCheckExit(t *testing.T) {
 	t.Setenv("KUBECONFIG", "/nonexistent/config")
@@ -188,7 +282,9 @@ func TestCheckExit(t *testing.T) {
 		{"check -A -n x", 2, "--namespace and --all-namespaces"}, {"check -f /nonexistent.yaml", 2, "/nonexistent.yaml"}, {"check -A -f x.yaml", 2, "--file looks at no cluster"},
 		{"check app.yaml", 2, `"app.yaml": manifests are given by --file`},
 		{"status", 1, "/nonexistent/config"}, {"top", 1, "/nonexistent/config"}, {"explain hello", 1, "/nonexistent/config"},
-		{"status -o yaml", 1, "--output"}, {"top -o yaml", 1, "--output"}, {"explain -o yaml", 1, "--output"},
+		{"status -o yaml", 2, "--output"}, {"top -o yaml", 2, "--output"}, {"explain -o yaml", 2, "--output"},
+		{"status --no-such-flag", 2, "no-such-flag"}, {"adopt", 2, "accepts 1 arg"}, {"top hello", 2, "hello"}, {"uninstall --no-such-flag", 2, "no-such-flag"},
+		{"status -A -n x", 2, "--namespace and --all-namespaces"}, {"chek", 2, "chek"},
 	} {
 		if code, out, errs := command(t, strings.Fields(tc.args)...); code != tc.code || out != "" || !strings.Contains(errs, tc.says) {
 			t.Errorf("%s = %d %q %s; want %d and %s", tc.args, code, out, errs, tc.code, tc.says)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -47,7 +48,7 @@ func judgeSettled(s *kube.Seen) (out []finding) {
 
 // judgeWorkload judges a workload in a cluster, and where its Service leads.
 func judgeWorkload(s *kube.Seen, in surroundings) []finding {
-	out := judgeSettled(s)
+	out := append(judgeSettled(s), judgeTargets(s)...)
 	if !s.Bound {
 		return out
 	}
@@ -71,6 +72,29 @@ func judgeRelease(s *kube.Seen) []finding {
 	}
 	return []finding{{warned, "adoption", aboutWorkload(s), fmt.Sprintf("Service %s has its selector and is still being released", s.Service.Name),
 		fmt.Sprintf("if no `rouse release` is under way, one ended midway: run `rouse release %s -n %s`", s.Service.Name, s.Namespace)}}
+}
+
+// judgeTargets finds ports of the Service behind which no container is. What a name leads to must be declared; a number need
+// not, but where others are it is probably another one.
+func judgeTargets(s *kube.Seen) (out []finding) {
+	for _, p := range s.Astray {
+		f := finding{Level: failed, Check: checkWorkload, About: aboutWorkload(s), Text: fmt.Sprintf("port %d of Service %s leads to the port named %q, which no container has", p.Number, s.Service.Name, p.TargetName),
+			Remedy: "name it in a container's ports, or make targetPort one of their names"}
+		if p.TargetName == "" {
+			f.Level, f.Text = warned, fmt.Sprintf("port %d of Service %s leads to port %d, which no container declares", p.Number, s.Service.Name, cmp.Or(p.Target, p.Number))
+			f.Remedy = "make targetPort the port that the application listens on, or declare that one in its container's ports"
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// judgeImages warns of containers that name no image, which the API server refuses.
+func judgeImages(s *kube.Seen) (out []finding) {
+	for _, name := range s.Imageless {
+		out = append(out, finding{warned, checkWorkload, aboutWorkload(s), fmt.Sprintf("container %s has no image", name), "give it one, unless something else does so before it is applied"})
+	}
+	return out
 }
 
 // judgeReplicas warns of a manifest that sets what control decides.

@@ -42,6 +42,9 @@ func newCompanion(name, short string) *cobra.Command {
 // handOver has the companion carry a command out.
 func handOver(cmd *cobra.Command, args []string) error {
 	program, err := findCompanion()
+	if err != nil && cmd.Name() == "check" {
+		return &usage{err} // for which 1 would mean that it looked and found something
+	}
 	if err != nil {
 		return err
 	}
@@ -85,7 +88,7 @@ func inBoth(cmd *cobra.Command, shared ...string) *cobra.Command {
 		case chosen == "":
 			return local(cmd, args)
 		case onlyLocal != "":
-			return fmt.Errorf("--%s is for a running `rouse up`, --%s for a cluster: leave one away", onlyLocal, chosen)
+			return usagef("--%s is for a running `rouse up`, --%s for a cluster: leave one away", onlyLocal, chosen)
 		}
 		return handOver(cmd, append(passed, args...))
 	}
@@ -119,7 +122,7 @@ func asksJSON(cmd *cobra.Command) (bool, error) {
 	case "json":
 		return true, nil
 	default:
-		return false, fmt.Errorf("--output = %q: must be text or json", format)
+		return false, usagef("--output = %q: must be text or json", format)
 	}
 }
 

@@ -14,6 +14,9 @@ func TestCompanion(t *testing.T) {
 	if code != 1 || !strings.Contains(errs, "`go install github.com/rousehq/rouse/cmd/rouse-kube@VERSION`, or `make build`") {
 		t.Errorf("adopt without its program = %d %s, want the remedy", code, errs)
 	}
+	if code, _, errs := command(t, "", "check"); code != 2 || !strings.Contains(errs, "rouse-kube") {
+		t.Errorf("check without its program = %d %s, want that it could not ask", code, errs)
+	}
 	script := "#!/bin/sh\necho \"$0 $*\"; [ \"$1\" != release ] || { echo the reason >&2; exit 3; }\n"
 	if err := os.WriteFile(filepath.Join(dir, companion), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
@@ -47,11 +50,11 @@ func TestInBoth(t *testing.T) {
 		{"check -A -o json", 0, "check -A -o json\n", ""},
 		{"top -w", 0, "top -w\n", ""},
 		{"status --data " + dir, 1, "", "no `rouse up` answers in " + dir},
-		{"status --data " + dir + " -n shop", 1, "", "--data is for a running `rouse up`, --namespace for a cluster"},
-		{"explain --admin 127.0.0.1:1 --context east", 1, "", "--admin is for a running `rouse up`, --context for a cluster"},
+		{"status --data " + dir + " -n shop", 2, "", "--data is for a running `rouse up`, --namespace for a cluster"},
+		{"explain --admin 127.0.0.1:1 --context east", 2, "", "--admin is for a running `rouse up`, --context for a cluster"},
 		{"explain --admin 127.0.0.1:1", 1, "", "is `rouse up` running"},
-		{"explain -o yaml", 1, "", `--output = "yaml"`},
-		{"status -w", 1, "", "--watch is for a cluster"},
+		{"explain -o yaml", 2, "", `--output = "yaml"`},
+		{"status -w", 2, "", "--watch is for a cluster"},
 	} {
 		if code, out, errs := command(t, "", strings.Fields(tc.args)...); code != tc.code || out != tc.out || !strings.Contains(errs, tc.errs) {
 			t.Errorf("rouse %s = %d %q %s; want %d %q, %s", tc.args, code, out, errs, tc.code, tc.out, tc.errs)

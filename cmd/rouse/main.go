@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+	_ "time/tzdata" // schedules name zones, and an image has no database of them
 
 	"github.com/spf13/cobra"
 
@@ -54,7 +55,7 @@ func run(args []string, signals <-chan os.Signal, stdin io.Reader, stdout, stder
 		return int(status)
 	case err != nil:
 		fmt.Fprintln(stderr, "rouse:", err)
-		return 1
+		return codeOf(err, root, args)
 	}
 	return 0
 }
@@ -84,6 +85,7 @@ func newRoot(cut <-chan struct{}) *cobra.Command {
 	root.AddCommand(newKafka()...)
 	root.AddCommand(newManifests()...)
 	root.AddCommand(newCluster()...)
+	tellUsage(root)
 	return root
 }
 
@@ -100,11 +102,14 @@ func newUp(cut <-chan struct{}) *cobra.Command {
 			}
 			o.Self, o.Environ = self, os.Environ()
 			o.Stdin, o.Stdout, o.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
+			if err := o.Validate(); err != nil {
+				return &usage{err}
+			}
 			return up.Run(cmd.Context(), o, cut)
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVarP(&o.Files, "file", "f", nil, "manifest: a file, a directory, or - for standard input (repeatable)")
+	f.StringArrayVarP(&o.Files, "file", "f", nil, "manifest: a file, a directory (its own *.yaml, *.yml and *.json), or - for standard input (repeatable)")
 	f.StringVar(&o.Listen, "listen", o.Listen, "public address")
 	f.StringVar(&o.Trusted, "trusted-listen", "", "address where Knative's revision headers are honoured; no public client may reach it")
 	f.StringVar(&o.Admin, "admin", o.Admin, "address of metrics, explanations and health")

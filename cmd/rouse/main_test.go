@@ -142,23 +142,27 @@ func TestWrongCallsNameTheRemedy(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
 	for _, c := range []struct {
 		args []string
+		code int
 		want string
 	}{
-		{[]string{"up"}, "-f FILE"},
-		{[]string{"up", "-f", missing}, missing},
-		{[]string{"up", "-f", "../../examples/hello.yaml", "--set", "max-scle=5"}, "did you mean max-scale?"},
-		{[]string{"up", "app.yaml"}, `"app.yaml": manifests are given by --file`},
-		{[]string{"apply", "app.yaml"}, `"app.yaml": manifests are given by --file`},
-		{[]string{"render", "app.yaml"}, `"app.yaml": manifests are given by --file`},
-		{[]string{"up", "-f", "../../examples/hello.yaml", "--exec", "rouse.dev/samples/hello=" + missing}, "put a program at " + missing},
-		{[]string{"up", "-f", "../../examples/hello.yaml", "--exec", "rouse.dev/samples/hello=no-such-program"}, "no program of that name is in PATH"},
-		{[]string{"status", "--data", missing}, "no `rouse up` answers in " + missing},
-		{[]string{"apply", "--data", missing}, "-f FILE"},
-		{[]string{"bench", "burst", "-n", "0"}, "-n"},
-		{[]string{"nonsense"}, "nonsense"},
+		{[]string{"up"}, 2, "-f FILE"},
+		{[]string{"up", "-f", missing}, 1, missing},
+		{[]string{"up", "--no-such-flag"}, 2, "no-such-flag"},
+		{[]string{"up", "-f", "../../examples/hello.yaml", "--set", "max-scle=5"}, 2, "did you mean max-scale?"},
+		{[]string{"up", "app.yaml"}, 2, `"app.yaml": manifests are given by --file`},
+		{[]string{"apply", "app.yaml"}, 2, `"app.yaml": manifests are given by --file`},
+		{[]string{"render", "app.yaml"}, 2, `"app.yaml": manifests are given by --file`},
+		{[]string{"up", "-f", "../../examples/hello.yaml", "--exec", "rouse.dev/samples/hello=" + missing}, 1, "put a program at " + missing},
+		{[]string{"up", "-f", "../../examples/hello.yaml", "--exec", "rouse.dev/samples/hello=no-such-program"}, 1, "no program of that name is in PATH"},
+		{[]string{"inject", "-f", missing}, 1, missing},
+		{[]string{"logs"}, 2, "accepts 1 arg"},
+		{[]string{"status", "--data", missing}, 1, "no `rouse up` answers in " + missing},
+		{[]string{"apply", "--data", missing}, 2, "-f FILE"},
+		{[]string{"bench", "burst", "-n", "0"}, 1, "-n"},
+		{[]string{"nonsense"}, 2, "nonsense"},
 	} {
-		if out, code := call(t, c.args...); code != 1 || !strings.Contains(out, c.want) {
-			t.Errorf("%q: exit %d, %q; want 1 and %q", c.args, code, out, c.want)
+		if out, code := call(t, c.args...); code != c.code || !strings.Contains(out, c.want) {
+			t.Errorf("%q: exit %d, %q; want %d and %q", c.args, code, out, c.code, c.want)
 		}
 	}
 }

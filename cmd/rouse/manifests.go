@@ -42,6 +42,9 @@ func newInject() *cobra.Command {
 				if err != nil {
 					return nil, err
 				}
+				if s.Stream {
+					r.YAML = ownLines(r.YAML)
+				}
 				return r.YAML, sayInjected(cmd.ErrOrStderr(), r)
 			})
 		},
@@ -50,6 +53,15 @@ func newInject() *cobra.Command {
 	sidecarFlags(cmd, &o)
 	cmd.Flags().BoolVar(&o.All, "all", false, "workloads that are not opted in, too, unless they are opted out")
 	return cmd
+}
+
+// ownLines puts the markers of a stream of JSON objects on lines of their own: kubectl takes no others for markers.
+func ownLines(documents []byte) []byte {
+	out := bytes.ReplaceAll(documents, []byte("\n--- {"), []byte("\n---\n{"))
+	if rest, ok := bytes.CutPrefix(out, []byte("--- {")); ok {
+		out = append([]byte("---\n{"), rest...)
+	}
+	return out
 }
 
 // sayInjected tells people what became of their file. A fault that is not minor is an error: half a file is no output.
@@ -75,7 +87,7 @@ func sayInjected(stderr io.Writer, r inject.Result) error {
 }
 
 func fileFlag(cmd *cobra.Command, files *[]string) {
-	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "manifest: a file, a directory, or - for standard input (repeatable)")
+	cmd.Flags().StringArrayVarP(files, "file", "f", nil, "manifest: a file, a directory (its own *.yaml, *.yml and *.json), or - for standard input (repeatable)")
 }
 
 // filesByFlag refuses arguments: most are manifests whose -f was forgotten.
@@ -89,9 +101,9 @@ func filesByFlag(_ *cobra.Command, args []string) error {
 // eachSource prints what becomes of every file, when nothing is wrong with any.
 func eachSource(cmd *cobra.Command, files []string, become func(manifest.Source) ([]byte, error)) error {
 	if len(files) == 0 {
-		return errors.New("--file is missing: name a manifest, or - for standard input")
+		return usagef("--file is missing: name a manifest, or - for standard input")
 	}
-	sources, err := manifest.Open(cmd.InOrStdin(), files...)
+	sources, err := opened(cmd, files)
 	if err != nil {
 		return err
 	}
@@ -116,6 +128,14 @@ func eachSource(cmd *cobra.Command, files []string, become func(manifest.Source)
 		}
 	}
 	return nil
+}
+
+// opened reads manifests, and warns of what is not read in directories.
+func opened(cmd *cobra.Command, files []string) ([]manifest.Source, error) {
+	for _, w := range manifest.PassedOver(files...) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+	}
+	return manifest.Open(cmd.InOrStdin(), files...)
 }
 
 func newRender() *cobra.Command {

@@ -34,8 +34,36 @@ func TestInject(t *testing.T) {
 	if code != 1 || out != "" || !strings.Contains(errs, ":4: Deployment hello: spec.template.spec.hostNetwork") {
 		t.Errorf("inject of a pod on the host's network = %d\n%s\n%s, want line and field", code, out, errs)
 	}
-	if code, _, errs = command(t, "", "inject"); code != 1 || !strings.Contains(errs, "--file") {
+	if code, _, errs = command(t, "", "inject"); code != 2 || !strings.Contains(errs, "--file") {
 		t.Errorf("inject without a file = %d %s", code, errs)
+	}
+}
+
+// TestJSONStreams: each object of a stream of JSON is read, whatever stands between two, and printed so that kubectl finds it.
+func TestJSONStreams(t *testing.T) {
+	deployment := func(name string) string {
+		return `{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "` + name + `", "annotations": {"rouse.dev/inject": "enabled"}},
+			"spec": {"template": {"spec": {"containers": [{"name": "app", "image": "x", "ports": [{"containerPort": 8080}]}]}}}}`
+	}
+	service := func(name string) string {
+		return `{"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "` + name + `"},
+			"spec": {"template": {"spec": {"containers": [{"image": "x"}]}}}}`
+	}
+	const plain = `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}`
+	for _, between := range []string{"\n", "", " ", "\n\n"} {
+		code, out, errs := command(t, strings.Join([]string{plain, deployment("a"), plain, deployment("b")}, between), "inject", "-f", "-")
+		if code != 0 || strings.Count(out, "name: queue-proxy") != 2 || strings.Count(out, "\n---\n") != 3 || !strings.HasPrefix(out, "---\n"+plain) {
+			t.Errorf("inject with %q between objects = %d\n%s\n%s, want four documents", between, code, out, errs)
+		}
+		code, out, errs = command(t, strings.Join([]string{service("a"), plain, service("b")}, between), "render", "-f", "-")
+		if code != 0 || strings.Count(out, "kind: Deployment") != 2 || strings.Count(out, plain) != 1 {
+			t.Errorf("render with %q between objects = %d\n%s\n%s", between, code, out, errs)
+		}
+	}
+	for _, name := range []string{"inject", "render"} {
+		if code, out, errs := command(t, "{kind: A}\n{kind: B}\n", name, "-f", "-"); code != 1 || out != "" || !strings.Contains(errs, "without a marker") && !strings.Contains(errs, "document start") {
+			t.Errorf("%s of what is neither a stream nor documents = %d\n%s\n%s", name, code, out, errs)
+		}
 	}
 }
 
@@ -46,8 +74,11 @@ func TestInjectSeveralFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.Mkdir(filepath.Join(dir, "more"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	code, out, errs := command(t, "", "inject", "-f", dir)
-	if code != 0 || strings.Count(out, "\n---\n") != 1 || strings.Count(out, "name: queue-proxy") != 2 {
+	if code != 0 || !strings.Contains(errs, "warning: "+filepath.Join(dir, "more")+" is passed over") || strings.Count(out, "\n---\n") != 1 || strings.Count(out, "name: queue-proxy") != 2 {
 		t.Errorf("inject of a folder = %d\n%s\n%s", code, out, errs)
 	}
 	open := filepath.Join(dir, "open.yaml") // its last line has no end

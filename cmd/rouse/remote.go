@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rousehq/rouse/cmd/rouse/up"
-	"github.com/rousehq/rouse/internal/manifest"
 )
 
 // dataDir is where `rouse up` keeps its history and its socket unless told otherwise.
@@ -68,12 +67,12 @@ func newApply() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "apply -f FILE", Short: "Change the services of a running `rouse up`", Args: filesByFlag,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			sources, err := manifest.Open(cmd.InOrStdin(), files...)
+			sources, err := opened(cmd, files)
 			if err != nil {
 				return err
 			}
 			if len(sources) == 0 {
-				return errors.New("no manifest: give one with -f FILE")
+				return usagef("no manifest: give one with -f FILE")
 			}
 			var all []error
 			for _, s := range sources {
@@ -85,7 +84,7 @@ func newApply() *cobra.Command {
 			return errors.Join(all...)
 		},
 	}
-	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "manifest: a file, a directory, or - for standard input (repeatable)")
+	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "manifest: a file, a directory (its own *.yaml, *.yml and *.json), or - for standard input (repeatable)")
 	return r.flag(cmd)
 }
 
@@ -113,7 +112,7 @@ func newStatus() *cobra.Command {
 		Use: "status", Short: "Services of a running `rouse up`: traffic, processes, requests; or, with -n or -A, workloads in a cluster", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if watch {
-				return errors.New("--watch is for a cluster: choose one, such as with --namespace")
+				return usagef("--watch is for a cluster: choose one, such as with --namespace")
 			}
 			if other, err := asksJSON(cmd); err != nil {
 				return err

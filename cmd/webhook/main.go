@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"time"
+	_ "time/tzdata" // schedules name zones, and an image has no database of them
 
 	"github.com/rousehq/rouse/internal/admission"
 	"github.com/rousehq/rouse/internal/config"

@@ -44,6 +44,7 @@ var ranks = map[string]rank{
 	"internal/usage":      leaf,
 	"internal/workload":   leaf,
 	"internal/inject":     leaf,
+	"internal/place":      leaf,
 	// Reads /proc and knows nothing of pods.
 	"internal/localpods/procfs": leaf,
 	"internal/forward":          engine,
@@ -145,7 +146,7 @@ var bans = []ban{
 	{"github.com/twmb/franz-go", []string{"internal/kafkabroker", "kafkadispatch", "bench", "test"}, "the embedded broker is for rouse up and tests, not for the data plane"},
 	{"github.com/spf13/cobra", []string{"cmd/rouse", "cmd/rouse-kube"}, "people type commands to rouse alone; the containers read their environment"},
 	{"github.com/caarlos0/env", []string{"internal/config"}, "one package decodes settings, and reports all faults at once"},
-	{"go.yaml.in/yaml", []string{"internal/manifest", "internal/config", "internal/inject"}, "positions of faults come from one decoder; what changes people's files keeps their comments"},
+	{"go.yaml.in/yaml", []string{"internal/manifest", "internal/config", "internal/inject", "internal/place"}, "positions of faults come from one decoder; what changes people's files keeps their comments"},
 	{"google.golang.org/grpc", []string{"control/keda", "internal/telemetry", "bench", "test"}, "the data plane forwards gRPC as HTTP/2; one endpoint speaks it, and exporters may"},
 	{"testing/synctest", nil, "bubbles are for tests"},
 }
@@ -202,6 +203,28 @@ func links(pkgs []pkg) (violations []string) {
 	return violations
 }
 
+// zoneData is the database of time zones that a program carries for images that have none: 450 kB.
+const zoneData = "time/tzdata"
+
+// scheduled are the programs that read the annotation rouse.dev/schedule: those that judge or decide.
+var scheduled = []string{"cmd/autoscaler", "cmd/webhook", "cmd/rouse-kube", "cmd/rouse"}
+
+// zones checks that a schedule's zone is known wherever it is read, and that no other program carries the database.
+func zones(pkgs []pkg) (violations []string) {
+	for _, p := range pkgs {
+		if p.Name != "main" || !under(p.path(), "cmd") {
+			continue
+		}
+		switch reads, carries := slices.Contains(scheduled, p.path()), slices.Contains(p.Deps, zoneData); {
+		case reads && !carries:
+			violations = append(violations, fmt.Sprintf("%s reads schedules and does not import %s: in an image without zoneinfo it would refuse \"in Europe/Berlin\"", p.path(), zoneData))
+		case carries && !reads:
+			violations = append(violations, fmt.Sprintf("%s links %s and reads no schedules: take it out, or name the program among those that do", p.path(), zoneData))
+		}
+	}
+	return violations
+}
+
 var vague = []string{"util", "utils", "common", "helper", "helpers", "types", "misc", "shared", "base", "pkg", "lib"}
 
 func names(pkgs []pkg) (violations []string) {
@@ -219,6 +242,7 @@ func TestImportsPointInward(t *testing.T)   { report(t, inward(load(t))) }
 func TestPurePackagesStayPure(t *testing.T) { report(t, pureImports(load(t))) }
 func TestLibrariesStayHome(t *testing.T)    { report(t, libraries(load(t))) }
 func TestBinariesLinkLittle(t *testing.T)   { report(t, links(load(t))) }
+func TestZonesAreKnown(t *testing.T)        { report(t, zones(load(t))) }
 func TestPackageNamesSayARole(t *testing.T) { report(t, names(load(t))) }
 
 // TestRulesCatch shows each rule a module that breaks it, and one that does not: a rule that never fires is no rule.
@@ -228,6 +252,11 @@ func TestRulesCatch(t *testing.T) {
 			imports[i] = strings.Replace(imp, "~", module, 1)
 		}
 		return pkg{ImportPath: module + "/" + path, Imports: imports, Deps: imports}
+	}
+	command := func(path string, imports ...string) pkg {
+		p := at(path, imports...)
+		p.Name = "main"
+		return p
 	}
 	for _, tc := range []struct {
 		name  string
@@ -260,6 +289,10 @@ func TestRulesCatch(t *testing.T) {
 		{"librdkafka outside", libraries, at("cmd/rouse", "github.com/confluentinc/confluent-kafka-go/v2/kafka"), true},
 		{"sidecar with the embedded broker", links, at("cmd/queueproxy", "github.com/twmb/franz-go/pkg/kfake"), true},
 		{"rouse with the embedded broker", links, at("cmd/rouse", "github.com/twmb/franz-go/pkg/kfake"), false},
+		{"control without zones", zones, command("cmd/autoscaler"), true},
+		{"control with zones", zones, command("cmd/autoscaler", zoneData), false},
+		{"sidecar with zones", zones, command("cmd/queueproxy", zoneData), true},
+		{"sidecar without zones", zones, command("cmd/queueproxy"), false},
 		{"vague name", names, at("internal/util/clock"), true},
 		{"role", names, at("internal/utility"), false},
 	} {

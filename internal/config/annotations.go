@@ -178,18 +178,18 @@ func (o *Overrides) readQueue(r *reader) {
 	read(r, annotated("queue-limit"), count(1, 10_000_000), &o.QueueLimit)
 	read(r, annotated("queue-deadline"), duration(time.Millisecond, time.Hour, 1), &o.QueueDeadline)
 	read(r, annotated("burst"), oneOf(BurstDefault, BurstDrainAware), &o.Burst)
-	read(r, annotated("schedule"), rule[string]{scheduleForm, func(s string) (string, bool) {
+	readExplained(r, annotated("schedule"), scheduleForm, func(s string) error {
 		_, err := ParseSchedule(s)
-		return s, err == nil
-	}}, &o.Schedule)
+		return err
+	}, &o.Schedule)
 	main := o.Metric.Or(builtin("metric", MetricConcurrency)).V
-	read(r, annotated("metrics"), rule[string]{metricsForm, func(s string) (string, bool) {
+	readExplained(r, annotated("metrics"), metricsForm, func(s string) error {
 		targets, err := ParseMetrics(s)
 		for _, t := range targets {
 			if t.Metric.String() == main {
-				return "", false
+				return fmt.Errorf("%s is the metric that %smetric names", main, PrefixAutoscaling)
 			}
 		}
-		return s, err == nil
-	}}, &o.Metrics)
+		return err
+	}, &o.Metrics)
 }

@@ -226,3 +226,43 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestFieldsThatCameByAnnotation: origins and faults name what was written.
+func TestFieldsThatCameByAnnotation(t *testing.T) {
+	at := func(key string) string { return "app.yaml:" + key[len(PrefixRouse):] }
+	given := func(value string) Input {
+		in := Input{ID: hello, Annotations: map[string]string{}, Above: Layers{At: at}}
+		for _, key := range SpecAnnotations() {
+			in.Annotations[key] = value
+		}
+		return in
+	}
+	in := given("7")
+	if faults := in.SpecFromAnnotations(); len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	rev, faults := Resolve(in)
+	if rev == nil {
+		t.Fatal(faults)
+	}
+	for key, got := range map[string]*Origin{"container-concurrency": rev.ContainerConcurrency.Origin, "timeout-seconds": rev.Timeout.Origin,
+		"response-start-timeout-seconds": rev.ResponseStartTimeout.Origin, "idle-timeout-seconds": rev.IdleTimeout.Origin} {
+		if want := (Origin{Annotation, PrefixRouse + key, "app.yaml:" + key}); *got != want {
+			t.Errorf("origin %s, want %s", got, want)
+		}
+	}
+	for _, value := range []string{"-7", "many"} {
+		in := given(value)
+		faults := in.SpecFromAnnotations()
+		_, more := Resolve(in)
+		faults = append(faults, more...)
+		if len(faults) != 4 {
+			t.Fatalf("faults %v of %s, want four", faults, value)
+		}
+		for i, key := range SpecAnnotations() {
+			if f := faults[i]; f.Key != key || f.Where != at(key) {
+				t.Errorf("fault %v of %s, want one of %s at %s", f, value, key, at(key))
+			}
+		}
+	}
+}

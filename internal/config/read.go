@@ -131,3 +131,17 @@ func read[T any](r *reader, n names, ru rule[T], into *Value[T]) {
 	}
 	*into = Value[T]{V: v, Origin: o}
 }
+
+// readExplained reads a text as it stands when a parser takes it; what the parser says of one that it refuses is a part of
+// the fault.
+func readExplained(r *reader, n names, form string, judge func(string) error, into *Value[string]) {
+	raw, o, ok := r.find(n)
+	if !ok {
+		return
+	}
+	if err := judge(raw); err != nil {
+		r.faults = append(r.faults, Fault{Key: o.written(), Value: raw, Allowed: form, Why: err.Error(), Where: o.Where})
+		return
+	}
+	*into = Value[string]{V: raw, Origin: o}
+}

@@ -103,6 +103,8 @@ type Input struct {
 	ResponseStartTimeoutSeconds *int64
 	IdleTimeoutSeconds          *int64
 	SpecAt                      At // of the four fields above, by field name; may be nil
+
+	specKeys map[string]string // the annotation that a field came by, by field name: see SpecFromAnnotations
 }
 
 // Resolve makes a revision's snapshot. With faults the snapshot is nil, and all faults are there, those of the
@@ -138,9 +140,10 @@ func (rev *Revision) readSpec(in Input) (faults []Fault) {
 		if given == nil {
 			return builtin(key, int(fallback))
 		}
-		v = Value[int]{int(*given), &Origin{Spec, key, in.SpecAt.of(key)}}
+		v = Value[int]{int(*given), in.specOrigin(key)}
 		if *given < lo || *given > hi {
-			faults = append(faults, Fault{key, strconv.FormatInt(*given, 10), fmt.Sprintf("a whole number in [%d, %d]", lo, hi), v.Where})
+			faults = append(faults, Fault{Key: v.Key, Value: strconv.FormatInt(*given, 10), Where: v.Where,
+				Allowed: fmt.Sprintf("a whole number in [%d, %d]", lo, hi)})
 		}
 		return v
 	}

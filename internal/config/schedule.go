@@ -23,7 +23,8 @@ const scheduleForm = `"PODS from CRON to CRON [in ZONE]", several divided by ";"
 	`"3 from 0 8 * * 1-5 to 0 18 * * 1-5 in Europe/Berlin"`
 
 // ParseSchedule reads floors, each written as "PODS from CRON to CRON [in ZONE]" and divided by ";". CRON is five
-// fields or a word such as @daily, ZONE a name of the time zone database; without it the process's zone counts.
+// fields or a word such as @daily, ZONE a name of the time zone database; without it the process's zone counts,
+// which is UTC in our images. A program that reads schedules imports time/tzdata: images have no database of their own.
 func ParseSchedule(text string) (Schedule, error) {
 	var s Schedule
 	for part := range strings.SplitSeq(text, ";") {
@@ -40,10 +41,13 @@ func parseFloor(text string) (Floor, error) {
 	pods, times, ok1 := strings.Cut(text, " from ")
 	from, to, ok2 := strings.Cut(times, " to ")
 	if !ok1 || !ok2 {
-		return Floor{}, fmt.Errorf("%q is not %s", text, scheduleForm)
+		return Floor{}, fmt.Errorf("%q does not say from when to when", text)
 	}
 	to, zone, zoned := strings.Cut(to, " in ")
 	if zoned {
+		if _, err := time.LoadLocation(zone); err != nil {
+			return Floor{}, fmt.Errorf("%q is no time zone that is known here, write it like Europe/Berlin or UTC", zone)
+		}
 		zone = "CRON_TZ=" + zone + " "
 	}
 	n, err := strconv.ParseInt(pods, 10, 32)
@@ -59,7 +63,7 @@ func parseFloor(text string) (Floor, error) {
 			return Floor{}, fmt.Errorf("%q is no time of day: write five cron fields, and the zone after \" in \"", c.spec)
 		}
 		if *c.into, err = cron.ParseStandard(zone + c.spec); err != nil {
-			return Floor{}, fmt.Errorf("%q: %w", zone+c.spec, err)
+			return Floor{}, fmt.Errorf("%q: %w", c.spec, err)
 		}
 	}
 	return f, nil

@@ -52,6 +52,22 @@ func TestScheduleRefusesNonsense(t *testing.T) {
 	}
 }
 
+// TestFaultsSayWhatTheParserSays: the form alone misleads who has misspelt one word of it.
+func TestFaultsSayWhatTheParserSays(t *testing.T) {
+	for _, tc := range []struct{ key, value, want string }{
+		{"schedule", "3 from 0 8 * * 1-5 to 0 18 * * 1-5 in Europe/Berln", `"Europe/Berln" is no time zone that is known here`},
+		{"schedule", "3 from 0 8 * * 9 to 0 18 * * 1-5 in UTC", `"0 8 * * 9": `},
+		{"schedule", "three from 0 8 * * * to 0 18 * * *", `"three" is not a number of pods`},
+		{"metrics", "rps=50, rps=60", "rps is there twice"},
+		{"metrics", "concurrency=5", "concurrency is the metric that autoscaling.knative.dev/metric names"},
+	} {
+		_, faults := Resolve(Input{ID: hello, Annotations: map[string]string{PrefixRouse + tc.key: tc.value}})
+		if len(faults) != 1 || !strings.Contains(faults[0].Error(), tc.want) || !strings.Contains(faults[0].Error(), "must be") {
+			t.Errorf("%s = %q: faults %v, want one that says %q and what is allowed", tc.key, tc.value, faults, tc.want)
+		}
+	}
+}
+
 func TestFurtherMetrics(t *testing.T) {
 	rev, faults := Resolve(Input{ID: hello, Annotations: map[string]string{PrefixRouse + "metrics": "rps=50, cpu=500m,memory=256Mi"}})
 	if len(faults) > 0 {

@@ -93,7 +93,8 @@ func (s *Store) Update(in Input) []Fault {
 	if old := s.Load(in.ID); old != nil {
 		for _, d := range Diff(old, next) {
 			if !d.Live {
-				faults = append(faults, Fault{d.Key, d.New, fmt.Sprintf("%s on this revision; to change it, make a new revision", d.Old), d.Origin.Where})
+				faults = append(faults, Fault{Key: d.Key, Value: d.New, Where: d.Origin.Where,
+					Allowed: fmt.Sprintf("%s on this revision; to change it, make a new revision", d.Old)})
 			}
 		}
 	}

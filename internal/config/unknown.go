@@ -5,6 +5,23 @@ import (
 	"strings"
 )
 
+// Annotations about the queue-proxy in pods: package inject reads them, and says what they mean.
+const (
+	Inject          = PrefixRouse + "inject"
+	InjectContainer = PrefixRouse + "inject-container"
+	InjectPort      = PrefixRouse + "inject-port"
+	InjectPorts     = PrefixRouse + "inject-ports"
+)
+
+// InjectAnnotations returns those about the queue-proxy in pods.
+func InjectAnnotations() []string { return []string{Inject, InjectContainer, InjectPort, InjectPorts} }
+
+// UnknownOnWorkloads are the [UnknownAnnotations] of a Deployment or of pods in a cluster, where also those about the
+// queue-proxy are read.
+func UnknownOnWorkloads(annotations map[string]string) []string {
+	return slices.DeleteFunc(UnknownAnnotations(annotations), func(key string) bool { return slices.Contains(InjectAnnotations(), key) })
+}
+
 // UnknownAnnotations returns, in order, the annotations of the prefixes autoscaling.knative.dev/ and rouse.dev/ that
 // nothing reads, misspelt ones among them: Knative ignores those without a word. Annotations of serving.knative.dev/
 // are for many readers and never reported.

@@ -20,3 +20,14 @@ func TestUnknownAnnotationsAreNamed(t *testing.T) {
 		t.Errorf("UnknownAnnotations = %q, want %q", got, want)
 	}
 }
+
+func TestUnknownOnWorkloads(t *testing.T) {
+	given := map[string]string{"rouse.dev/inject-prot": "8080", "rouse.dev/injected": "yes", "rouse.dev/container-concurency": "5", "rouse.dev/timeout-seconds": "5"}
+	for _, key := range InjectAnnotations() {
+		given[key] = "x"
+	}
+	want := []string{"rouse.dev/container-concurency", "rouse.dev/inject-prot", "rouse.dev/injected"}
+	if got := UnknownOnWorkloads(given); !slices.Equal(got, want) {
+		t.Errorf("UnknownOnWorkloads = %q, want %q", got, want)
+	}
+}

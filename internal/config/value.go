@@ -101,11 +101,16 @@ type Fault struct {
 	Value   string // as written
 	Allowed string // what would have been accepted, such as "a number in [1, 100]"
 	Where   string // "file:line", empty when unknown
+	Why     string // what a parser says of the value, empty where Allowed says enough
 }
 
-// Error returns "where: key = value: must be …".
+// Error returns "where: key = value: why: must be …".
 func (f Fault) Error() string {
-	s := fmt.Sprintf("%s = %q: must be %s", f.Key, f.Value, f.Allowed)
+	s := fmt.Sprintf("%s = %q: ", f.Key, f.Value)
+	if f.Why != "" {
+		s += f.Why + ": "
+	}
+	s += "must be " + f.Allowed
 	if f.Where != "" {
 		s = f.Where + ": " + s
 	}

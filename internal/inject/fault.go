@@ -14,6 +14,9 @@ type Fault struct {
 	Text   string // what is wrong
 	Remedy string
 	Minor  bool
+	// Told says that who judges manifests, as control judges workloads, finds the same: it is about a setting of a workload that is
+	// opted in, or about what no API server takes.
+	Told bool
 }
 
 // Error returns the fault in one line, the way compilers do.

@@ -326,6 +326,51 @@ func TestOtherKinds(t *testing.T) {
 	}
 }
 
+// TestUnknownAnnotations: what nobody reads is told, since what it was to say is lost. Told says whether control tells it, too.
+func TestUnknownAnnotations(t *testing.T) {
+	for class, told := range map[string]bool{"": false, "autoscaling.knative.dev/class: kpa.autoscaling.knative.dev, ": true} {
+		r := injected(t, "x", []byte(with("", class+`rouse.dev/container-concurency: "5", rouse.dev/inject-prot: "8080",`)), options)
+		if len(r.Faults) != 2 || len(r.Injected) != 1 {
+			t.Fatalf("faults %v, injected %q, want two warnings", r.Faults, r.Injected)
+		}
+		for i, key := range []string{"rouse.dev/container-concurency", "rouse.dev/inject-prot"} {
+			if f := r.Faults[i]; !f.Minor || f.Told != told || f.Field != "metadata.annotations."+key || f.Line != 3 {
+				t.Errorf("fault %+v, want a warning of %s, told: %t", f, key, told)
+			}
+		}
+	}
+}
+
+// TestCheck: only those are judged that ask, and by the same rules.
+func TestCheck(t *testing.T) {
+	const hostNetwork = "{hostNetwork: true, containers:"
+	opted := strings.Replace(small, "rouse.dev/inject: enabled", "autoscaling.knative.dev/class: kpa.autoscaling.knative.dev", 1)
+	labelled := strings.Replace(strings.Replace(small, "rouse.dev/inject: enabled", "", 1), "{template: {", "{template: {metadata: {labels: {rouse.dev/inject: enabled}}, ", 1)
+	for _, tc := range []struct {
+		name, text string
+		faults     int
+	}{
+		{"asks", small, 1}, {"asks by a label", labelled, 1}, {"is opted in alone", opted, 0}, {"asks not to", strings.Replace(small, "enabled", "disabled", 1), 0},
+	} {
+		faults, err := Check("x", []byte(strings.Replace(tc.text, "{containers:", hostNetwork, 1)))
+		if err != nil || len(faults) != tc.faults {
+			t.Errorf("%s: %v, %v; want %d faults", tc.name, faults, err, tc.faults)
+		}
+	}
+	if _, err := Check("x", []byte("a: [")); err == nil {
+		t.Error("broken YAML is checked")
+	}
+}
+
+// TestTypedLists: a list that is left alone is told of.
+func TestTypedLists(t *testing.T) {
+	text := "apiVersion: apps/v1\nkind: DeploymentList\nitems: []\n"
+	r := injected(t, "x", []byte(text), options)
+	if len(r.Faults) != 1 || !r.Faults[0].Minor || !strings.Contains(r.Faults.Error(), "x:2: warning: DeploymentList") || string(r.YAML) != text {
+		t.Errorf("%v and\n%s, want a warning and no change", r.Faults, r.YAML)
+	}
+}
+
 // TestRefused: what would make a pod that never becomes ready, or none at all, is said with its field.
 func TestRefused(t *testing.T) {
 	for _, c := range []struct{ name, text, field, says string }{
@@ -335,6 +380,12 @@ func TestRefused(t *testing.T) {
 		{"a limit below the request", with("", sizePrefix+"memory-resource-request: 1Gi, "+sizePrefix+"memory-resource-limit: 1000M,"), sizePrefix + "memory-resource-limit", "less than"},
 		{"a wish that is none", strings.Replace(small, "enabled", `"off", autoscaling.knative.dev/class: kpa.autoscaling.knative.dev`, 1), "annotations.rouse.dev/inject", "disabled"},
 		{"a queue-proxy that would ask itself", with("", `rouse.dev/inject-port: "8012",`), "annotations.rouse.dev/inject-port", "serving=18012"},
+		{"a setting out of range", with("", `rouse.dev/timeout-seconds: "7000",`), "metadata.annotations.rouse.dev/timeout-seconds", `x:3: Deployment hello: metadata.annotations.rouse.dev/timeout-seconds: rouse.dev/timeout-seconds = "7000"`},
+		{"a class that control refuses", strings.Replace(small, "rouse.dev/inject: enabled", "autoscaling.knative.dev/class: kpa", 1), "annotations.autoscaling.knative.dev/class", `"kpa": must be kpa.autoscaling.knative.dev`},
+		{"a number for a text", with("", "rouse.dev/container-concurrency: 5,"), "metadata.annotations.rouse.dev/container-concurrency", "5 is no text; put it in quotes"},
+		{"a boolean of YAML 1.1 for a text", with("", "rouse.dev/pod-probe: off,"), "metadata.annotations.rouse.dev/pod-probe", "off is no text; put it in quotes"},
+		{"a list for a text", with("", "a: [b],"), "metadata.annotations.a", "is no text"},
+		{"a label of the pods", strings.Replace(small, "{template: {", "{template: {metadata: {labels: {version: 1}}, ", 1), "spec.template.metadata.labels.version", "1 is no text"},
 		{"a port that cannot move up", with("", `rouse.dev/inject-port: "60000", rouse.dev/inject-ports: admin=60000,`), "annotations.rouse.dev/inject-port", "admin=50000"},
 	} {
 		r := injected(t, "x", []byte(c.text), options)

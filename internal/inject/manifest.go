@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -46,6 +47,13 @@ func Manifest(file string, text []byte, o Options) (Result, error) {
 		r.YAML = append(r.YAML, out...)
 	}
 	return r, nil
+}
+
+// Check returns what [Manifest] would say of the workloads of a file that ask for a queue-proxy by the annotation or the label
+// [Inject], and changes nothing. Its error is that of Manifest.
+func Check(file string, text []byte) (Faults, error) {
+	r, err := Manifest(file, text, Options{Image: ContainerName, wished: true})
+	return r.Faults, err
 }
 
 // document is a piece of a file between two markers, with the marker that begins it.
@@ -187,8 +195,13 @@ func (r *Result) object(file string, top field, o Options, depth int) (changed b
 	return t.changed, nil
 }
 
-// other warns of a workload that asks for a sidecar and is of a kind that gets none here.
+// other warns of a workload that asks for a sidecar and is of a kind that gets none here, and of lists of another kind than List.
 func (r *Result) other(t *template, top field) {
+	if kind, ok := strings.CutSuffix(top.at("kind").text(), "List"); ok && slices.Contains([]string{"Deployment", "StatefulSet", "Pod"}, kind) {
+		t.warn(top.at("kind"), "typed lists are not injected into, and it is left as it is", "make it apiVersion: v1, kind: List, and give each item its apiVersion and kind")
+		r.Faults = append(r.Faults, t.faults...)
+		return
+	}
 	if t.root = top.at("spec").at("template"); t.root.node == nil {
 		return
 	}
@@ -217,8 +230,14 @@ func (t *template) asked() bool {
 	default:
 		return true
 	}
-	w := workload.Object{Annotations: annotationsOf(t.owner, t.root), Labels: t.owner.at("labels").strings()}
-	return w.OptedIn() || t.options.All && t.owner.at("labels").at(config.PrefixServing+"revision").text() == ""
+	if t.options.wished {
+		return false
+	}
+	return t.workload().OptedIn() || t.options.All && t.owner.at("labels").at(config.PrefixServing+"revision").text() == ""
+}
+
+func (t *template) workload() *workload.Object {
+	return &workload.Object{Annotations: annotationsOf(t.owner, t.root), Labels: t.owner.at("labels").strings()}
 }
 
 // revisionOfPod names the workload that a pod belongs to: that of its controller, without what a Deployment adds.

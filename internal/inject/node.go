@@ -3,6 +3,7 @@ package inject
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
@@ -80,6 +81,33 @@ func (f field) strings() map[string]string {
 		}
 	}
 	return m
+}
+
+// values returns the fields of a mapping that are there.
+func (f field) values() (all []field) {
+	if f.node == nil || f.node.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(f.node.Content); i += 2 {
+		if at := f.at(f.node.Content[i].Value); at.node != nil {
+			all = append(all, at)
+		}
+	}
+	return all
+}
+
+// booleans are what YAML 1.1, and with it kubectl, takes for true or false beyond what the decoder here does.
+var booleans = []string{"y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N", "no", "No", "NO", "off", "Off", "OFF"}
+
+// isText says whether kubectl reads a scalar as a text.
+func isText(n *yaml.Node) bool {
+	switch n.ShortTag() {
+	case "!!int", "!!float", "!!bool":
+		return false
+	case "!!str":
+		return n.Style != 0 || !slices.Contains(booleans, n.Value)
+	}
+	return true
 }
 
 // value decodes a field into plain Go values, nil when it is missing.

@@ -15,13 +15,13 @@ import (
 const (
 	// Inject is enabled or disabled; without it the class annotation of the workload opts in. It may be a label of the
 	// pods, too, which is what the webhook's configuration selects.
-	Inject = config.PrefixRouse + "inject"
+	Inject = config.Inject
 	// Container names the container that serves, when several have ports.
-	Container = config.PrefixRouse + "inject-container"
+	Container = config.InjectContainer
 	// Port is the number or the name of the port that serves, when the container has several.
-	Port = config.PrefixRouse + "inject-port"
+	Port = config.InjectPort
 	// Ports moves the queue-proxy's ports, as "serving=8012,admin=8022,stats=9090,metrics=9091" or a part of it.
-	Ports = config.PrefixRouse + "inject-ports"
+	Ports = config.InjectPorts
 
 	sizePrefix = "queue.sidecar.serving.knative.dev/"
 )
@@ -48,6 +48,8 @@ type Options struct {
 	TokenAudience string
 	// All injects workloads that are not opted in, too, unless they are opted out.
 	All bool
+
+	wished bool // only those that ask for it by Inject: see Check
 }
 
 // Validate names every field that can't be used.

@@ -39,6 +39,12 @@ func (t *template) warn(at field, text, remedy string) {
 	t.faults[len(t.faults)-1].Minor = true
 }
 
+// tell is a fault that others find, too: see [Fault].
+func (t *template) tell(at field, text, remedy string) {
+	t.fault(at, text, remedy)
+	t.faults[len(t.faults)-1].Told = true
+}
+
 // annotationsOf joins those of the pods and of their workload, which win.
 func annotationsOf(owner, root field) map[string]string {
 	all := root.at("metadata").at("annotations").strings()
@@ -60,6 +66,7 @@ func (t *template) run() error {
 		t.fault(at, fmt.Sprintf("%q says neither yes nor no", at.text()), "make it enabled or disabled")
 	}
 	t.refuse()
+	t.texts()
 	t.findSidecar()
 	p := &plan{revision: t.revision, service: t.revision, options: t.options, sizes: t.sizes()}
 	p.config = t.settings()
@@ -75,6 +82,26 @@ func (t *template) run() error {
 		return nil
 	}
 	return t.apply(p)
+}
+
+// texts names labels and annotations that the API server would refuse: they are read here all the same, so that nobody else
+// would say so before the pods are to be made.
+func (t *template) texts() {
+	for _, meta := range []field{t.owner, t.root.at("metadata")} {
+		for _, at := range []field{meta.at("labels"), meta.at("annotations")} {
+			for _, value := range at.values() {
+				switch {
+				case value.node.Kind != yaml.ScalarNode:
+					t.tell(value, "is no text", "")
+				case !isText(value.node):
+					t.tell(value, value.text()+" is no text", "put it in quotes")
+				}
+			}
+		}
+		if t.owner.node == t.root.at("metadata").node { // a pod has no owner
+			return
+		}
+	}
 }
 
 // refuse names what a sidecar cannot live with.
@@ -114,10 +141,16 @@ func (t *template) settings() *config.Revision {
 	base.AllowZeroInitialScale.V = true
 	in := config.Input{ID: identity.Revision{Name: t.revision}, Annotations: t.annotations, Autoscaler: base,
 		Above: config.Layers{Flags: map[string]string{"initial-scale": "0"}}}
-	faults := in.SpecFromAnnotations()
+	faults := append(in.SpecFromAnnotations(), t.workload().ClassFaults()...)
 	rev, more := config.Resolve(in)
+	judged := t.workload().OptedIn()
 	for _, f := range append(faults, more...) {
 		t.fault(t.annotation(f.Key), f.Error(), "")
+		t.faults[len(t.faults)-1].Told = judged
+	}
+	for _, key := range config.UnknownOnWorkloads(t.annotations) {
+		t.warn(t.annotation(key), "nothing reads it", "remove it, or mend its spelling")
+		t.faults[len(t.faults)-1].Told = judged
 	}
 	return rev
 }

@@ -89,6 +89,74 @@ func TestFilesNameTheLine(t *testing.T) {
 	}
 }
 
+// TestFilesSayWhatIsWrong in the words of the file, with the line.
+func TestFilesSayWhatIsWrong(t *testing.T) {
+	const head = "# a comment\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: hello\n  annotations:\n"
+	for _, tc := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"a list", "- a\n- b\n", []string{"app.yaml:1: no object of Kubernetes: is a list, must be a mapping with apiVersion and kind"}},
+		{"a text", "just words\n", []string{"app.yaml:1: no object of Kubernetes: is a text, must be a mapping"}},
+		{"a number", "5\n", []string{"app.yaml:1: no object of Kubernetes: is a number, must be a mapping"}},
+		{"annotations without quotes", head + "    rouse.dev/container-concurrency: 5\n    a: {b: c}\n    b: [c]\n    c: \n    rouse.dev/pod-probe: off\n", []string{
+			"app.yaml:2: Deployment: metadata.annotations.a (line 8) is a mapping, must be a text",
+			"app.yaml:2: Deployment: metadata.annotations.b (line 9) is a list, must be a text",
+			"app.yaml:2: Deployment: metadata.annotations.rouse.dev/container-concurrency (line 7) is 5, must be a text; put it in quotes",
+			"app.yaml:2: Deployment: metadata.annotations.rouse.dev/pod-probe (line 11) is false, must be a text; put it in quotes",
+		}},
+		{"of the pods", head + "    a: b\nspec:\n  template:\n    metadata:\n      labels: {version: 1}\n", []string{"spec.template.metadata.labels.version (line 11) is 1"}},
+		{"another field", "apiVersion: v1\nkind: Service\nspec:\n  ports: many\n", []string{"app.yaml:1: Service: spec.ports (line 4) is a text, must be a list"}},
+		{"a number for a text", "apiVersion: v1\nkind: Service\nmetadata: {name: 5}\n", []string{"Service: metadata.name (line 3) is a number, must be a text; put it in quotes"}},
+		{"two items", "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Service, spec: 3}\n- {apiVersion: v1, kind: Service, spec: 3}\n", []string{"app.yaml:4: Service: spec (line 4) is a number, must be a mapping", "app.yaml:5: Service: spec (line 5)"}},
+	} {
+		faults := NewFiles("shop").Add("app.yaml", []byte(tc.text))
+		if len(faults) != len(tc.want) {
+			t.Errorf("%s: faults %v, want %d", tc.name, faults, len(tc.want))
+			continue
+		}
+		for i, want := range tc.want {
+			if got := faults[i].Error(); !strings.Contains(got, want) || strings.Contains(got, "json:") || strings.Contains(got, "Go ") {
+				t.Errorf("%s: fault %q, want %q", tc.name, got, want)
+			}
+		}
+	}
+}
+
+// TestFilesNameLines: what is said of an annotation names its own line, also of one of many in a List.
+func TestFilesNameLines(t *testing.T) {
+	text := `apiVersion: apps/v1
+kind: DeploymentList
+items:
+- metadata:
+    name: one
+    annotations:
+      autoscaling.knative.dev/class: kpa.autoscaling.knative.dev
+      autoscaling.knative.dev/tarjet: "1"
+- metadata:
+    name: two
+  spec:
+    template:
+      metadata:
+        annotations:
+          autoscaling.knative.dev/class: kpa.autoscaling.knative.dev
+          rouse.dev/timeout-seconds: "7000"
+`
+	f := NewFiles("shop")
+	if faults := f.Add("app.yaml", []byte(text)); len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	all := f.Seen(config.DefaultAutoscaler())
+	if len(all) != 2 || all[0].Origin != "app.yaml:4" || all[1].Origin != "app.yaml:9" {
+		t.Fatalf("seen %+v, want both Deployments where they begin", all)
+	}
+	for i, want := range []string{"nothing reads autoscaling.knative.dev/tarjet (app.yaml:8): remove it", `rouse.dev/timeout-seconds = "7000": must be a whole number in [1, 600] (app.yaml:16)`} {
+		if got := all[i].Problems[0].Text; !strings.Contains(got, want) {
+			t.Errorf("problem %q, want %q", got, want)
+		}
+	}
+}
+
 // FuzzFiles: whatever a file holds is read or refused.
 func FuzzFiles(f *testing.F) {
 	f.Add([]byte("---\napiVersion: v1\nkind: Service\nspec: {ports: [{port: 80}]}\n--- {}\n"))

@@ -145,7 +145,10 @@ func TestWant(t *testing.T) {
 		{"proxy without activators", false, func(r *rig) { r.activators = nil; r.pod(podObject("a", nil)) }, []string{"pods 10.88.0.2:8080"}},
 		{"nobody", false, func(r *rig) { r.activators = nil }, nil},
 		{"the other family is left out", true, func(r *rig) {
-			r.pod(podObject("a", func(p *corev1.Pod) { counted(p); p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: "fd00::2"}) }))
+			r.pod(podObject("a", func(p *corev1.Pod) {
+				counted(p)
+				p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: "fd00::2"})
+			}))
 		}, []string{"pods 10.88.0.2:9012"}},
 		{"ports by name differ between pods", false, func(r *rig) {
 			r.activators = nil

@@ -29,6 +29,10 @@ type Seen struct {
 	Slices  []Published   // of the Service
 	Pods    []SeenPod
 	Guard   Guard
+	// Astray are ports of the Service that lead to none that a container declares; a number may be served all the same.
+	Astray []workload.Port
+	// Imageless are the containers of the template that name no image.
+	Imageless []string
 }
 
 // ServicePort is a port of a Service, as control keeps its port on the activators.
@@ -64,7 +68,7 @@ func (v *View) Seen(base config.Autoscaler) []Seen {
 	}
 	all := make([]Seen, 0, len(v.workloads))
 	for _, a := range v.workloads {
-		s := Seen{Object: a.Object, Origin: a.origin, SetsReplicas: a.setsReplicas, Created: a.created, Ready: a.ready}
+		s := Seen{Object: a.Object, Origin: a.origin, SetsReplicas: a.setsReplicas, Created: a.created, Ready: a.ready, Imageless: a.imageless}
 		if a.Kind == workload.StatefulSet && workload.Shadowed(deployments[key{a.Namespace, a.Name}], &a.Object) {
 			s.Problems = []workload.Problem{workload.Taken()}
 		} else {
@@ -97,6 +101,9 @@ func (v *View) join(s *Seen, a *annotated, svc *service) {
 	s.Service = &svc.Service
 	t := &tracked{object: &a.opted, service: svc, primary: workload.Primary(svc.Ports)}
 	for i, p := range svc.Ports {
+		if a.astray(p) {
+			s.Astray = append(s.Astray, p)
+		}
 		s.Ports = append(s.Ports, ServicePort{Name: p.Name, Holder: t.holder(i), Scaled: i == t.primary})
 	}
 	for _, x := range v.slices[key{svc.Namespace, svc.Name}] {

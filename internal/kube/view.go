@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -49,7 +50,10 @@ type annotated struct {
 	setsReplicas bool
 	created      time.Time
 	ready        int
-	ports        []named // of the containers in its template
+	ports        []named // of the containers in its template that run as long as a pod does
+	declares     bool    // whether its containers that are no sidecars say anything of ports
+	containers   int
+	imageless    []string // containers without an image
 }
 
 func newView() *View {
@@ -154,7 +158,24 @@ func (v *View) addWorkload(o *opted, setsReplicas bool, created time.Time, ready
 		return
 	}
 	a := &annotated{opted: *o, origin: origin, setsReplicas: setsReplicas, created: created, ready: int(ready), ports: portsIn(spec)}
+	a.containers = len(spec.Containers)
+	for _, c := range spec.Containers {
+		a.declares = a.declares || len(c.Ports) > 0
+		if c.Image == "" {
+			a.imageless = append(a.imageless, c.Name)
+		}
+	}
 	v.workloads = append(v.workloads, a)
+}
+
+// astray says that a port of a Service leads to none that the workload's containers declare, the queue-proxy that the webhook
+// adds included. Ports need not be declared, but when none is there is nothing to compare a number with.
+func (a *annotated) astray(p workload.Port) bool {
+	all := append(slices.Clone(a.ports), named{sidecarPortName, sidecarPort})
+	if p.TargetName != "" {
+		return a.containers > 0 && !slices.ContainsFunc(all, func(n named) bool { return n.name == p.TargetName })
+	}
+	return a.declares && !slices.ContainsFunc(all, func(n named) bool { return n.port == target(a, p) })
 }
 
 func (v *View) addRival(namespace, name string, r *rival) {

@@ -28,10 +28,12 @@ const (
 type Source struct {
 	Name string // as faults name it
 	Data []byte
+	// Stream says that the data was a stream of JSON objects: Open has put a marker before each, "--- {…}".
+	Stream bool
 }
 
-// Open reads files, directories (their *.yaml, *.yml and *.json, in order of name) and "-", which is stdin. What is longer
-// than [Load] takes is an error: a part of it must not pass for the whole.
+// Open reads files, directories (their own *.yaml, *.yml and *.json, in order of name; see [PassedOver]) and "-", which is stdin. What is longer
+// than [Load] takes is an error: a part of it must not pass for the whole. A stream of JSON objects becomes documents.
 func Open(stdin io.Reader, paths ...string) ([]Source, error) {
 	var out []Source
 	for _, p := range paths {
@@ -46,16 +48,16 @@ func Open(stdin io.Reader, paths ...string) ([]Source, error) {
 
 func open(stdin io.Reader, path string) ([]Source, error) {
 	if path == "-" {
-		data, err := readAll("stdin", stdin)
-		return []Source{{"stdin", data}}, err
+		s, err := readAll("stdin", stdin)
+		return []Source{s}, err
 	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if !info.IsDir() {
-		data, err := read(path)
-		return []Source{{path, data}}, err
+		s, err := read(path)
+		return []Source{s}, err
 	}
 	return openDir(path)
 }
@@ -67,15 +69,14 @@ func openDir(dir string) ([]Source, error) {
 	}
 	var out []Source
 	for _, e := range entries {
-		if e.IsDir() || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(e.Name())) {
+		if e.IsDir() || !slices.Contains(extensions, filepath.Ext(e.Name())) {
 			continue
 		}
-		path := filepath.Join(dir, e.Name())
-		data, err := read(path)
+		s, err := read(filepath.Join(dir, e.Name()))
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Source{path, data})
+		out = append(out, s)
 	}
 	if len(out) == 0 {
 		return nil, &fs.PathError{Op: "read", Path: dir, Err: errors.New("no *.yaml, *.yml or *.json in it")}
@@ -83,21 +84,25 @@ func openDir(dir string) ([]Source, error) {
 	return out, nil
 }
 
-func read(path string) ([]byte, error) {
+func read(path string) (Source, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return Source{}, err
 	}
 	defer f.Close()
 	return readAll(path, f)
 }
 
-func readAll(name string, r io.Reader) ([]byte, error) {
+func readAll(name string, r io.Reader) (Source, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
 	if err == nil && len(data) > maxBytes {
 		err = fmt.Errorf("%s %s; divide it", name, tooLong)
 	}
-	return data, err
+	if err != nil {
+		return Source{}, err
+	}
+	documents, stream := separated(data)
+	return Source{Name: name, Data: documents, Stream: stream}, nil
 }
 
 // Options say how to load.

@@ -30,7 +30,7 @@ spec:
 
 func load(t *testing.T, opts Options, docs ...string) (*Set, Diagnostics) {
 	t.Helper()
-	return Load([]Source{{"app.yaml", []byte(strings.Join(docs, "---\n"))}}, opts)
+	return Load([]Source{{Name: "app.yaml", Data: []byte(strings.Join(docs, "---\n"))}}, opts)
 }
 
 func mustLoad(t *testing.T, docs ...string) *Set {
@@ -50,6 +50,33 @@ func TestStrictRefusesWhatHasNoEffect(t *testing.T) {
 	_, diags = load(t, Options{Strict: true}, hello)
 	if len(diags.Errors()) != 1 || len(diags.Warnings()) != 0 || diags.Err() == nil {
 		t.Errorf("strict: %v, want one error", diags)
+	}
+}
+
+// TestClassHPA: what is scaled otherwise than it says is told, with what to write instead.
+func TestClassHPA(t *testing.T) {
+	const service = `apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: hello}
+spec:
+  template:
+    metadata:
+      annotations:
+        autoscaling.knative.dev/class: hpa.autoscaling.knative.dev
+        autoscaling.knative.dev/metric: METRIC
+    spec: {containers: [{image: x}]}
+`
+	warnings := map[string]int{"cpu": 1, "queue-depth": 2}
+	for metric, want := range map[string][]string{
+		"cpu":         {"app.yaml:8: warning", "make it kpa.autoscaling.knative.dev, which takes CPU and memory"},
+		"queue-depth": {"app.yaml:8: warning", `app.yaml:9: warning: Service default/hello: spec.template.metadata.annotations[autoscaling.knative.dev/metric]: metric "queue-depth" is measured by nobody`},
+	} {
+		set, diags := load(t, Options{}, strings.Replace(service, "METRIC", metric, 1))
+		for _, w := range want {
+			if len(set.Services) != 1 || len(diags.Errors()) > 0 || len(diags) != warnings[metric] || !strings.Contains(diags.String(), w) {
+				t.Errorf("metric %s: %s\nwant %q", metric, diags, w)
+			}
+		}
 	}
 }
 
@@ -209,6 +236,30 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// TestPassedOver: what is not read in a directory is told, but for what nobody expects to be.
+func TestPassedOver(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"sub", "given", ".git"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"a.yaml", "b.YAML", "c.Json", "d.txt", ".e.YML", "f.YML"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("a: b\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := PassedOver(dir+"/", "-", filepath.Join(dir, "given"), filepath.Join(dir, "f.YML"), filepath.Join(dir, "a.yaml"), filepath.Join(dir, "none"))
+	var names []string
+	for _, w := range got {
+		path, _, _ := strings.Cut(w, " is passed over: ")
+		names = append(names, filepath.Base(path))
+	}
+	if want := []string{"b.YAML", "c.Json", "sub"}; !slices.Equal(names, want) {
+		t.Errorf("PassedOver = %q, want %q", got, want)
+	}
+}
+
 // TestOpenTakesNoPart: what is cut at the bound must not pass for the whole manifest.
 func TestOpenTakesNoPart(t *testing.T) {
 	long := strings.Repeat("# \n", maxBytes/3+1)
@@ -262,7 +313,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte("apiVersion: v1\nkind: List\nitems: &x [*x]\n"), true)
 	f.Add([]byte("apiVersion: v1\nkind: ConfigMap\nmetadata: &m\n  <<: *m\n  name: x\n"), true)
 	f.Fuzz(func(t *testing.T, data []byte, strict bool) {
-		set, diags := Load([]Source{{"f.yaml", data}}, Options{Strict: strict, Images: &Images{}, InterceptorRoutes: true})
+		set, diags := Load([]Source{{Name: "f.yaml", Data: data}}, Options{Strict: strict, Images: &Images{}, InterceptorRoutes: true})
 		if len(set.Services) == 0 && diags.Err() == nil {
 			t.Error("nothing to run, and no error")
 		}
@@ -303,12 +354,12 @@ func TestFieldsByAnnotation(t *testing.T) {
 	}
 	for _, bad := range []string{`concurrency: "3"`, `timeout-seconds: "20"`} {
 		key, _, _ := strings.Cut(bad, ":")
-		_, diags := Load([]Source{{"app.yaml", []byte(strings.Replace(annotated, bad, key+`: "-1000"`, 1))}}, Options{})
+		_, diags := Load([]Source{{Name: "app.yaml", Data: []byte(strings.Replace(annotated, bad, key+`: "-1000"`, 1))}}, Options{})
 		if len(diags) == 0 || diags[0].Severity != Error || !strings.Contains(diags.String(), "must be a whole number") {
 			t.Errorf("%s of -1000 gave %v, want an error", key, diags)
 		}
 	}
-	_, diags := Load([]Source{{"app.yaml", []byte(strings.Replace(annotated, `"3"`, "many", 1))}}, Options{})
+	_, diags := Load([]Source{{Name: "app.yaml", Data: []byte(strings.Replace(annotated, `"3"`, "many", 1))}}, Options{})
 	if len(diags) != 1 || diags[0].Line != 8 || !strings.Contains(diags[0].String(), "rouse.dev/container-concurrency]: is \"many\"") {
 		t.Errorf("container-concurrency of many gave %v, want one error in line 8", diags)
 	}
@@ -326,7 +377,7 @@ func TestOneFaultOnePlace(t *testing.T) {
 		{"a: b: c\n", "app.yaml:1: error: not valid YAML"},
 		{"a: *b\n", "app.yaml: error: not valid YAML"},
 	} {
-		_, diags := Load([]Source{{"app.yaml", []byte(tc.text)}}, Options{})
+		_, diags := Load([]Source{{Name: "app.yaml", Data: []byte(tc.text)}}, Options{})
 		found := diags.Errors()
 		if len(found) != 1 || !strings.Contains(found[0].String(), tc.want) {
 			t.Errorf("%s\ngave %v, want one error with %s", tc.text, found, tc.want)

@@ -95,7 +95,11 @@ func (l *loader) refused(o *Object, path string, faults []config.Fault) {
 		if l.isFaulty(o, fmt.Sprintf("%s[%s]", path, f.Key)) {
 			continue
 		}
-		l.addKeyed(Error, o, path, f.Key, fmt.Sprintf("is %q, must be %s", clip(f.Value), f.Allowed), "")
+		text := fmt.Sprintf("is %q, must be %s", clip(f.Value), f.Allowed)
+		if f.Why != "" {
+			text = fmt.Sprintf("is %q (%s), must be %s", clip(f.Value), f.Why, f.Allowed)
+		}
+		l.addKeyed(Error, o, path, f.Key, text, "")
 	}
 }
 
@@ -132,10 +136,22 @@ func (l *loader) checkClass(s *Service, base config.Autoscaler) {
 		class = base.Class.V
 	}
 	if class != config.ClassKPA {
+		remedy := ""
+		if ok && class == config.ClassHPA {
+			remedy = insteadOfHPA
+		}
 		l.addKeyed(Warning, &s.Object, templateAnnotations, key,
-			fmt.Sprintf("class %q is not built: the service is scaled as %s", clip(class), config.ClassKPA), "")
+			fmt.Sprintf("class %q is not built: the service is scaled as %s", clip(class), config.ClassKPA), remedy)
+	}
+	const metric = config.PrefixAutoscaling + "metric"
+	if name := config.UnbuiltMetric(class, s.Template.Annotations[metric]); name != "" {
+		l.addKeyed(Warning, &s.Object, templateAnnotations, metric, config.InsteadOf(clip(name)), "")
 	}
 }
+
+// insteadOfHPA is how to say CPU and memory without the class that knows nothing else.
+const insteadOfHPA = "make it " + config.ClassKPA + ", which takes CPU and memory beside requests by " + config.PrefixRouse +
+	`metrics, such as "cpu=800m, memory=512Mi" in cores and bytes`
 
 func meant(key string, known []string) string {
 	if near := config.Nearest(key, known); near != "" {

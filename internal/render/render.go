@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -122,6 +123,16 @@ func isMarker(line []byte, marker string) bool {
 	return ok && (len(rest) == 0 || strings.ContainsRune(" \t\r\n", rune(rest[0])))
 }
 
+// alone says that nothing follows a document: the parser reads the first one and leaves the rest. Only behind a closing brace
+// or bracket can it do so, and within further brackets nothing can stand there without a comma.
+func alone(doc []byte) bool {
+	if d := bytes.TrimSpace(doc); len(d) == 0 || d[0] != '{' && d[0] != '[' {
+		return true
+	}
+	var list []any
+	return yaml.Unmarshal(slices.Concat([]byte("["), doc, []byte("\n]")), &list) == nil
+}
+
 type renderer struct {
 	file     string
 	options  Options
@@ -149,6 +160,10 @@ func (r *renderer) document(number int, doc []byte) (objects []map[string]any, v
 	}
 	if err := yaml.Unmarshal(doc, &head); err != nil {
 		r.fault(where, "%v", err)
+		return nil, false
+	}
+	if !alone(doc) {
+		r.fault(where, "something follows it without a marker; put a line --- between documents")
 		return nil, false
 	}
 	switch {

@@ -62,11 +62,8 @@ func settings(o *Object, base config.Autoscaler) (*config.Revision, []config.Fau
 	}
 	base.AllowZeroInitialScale.V = true
 	in := config.Input{ID: o.Revision(), Configuration: o.Name, Autoscaler: base, Annotations: o.Annotations,
-		Above: config.Layers{Flags: map[string]string{"initial-scale": "0"}}}
-	faults := in.SpecFromAnnotations()
-	if class := o.Annotations[classKey]; !strings.Contains(class, ".") {
-		faults = append(faults, config.Fault{Key: classKey, Value: class, Allowed: config.ClassKPA + " or " + config.ClassHPA})
-	}
+		Above: config.Layers{Flags: map[string]string{"initial-scale": "0"}, At: o.At}}
+	faults := append(in.SpecFromAnnotations(), o.ClassFaults()...)
 	cfg, more := config.Resolve(in)
 	if cfg != nil && !cfg.PodProbe.IsSet() {
 		// A queue-proxy knows at once what kubelet finds out with its next question. Pods without one are not asked: they
@@ -77,28 +74,63 @@ func settings(o *Object, base config.Autoscaler) (*config.Revision, []config.Fau
 	if faults = append(faults, more...); len(faults) > 0 {
 		problems = append(problems, Problem{Reason: BadSettings, Text: sentence(faults)})
 	}
-	if unknown := unknownOf(o.Annotations); len(unknown) > 0 {
+	if unknown := config.UnknownOnWorkloads(o.Annotations); len(unknown) > 0 {
+		for i, key := range unknown {
+			unknown[i] = placed(key, o.where(key))
+		}
 		problems = append(problems, Problem{Reason: UnknownSettings, Minor: true,
 			Text: "nothing reads " + strings.Join(unknown, ", ") + ": remove it, or mend its spelling"})
 	}
+	if cfg != nil {
+		problems = append(problems, ineffective(o, cfg)...)
+	}
 	return cfg, faults, problems
+}
+
+// ClassFaults refuses a class that is no domain name: it is a misspelling of ours (see [Object.OptedIn]).
+func (o *Object) ClassFaults() []config.Fault {
+	class, named := o.Annotations[classKey]
+	if !named || strings.Contains(class, ".") {
+		return nil
+	}
+	return []config.Fault{{Key: classKey, Value: class, Where: o.where(classKey), Allowed: config.ClassKPA + " or " + config.ClassHPA}}
+}
+
+// ineffective finds settings that are right and have another effect in a cluster than they say, or none.
+func ineffective(o *Object, cfg *config.Revision) (problems []Problem) {
+	add := func(text string) {
+		problems = append(problems, Problem{Reason: UnknownSettings, Minor: true, Text: text})
+	}
+	class := o.Annotations[classKey]
+	if class == config.ClassHPA {
+		add(placed("class "+class+" is scaled as "+config.ClassKPA, o.where(classKey)) + ", without a HorizontalPodAutoscaler: make it that, and scale by concurrency or rps")
+	}
+	const metric = config.PrefixAutoscaling + "metric"
+	if name := config.UnbuiltMetric(class, o.Annotations[metric]); name != "" {
+		add(placed(config.InsteadOf(name), o.where(metric)))
+	}
+	if names := cfg.Resources(); len(names) > 0 {
+		add(fmt.Sprintf("targets of %s have no effect: queue-proxies report 0 in a cluster, unless ROUSE_APP_CGROUP or ROUSE_APP_PID says whose use to measure; "+
+			"scale by concurrency or rps", strings.Join(names, " and ")))
+	}
+	return problems
 }
 
 // Remains returns the settings of a workload whose annotations nobody refuses any more: what those of them say that can be
 // understood.
 func Remains(o *Object, s *Service, base config.Autoscaler) *config.Revision {
-	cfg, faults, _ := settings(o, base)
-	if cfg == nil || len(faults) > 0 {
-		good := *o
-		good.Annotations = maps.Clone(o.Annotations)
+	good := *o
+	good.Annotations = maps.Clone(o.Annotations)
+	cfg, faults, _ := settings(&good, base)
+	for cfg == nil { // what was good beside one that has gone need not be good beside a default
+		before := len(good.Annotations)
 		for _, f := range faults {
 			delete(good.Annotations, f.Key)
 		}
-		cfg, _, _ = settings(&good, base)
-		if cfg == nil { // they are no good together
+		if len(good.Annotations) == before { // a fault of nothing that was written
 			good.Annotations = nil
-			cfg, _, _ = settings(&good, base)
 		}
+		cfg, faults, _ = settings(&good, base)
 	}
 	cfg.Service = s.Name
 	return cfg
@@ -118,16 +150,26 @@ func Taken() Problem {
 func sentence(faults []config.Fault) string {
 	texts := make([]string, len(faults))
 	for i, f := range faults {
-		texts[i] = f.Error()
+		where := f.Where
+		f.Where = ""
+		texts[i] = placed(f.Error(), where)
 	}
 	return strings.Join(texts, "; ")
 }
 
-// unknownOf: the sidecar's injection has annotations of its own under our prefix.
-func unknownOf(annotations map[string]string) []string {
-	return slices.DeleteFunc(config.UnknownAnnotations(annotations), func(key string) bool {
-		return strings.HasPrefix(key, config.PrefixRouse+"inject")
-	})
+func (o *Object) where(key string) string {
+	if o.At == nil {
+		return ""
+	}
+	return o.At(key)
+}
+
+// placed says behind a text where that stands, if that is known.
+func placed(text, where string) string {
+	if where == "" {
+		return text
+	}
+	return text + " (" + where + ")"
 }
 
 // bind finds the Service of a workload: the one that names it, or that has its name. A headless Service that doesn't say

@@ -121,6 +121,13 @@ func TestResolve(t *testing.T) {
 		{"a limit out of range", hello("rouse.dev/container-concurrency", "-1"), []*Service{service("hello", nil)}, nil, "", []Reason{BadSettings}, "-1"},
 		{"misspelt class", hello(classKey, "kpa"), []*Service{service("hello", nil)}, nil, "", []Reason{BadSettings}, config.ClassKPA},
 		{"misspelt setting", hello("autoscaling.knative.dev/minscale", "1"), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings}, "minscale"},
+		{"misspelt about the queue-proxy", hello("rouse.dev/inject-prot", "8080"), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings}, "inject-prot"},
+		{"about the queue-proxy", hello("rouse.dev/inject-port", "8080", "rouse.dev/inject", "enabled"), []*Service{service("hello", nil)}, nil, "hello", nil, ""},
+		{"class HPA", hello(classKey, config.ClassHPA), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings}, "is scaled as " + config.ClassKPA + ", without a HorizontalPodAutoscaler: make it that"},
+		{"class HPA and CPU", hello(classKey, config.ClassHPA, "autoscaling.knative.dev/metric", "cpu"), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings, UnknownSettings}, "targets of cpu have no effect"},
+		{"class HPA and a metric of one's own", hello(classKey, config.ClassHPA, "autoscaling.knative.dev/metric", "lag"), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings, UnknownSettings}, `metric "lag" is measured by nobody: concurrency counts`},
+		{"CPU and memory", hello("rouse.dev/metrics", "cpu=500m, rps=5, memory=1Gi"), []*Service{service("hello", nil)}, nil, "hello", []Reason{UnknownSettings}, "targets of cpu and memory have no effect"},
+		{"another further metric", hello("rouse.dev/metrics", "rps=5"), []*Service{service("hello", nil)}, nil, "hello", nil, ""},
 		{"settings and Service", hello("autoscaling.knative.dev/target", "no"), nil, nil, "", []Reason{BadSettings, NoService}, ""},
 		{"not ours", &Object{Name: "x"}, nil, nil, "", nil, ""},
 	} {
@@ -212,6 +219,32 @@ func TestRemains(t *testing.T) {
 		o.Annotations = tc.annotations
 		if cfg := Remains(o, s, config.Autoscaler{}); cfg.ContainerConcurrency.V != tc.limit || cfg.Service != "front" || cfg.ID != o.Revision() {
 			t.Errorf("%s: limit %d of %s for Service %s, want %d", tc.name, cfg.ContainerConcurrency.V, cfg.ID, cfg.Service, tc.limit)
+		}
+	}
+}
+
+// TestRemainsOfWhatIsGood: a setting that is no good costs the others nothing, however it is refused.
+func TestRemainsOfWhatIsGood(t *testing.T) {
+	with := func(kv ...string) *Object {
+		return hello(append(kv, "autoscaling.knative.dev/max-scale", "5")...)
+	}
+	for _, tc := range []struct {
+		name string
+		o    *Object
+	}{
+		{"limit", with("rouse.dev/container-concurrency", "5000")},
+		{"timeout", with("rouse.dev/timeout-seconds", "7000")},
+		{"start", with("rouse.dev/response-start-timeout-seconds", "-1")},
+		{"idle", with("rouse.dev/idle-timeout-seconds", "301")},
+		{"no number", with("rouse.dev/timeout-seconds", "5m")},
+		{"beyond the timeout that is no good", with("rouse.dev/timeout-seconds", "7000", "rouse.dev/idle-timeout-seconds", "400")},
+		{"several", with("rouse.dev/timeout-seconds", "7000", "autoscaling.knative.dev/target", "no")},
+		{"no class", with(classKey, "kpa")},
+	} {
+		cfg := Remains(tc.o, service("hello", nil), config.Autoscaler{})
+		if cfg.Scaling.MaxScale.V != 5 || cfg.Timeout.V != config.DefaultTimeout || cfg.IdleTimeout.V != 0 || cfg.ContainerConcurrency.V != 0 {
+			t.Errorf("%s: max-scale %d, limit %d, timeouts %s and %s; want 5 and the defaults", tc.name, cfg.Scaling.MaxScale.V,
+				cfg.ContainerConcurrency.V, cfg.Timeout.V, cfg.IdleTimeout.V)
 		}
 	}
 }

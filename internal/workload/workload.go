@@ -58,6 +58,7 @@ type Object struct {
 	Annotations map[string]string
 	PodLabels   map[string]string // of the pod template
 	Replicas    int               // asked for now
+	At          config.At         // where annotations were written; nil in a cluster
 }
 
 // Revision is the identity of the workload. A plain Deployment changes its pods in place: its windows and its state

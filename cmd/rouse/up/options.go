@@ -97,7 +97,9 @@ func (o *Options) mode() (localpods.SidecarMode, error) {
 	return 0, fmt.Errorf("--sidecars %q: must be none, inprocess or process", o.Sidecars)
 }
 
-// validate names every fault of the options at once.
+// Validate names every fault of the options at once, as Run does before it starts anything.
+func (o *Options) Validate() error { return o.validate() }
+
 func (o *Options) validate() error {
 	var errs []error
 	if len(o.Files) == 0 {

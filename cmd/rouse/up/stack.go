@@ -72,6 +72,9 @@ func Run(ctx context.Context, o Options, cut <-chan struct{}) error {
 	if err != nil {
 		return err
 	}
+	for _, w := range manifest.PassedOver(o.Files...) {
+		fmt.Fprintln(o.Stderr, "warning:", w)
+	}
 	sources, err := manifest.Open(o.Stdin, o.Files...)
 	if err != nil {
 		return err
