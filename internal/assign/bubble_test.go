@@ -148,6 +148,35 @@ func TestASlotMovesWithoutATimer(t *testing.T) {
 	})
 }
 
+// TestLoadThatIsReportedIsLookedAt: requests that are over within a millisecond are reported once a second, and then one is
+// parked. It is seen with the next tick, not with the next report.
+func TestLoadThatIsReportedIsLookedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, 1)
+		defer b.close()
+		one, onesBook, _ := b.activator("one")
+		two, twosBook, _ := b.activator("two")
+		b.srv.Endpoints(snapshot(b.id, 1, ep("p", endpoint.Ready)))
+		needy, told := two, twosBook
+		if b.slots(twosBook) == 1 {
+			needy, told = one, onesBook
+		}
+		for range 5 {
+			needy.Active(b.id)
+			time.Sleep(time.Second)
+		}
+		needy.Active(b.id)
+		time.Sleep(500 * time.Millisecond)
+		told.mu.Lock()
+		told.parked = 1
+		told.mu.Unlock()
+		time.Sleep(ClientConfig{}.Default().LoadPeriod)
+		if n := b.slots(told); n != 1 {
+			t.Errorf("%d slots a tick later, want one", n)
+		}
+	})
+}
+
 // TestALostStreamKeepsItsLeasesForTheirTime: to the moment, and for no longer.
 func TestALostStreamKeepsItsLeasesForTheirTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

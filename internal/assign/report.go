@@ -20,7 +20,9 @@ func (m *mirror) serveWants() {
 	}
 	m.c.mu.Unlock()
 	for id := range w.active {
-		if _, looked := m.active[id]; !looked {
+		if _, looked := m.active[id]; looked {
+			m.active[id] = time.Now() // the next tick looks; without this the ticks would end in between two reports
+		} else {
 			m.look(id, true)
 		}
 	}
