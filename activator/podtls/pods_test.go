@@ -218,8 +218,8 @@ func TestActivatorToQueueProxy(t *testing.T) {
 			if status != c.status || got.Cause != c.cause || r.served.Load() != c.served {
 				t.Errorf("%d %q, cause %v (%v), %d reached the application; want %d, %v, %d", status, body, got.Cause, got.Err, r.served.Load(), c.status, c.cause, c.served)
 			}
-			if c.cause != fault.None && got.Tries != 10 {
-				t.Errorf("%d tries, want 10: it may be one pod of several, and is not tried for ever", got.Tries)
+			if c.cause != fault.None && got.Tries != 12 {
+				t.Errorf("%d tries, want 12: it may be one pod of several, and is not tried for ever", got.Tries)
 			}
 		})
 	}
