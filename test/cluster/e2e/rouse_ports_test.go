@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,7 +36,7 @@ func portsBehind(c *harness.Cluster) (string, error) {
 // port went past activators.
 func TestRouseCountsFurtherPorts(t *testing.T) {
 	c := install(t)
-	two := strings.Replace(hello(1, "", `target-burst-capacity: "0"`), "ports: [{name: http, port: 80, targetPort: 8080}]",
+	two := strings.Replace(hello(1, "", `min-scale: "1"`, `target-burst-capacity: "0"`), "ports: [{name: http, port: 80, targetPort: 8080}]",
 		"ports: [{name: http, port: 80, targetPort: 8080}, {name: side, port: 81, targetPort: 8080}]", 1)
 	c.Apply(two)
 	c.WaitDeployment("hello", 1)
@@ -49,9 +50,24 @@ func TestRouseCountsFurtherPorts(t *testing.T) {
 	side := c.URL("hello", 81)
 	c.Eventually(30*time.Second, "the further port answers", func() error { return c.Reach(side) })
 	// Longer than the window, the grace and what they are looked at again after.
-	r, err := harness.Send(c.Context, "GET", side+"/sleep?for=25s", nil, nil)
-	if err != nil || r.Status != 200 {
-		t.Fatalf("a long request to the further port: %d %q, %v", r.Status, r.Body, err)
+	const id = "side-one"
+	answer := make(chan error, 1)
+	go func() {
+		r, err := harness.Send(c.Context, "GET", side+"/sleep?for=25s", map[string][]string{"Rouse-Test-Id": {id}}, nil)
+		if err == nil && r.Status != 200 {
+			err = fmt.Errorf("%d %q", r.Status, r.Body)
+		}
+		answer <- err
+	}()
+	c.Eventually(10*time.Second, "the long request is at the pod", func() error {
+		if !slices.ContainsFunc(c.Journal("hello"), func(e harness.Event) bool { return strings.HasSuffix(e.What, id) }) {
+			return errors.New("not in the journal")
+		}
+		return nil
+	})
+	annotate(t, c, "min-scale", "0")
+	if err := <-answer; err != nil {
+		t.Fatalf("a long request to the further port: %v", err)
 	}
 	c.Eventually(time.Minute, "nothing is asked for any more", func() error {
 		if n := *c.Deployment("hello").Spec.Replicas; n != 0 {
