@@ -119,22 +119,28 @@ func (b *bubble) slots(told *book) int {
 	return told.grants[b.id]["p"]
 }
 
+// withoutASlot starts two activators of a revision with one slot and returns the one that does not get it.
+func (b *bubble) withoutASlot() (needy *Client, told *book) {
+	b.t.Helper()
+	one, ones, _ := b.activator("one")
+	two, twos, _ := b.activator("two")
+	b.srv.Endpoints(snapshot(b.id, 1, ep("p", endpoint.Ready)))
+	if b.slots(ones)+b.slots(twos) != 1 {
+		b.t.Fatalf("slots %d and %d, want one in all", b.slots(ones), b.slots(twos))
+	}
+	if b.slots(twos) == 1 {
+		return one, ones
+	}
+	return two, twos
+}
+
 // TestASlotMovesWithoutATimer: from a parked request at one activator to the idle slot of another, all that passes are
 // frames: up with the need, down with the loss, up with the acknowledgement, down with the slot. No clock ticks.
 func TestASlotMovesWithoutATimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, 1)
 		defer b.close()
-		one, onesBook, _ := b.activator("one")
-		two, twosBook, _ := b.activator("two")
-		b.srv.Endpoints(snapshot(b.id, 1, ep("p", endpoint.Ready)))
-		if b.slots(onesBook)+b.slots(twosBook) != 1 {
-			t.Fatalf("slots %d and %d, want one in all", b.slots(onesBook), b.slots(twosBook))
-		}
-		needy, told := two, twosBook
-		if b.slots(twosBook) == 1 {
-			needy, told = one, onesBook
-		}
+		needy, told := b.withoutASlot()
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		told.mu.Lock()
@@ -154,13 +160,7 @@ func TestLoadThatIsReportedIsLookedAt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBubble(t, 1)
 		defer b.close()
-		one, onesBook, _ := b.activator("one")
-		two, twosBook, _ := b.activator("two")
-		b.srv.Endpoints(snapshot(b.id, 1, ep("p", endpoint.Ready)))
-		needy, told := two, twosBook
-		if b.slots(twosBook) == 1 {
-			needy, told = one, onesBook
-		}
+		needy, told := b.withoutASlot()
 		for range 5 {
 			needy.Active(b.id)
 			time.Sleep(time.Second)
