@@ -105,13 +105,11 @@ func deadNode(t *testing.T, c *harness.Cluster) (name string) {
 	t.Helper()
 	name = c.Namespace
 	nodes, leases := c.Client.CoreV1().Nodes(), c.Client.CoordinationV1().Leases("kube-node-lease")
-	n, err := nodes.Create(c.Context, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.NodeSpec{Unschedulable: true}}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	now := metav1.Now()
-	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: now, LastTransitionTime: now, Reason: "Test"}}
-	if _, err := nodes.UpdateStatus(c.Context, n, metav1.UpdateOptions{}); err != nil {
+	// Born ready, as a kubelet's node is: from its first moment the node controllers write to it too.
+	_, err := nodes.Create(c.Context, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.NodeSpec{Unschedulable: true},
+		Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: now, LastTransitionTime: now, Reason: "Test"}}}}, metav1.CreateOptions{})
+	if err != nil {
 		t.Fatal(err)
 	}
 	span := int32(40)

@@ -3,6 +3,7 @@ package harness
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os/exec"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
@@ -124,11 +126,8 @@ func (c *Cluster) WaitDeployment(name string, replicas int32) {
 // Scale sets a Deployment's replicas through the scale subresource, and does not wait.
 func (c *Cluster) Scale(deployment string, replicas int32) {
 	c.t.Helper()
-	s, err := c.Client.AppsV1().Deployments(c.Namespace).GetScale(c.Context, deployment, metav1.GetOptions{})
-	if err == nil {
-		s.Spec.Replicas = replicas
-		_, err = c.Client.AppsV1().Deployments(c.Namespace).UpdateScale(c.Context, deployment, s, metav1.UpdateOptions{})
-	}
+	patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas) // an update would meet what the controllers write meanwhile
+	_, err := c.Client.AppsV1().Deployments(c.Namespace).Patch(c.Context, deployment, types.MergePatchType, patch, metav1.PatchOptions{}, "scale")
 	if err != nil {
 		c.t.Fatalf("scale %s: %v", deployment, err)
 	}
