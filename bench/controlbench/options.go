@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/rousehq/rouse/internal/cmdline"
 )
 
 // options are what the command line says.
@@ -24,7 +26,7 @@ type options struct {
 
 func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
-	fs := flag.NewFlagSet("bench control", flag.ContinueOnError)
+	fs := flag.NewFlagSet("rouse bench control", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.IntVar(&o.revisions, "revisions", 10_000, "how many revisions")
 	fs.IntVar(&o.pods, "pods", 3, "pods per revision; each reports once per second")
@@ -36,10 +38,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.StringVar(&o.peers, "peers", "bench/peers/autoscaler", "where the module with Knative's autoscaler is")
 	fs.IntVar(&o.scrape, "scrape", 300, "revisions whose pods Knative scrapes over HTTP; all would not fit this machine")
 	fs.StringVar(&o.producers, "producers", "", "internal: play the producers and connect to this address")
-	if err := fs.Parse(args); err != nil {
+	if err := cmdline.Parse(fs, args); err != nil {
 		return o, err
 	}
-	return o, o.validate()
+	return o, cmdline.Misuse(o.validate())
 }
 
 func (o options) validate() error {

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/rousehq/rouse/internal/cmdline"
 )
 
 // roleEnv makes a copy of this program a sink or a broker.
@@ -67,9 +69,6 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	o, err := parse(args, stderr)
 	if err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil
-		}
 		return err
 	}
 	b, err := newBench(ctx, o, stderr)
@@ -100,7 +99,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	var partitions, delays, sizes, orders string
-	fs := flag.NewFlagSet("bench dispatch", flag.ContinueOnError)
+	fs := flag.NewFlagSet("rouse bench dispatch", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&o.bootstrap, "bootstrap", "", "brokers; empty starts an embedded one in a process of its own")
 	fs.StringVar(&partitions, "partitions", "1,8", "numbers of partitions")
@@ -117,7 +116,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.BoolVar(&o.poison, "poison", false, "measure others' latency beside a poison record instead")
 	fs.BoolVar(&o.memory, "memory", false, "measure the memory of idle sources instead")
 	fs.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of the dispatcher's runs to this file")
-	if err := fs.Parse(args); err != nil {
+	if err := cmdline.Parse(fs, args); err != nil {
 		return o, err
 	}
 	err := errors.Join(
@@ -129,7 +128,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 			err = errors.Join(err, fmt.Errorf("-order %q: must be partition, key, none or batch", s))
 		}
 	}
-	return o, err
+	return o, cmdline.Misuse(err)
 }
 
 func list[T any](text string, read func(string) (T, error), into *[]T) error {

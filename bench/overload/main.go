@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/rousehq/rouse/internal/cmdline"
 )
 
 // options are the flags.
@@ -36,10 +38,10 @@ func parse(self string, args []string, stderr io.Writer) (options, error) {
 	fs.DurationVar(&o.every, "every", 10*time.Second, "time between two lines")
 	fs.StringVar(&o.source, "source", ".", "the source tree, to build the queue-proxy from")
 	fs.StringVar(&o.sidecar, "sidecar", "", "queue-proxy binary, instead of one that is built")
-	if err := fs.Parse(args); err != nil {
+	if err := cmdline.Parse(fs, args); err != nil {
 		return o, err
 	}
-	return o, o.validate()
+	return o, cmdline.Misuse(o.validate())
 }
 
 func (o *options) validate() error {
@@ -67,9 +69,6 @@ func (o *options) validate() error {
 // of the package comment does not hold, or ctx ends.
 func Main(ctx context.Context, self string, args []string, stdout, stderr io.Writer) error {
 	o, err := parse(self, args, stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return nil
-	}
 	if err != nil {
 		return err
 	}

@@ -5,12 +5,13 @@ package parked
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"syscall"
+
+	"github.com/rousehq/rouse/internal/cmdline"
 )
 
 // roleEnv makes a copy of this program a server or a client.
@@ -51,9 +52,6 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	o, err := parse(args, descriptors(), stderr)
 	if err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil
-		}
 		return err
 	}
 	return o.run(ctx, stdout, stderr)
@@ -61,24 +59,24 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 // parse reads the flags for a process that may open so many descriptors.
 func parse(args []string, have int, stderr io.Writer) (o options, err error) {
-	fs := flag.NewFlagSet("bench parked", flag.ContinueOnError)
+	fs := flag.NewFlagSet("rouse bench parked", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.IntVar(&o.requests, "requests", 50_000, "how many requests are parked at the end")
 	fs.IntVar(&o.steps, "steps", 5, "how many times memory is read on the way there")
 	fs.BoolVar(&o.json, "json", false, "one JSON object per step")
 	fs.StringVar(&o.profile, "heapprofile", "", "write a heap profile of the activator, with everything parked, to this file")
 	fs.IntVar(&o.most, "most", 9000, "fail when a parked request costs more bytes than this; 0 for no bound")
-	if err := fs.Parse(args); err != nil {
+	if err := cmdline.Parse(fs, args); err != nil {
 		return o, err
 	}
 	if o.requests < 1 || o.requests > 500_000 {
-		return o, fmt.Errorf("--requests %d: choose 1 to 500000", o.requests)
+		return o, cmdline.Misusef("--requests %d: choose 1 to 500000", o.requests)
 	}
 	if o.steps < 1 || o.steps > o.requests {
-		return o, fmt.Errorf("--steps %d: choose 1 to --requests", o.steps)
+		return o, cmdline.Misusef("--steps %d: choose 1 to --requests", o.steps)
 	}
 	if o.requests > have-spare {
-		return o, fmt.Errorf("--requests %d: this process may open %d descriptors; raise the hard limit (ulimit -Hn %d), or choose at most %d",
+		return o, cmdline.Misusef("--requests %d: this process may open %d descriptors; raise the hard limit (ulimit -Hn %d), or choose at most %d",
 			o.requests, have, o.requests+spare, have-spare)
 	}
 	return o, nil

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/rousehq/rouse/internal/cmdline"
 )
 
 // options are the command line.
@@ -58,18 +60,15 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.source, "source", ".", "the source tree, or a directory inside it: contenders are built from it")
 	flags.StringVar(&o.cache, "cache", "", "where built contenders are kept (default the user's cache directory)")
 	flags.BoolVar(&o.gates, "gates", false, "fail when ours misses a bound")
-	if err := flags.Parse(args); err != nil {
+	if err := cmdline.Parse(flags, args); err != nil {
 		return o, err
-	}
-	if flags.NArg() > 0 {
-		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	if o.quick {
 		set := map[string]bool{}
 		flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
 		o.hurry(set)
 	}
-	return o, o.validate()
+	return o, cmdline.Misuse(o.validate())
 }
 
 // hurry shortens what was not chosen by hand.
@@ -127,9 +126,6 @@ func (o *options) validate() error {
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	began := time.Now()
 	o, err := parse(args, stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		return nil
-	}
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rousehq/rouse/internal/cmdline"
 	"github.com/rousehq/rouse/internal/kafkabroker"
 	"github.com/rousehq/rouse/kafkadispatch"
 	"github.com/rousehq/rouse/kafkadispatch/source"
@@ -47,16 +48,17 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 	fs.StringVar(&s.secrets, "secrets", "/etc/rouse/secrets", "directory with a file NAME/KEY for each value of a Secret")
 	fs.StringVar(&s.listen, "listen", ":9090", "address of /healthz, /readyz and /metrics; empty for none")
 	fs.StringVar(&s.domain, "cluster-domain", "svc.cluster.local", "what follows NAME.NAMESPACE in the address of a referenced service")
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return 0
-		}
-		return 2
+	switch err := cmdline.Parse(fs, args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintln(stderr, "kafkadispatch:", err)
+		return cmdline.Code(err)
 	}
 	log := slog.New(slog.NewJSONHandler(stderr, nil))
 	if err := serve(ctx, s, log); err != nil {
 		log.Error("kafkadispatch ended", "error", err)
-		return 1
+		return cmdline.Failed
 	}
 	return 0
 }

@@ -15,6 +15,8 @@ import (
 	_ "time/tzdata" // schedules name zones, and an image has no database of them
 
 	"github.com/spf13/cobra"
+
+	"github.com/rousehq/rouse/internal/cmdline/commands"
 )
 
 func main() {
@@ -41,7 +43,7 @@ func run(ctx context.Context, program string, args []string, stdin io.Reader, st
 		SilenceErrors: true,
 	}
 	root.AddCommand(newAdopt(), newRelease(), newUninstall(), newCheck(), newStatus(), newTop(), newExplain())
-	tellUsage(root)
+	commands.Prepare(root)
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
@@ -57,27 +59,5 @@ func run(ctx context.Context, program string, args []string, stdin io.Reader, st
 	if errors.As(err, &e) {
 		return e.code
 	}
-	if _, _, err := root.Find(args); err != nil { // there is no such command
-		return exitUsage
-	}
-	return 1
-}
-
-// exitUsage says that the command line can't be meant, and that nothing was tried.
-const exitUsage = 2
-
-// tellUsage makes what cobra finds wrong with flags and arguments an error of the command line.
-func tellUsage(cmd *cobra.Command) {
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{exitUsage, err} })
-	if accept := cmd.Args; accept != nil {
-		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := accept(cmd, args); err != nil {
-				return &exit{exitUsage, err}
-			}
-			return nil
-		}
-	}
-	for _, c := range cmd.Commands() {
-		tellUsage(c)
-	}
+	return commands.Code(err, root, args)
 }

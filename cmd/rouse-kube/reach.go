@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/rousehq/rouse/internal/cmdline"
 	"github.com/rousehq/rouse/internal/kube"
 	"github.com/rousehq/rouse/internal/workload"
 )
@@ -53,7 +53,7 @@ func (r *reach) clusterFlags(cmd *cobra.Command) {
 // connect makes a client, and settles which namespace is meant.
 func (r *reach) connect(agent string) (*kube.Client, error) {
 	if r.all && r.namespace != "" {
-		return nil, &exit{exitUsage, errors.New("--namespace and --all-namespaces: give one of them")}
+		return nil, cmdline.Misusef("--namespace and --all-namespaces: give one of them")
 	}
 	kube.Quiet()
 	var files []string
@@ -114,7 +114,7 @@ func outputFlag(cmd *cobra.Command, format *string) {
 
 func checkFormat(format string) error {
 	if format != asText && format != asJSON {
-		return &exit{exitUsage, fmt.Errorf("--output = %q: must be %s or %s", format, asText, asJSON)}
+		return cmdline.Misusef("--output = %q: must be %s or %s", format, asText, asJSON)
 	}
 	return nil
 }

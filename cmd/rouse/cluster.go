@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/rousehq/rouse/internal/cmdline"
 )
 
 // companion is the program that talks to clusters: see its comment for why it is one of its own.
@@ -43,7 +45,7 @@ func newCompanion(name, short string) *cobra.Command {
 func handOver(cmd *cobra.Command, args []string) error {
 	program, err := findCompanion()
 	if err != nil && cmd.Name() == "check" {
-		return &usage{err} // for which 1 would mean that it looked and found something
+		return cmdline.Misuse(err) // for which 1 would mean that it looked and found something
 	}
 	if err != nil {
 		return err
@@ -88,7 +90,7 @@ func inBoth(cmd *cobra.Command, shared ...string) *cobra.Command {
 		case chosen == "":
 			return local(cmd, args)
 		case onlyLocal != "":
-			return usagef("--%s is for a running `rouse up`, --%s for a cluster: leave one away", onlyLocal, chosen)
+			return cmdline.Misusef("--%s is for a running `rouse up`, --%s for a cluster: leave one away", onlyLocal, chosen)
 		}
 		return handOver(cmd, append(passed, args...))
 	}
@@ -122,7 +124,7 @@ func asksJSON(cmd *cobra.Command) (bool, error) {
 	case "json":
 		return true, nil
 	default:
-		return false, usagef("--output = %q: must be text or json", format)
+		return false, cmdline.Misusef("--output = %q: must be text or json", format)
 	}
 }
 

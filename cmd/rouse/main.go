@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -15,6 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rousehq/rouse/cmd/rouse/up"
+	"github.com/rousehq/rouse/internal/cmdline"
+	"github.com/rousehq/rouse/internal/cmdline/commands"
 	"github.com/rousehq/rouse/internal/front"
 	"github.com/rousehq/rouse/internal/sampleapp"
 )
@@ -53,11 +56,11 @@ func run(args []string, signals <-chan os.Signal, stdin io.Reader, stdout, stder
 	switch {
 	case errors.As(err, &status):
 		return int(status)
-	case err != nil:
-		fmt.Fprintln(stderr, "rouse:", err)
-		return codeOf(err, root, args)
+	case err == nil || errors.Is(err, flag.ErrHelp): // which commands that read their own flags return
+		return 0
 	}
-	return 0
+	fmt.Fprintln(stderr, "rouse:", err)
+	return commands.Code(err, root, args)
 }
 
 // sameWish is how close two signals are that one hand sent: a terminal signals the whole process group, and so do
@@ -85,7 +88,7 @@ func newRoot(cut <-chan struct{}) *cobra.Command {
 	root.AddCommand(newKafka()...)
 	root.AddCommand(newManifests()...)
 	root.AddCommand(newCluster()...)
-	tellUsage(root)
+	commands.Prepare(root)
 	return root
 }
 
@@ -103,7 +106,7 @@ func newUp(cut <-chan struct{}) *cobra.Command {
 			o.Self, o.Environ = self, os.Environ()
 			o.Stdin, o.Stdout, o.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 			if err := o.Validate(); err != nil {
-				return &usage{err}
+				return cmdline.Misuse(err)
 			}
 			return up.Run(cmd.Context(), o, cut)
 		},

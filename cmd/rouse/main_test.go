@@ -9,11 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/rousehq/rouse/control"
 	"github.com/rousehq/rouse/internal/endpoint"
@@ -158,13 +161,45 @@ func TestWrongCallsNameTheRemedy(t *testing.T) {
 		{[]string{"logs"}, 2, "accepts 1 arg"},
 		{[]string{"status", "--data", missing}, 1, "no `rouse up` answers in " + missing},
 		{[]string{"apply", "--data", missing}, 2, "-f FILE"},
-		{[]string{"bench", "burst", "-n", "0"}, 1, "-n"},
+		{[]string{"bench", "burst", "-n", "0"}, 2, "-n"},
+		{[]string{"bench", "burst", "50"}, 2, `"50": there are only flags; see rouse bench burst -h`},
+		{[]string{"bench", "coldstart", "-n", "many"}, 2, "see rouse bench coldstart -h"},
+		{[]string{"bench", "proxy", "--rounds", "0"}, 2, "--rounds"},
+		{[]string{"bench", "parked", "--requests", "0"}, 2, "--requests"},
+		{[]string{"bench", "overload", "-rate", "0"}, 2, "-rate"},
+		{[]string{"bench", "control", "--pods", "0"}, 2, "--pods"},
+		{[]string{"bench", "dispatch", "-order", "chaos"}, 2, "-order"},
+		{[]string{"simulate", "--work", "soon"}, 2, "--work"},
+		{[]string{"simulate", "--shape", "square"}, 2, "square"},
+		{[]string{"simulate", "--set", "max-scle=5"}, 2, "did you mean max-scale?"},
+		{[]string{"simulate", "-f", missing}, 1, missing},
+		{[]string{"produce"}, 2, "name one topic"},
+		{[]string{"consume", "-from", "here", "t"}, 2, "-from"},
+		{[]string{"lag", "t"}, 2, "-group"},
+		{[]string{"replay-dead-letters", "t"}, 2, "-sink"},
 		{[]string{"nonsense"}, 2, "nonsense"},
 	} {
 		if out, code := call(t, c.args...); code != c.code || !strings.Contains(out, c.want) {
 			t.Errorf("%q: exit %d, %q; want %d and %q", c.args, code, out, c.code, c.want)
 		}
 	}
+}
+
+// TestHelpOfEveryCommand: none of them takes help for an error, whoever reads its flags.
+func TestHelpOfEveryCommand(t *testing.T) {
+	var all func(c *cobra.Command, path []string)
+	all = func(c *cobra.Command, path []string) {
+		for _, sub := range c.Commands() {
+			all(sub, append(slices.Clone(path), sub.Name()))
+		}
+		if slices.Contains([]string{"adopt", "release", "uninstall", "check", "top"}, c.Name()) { // carried out by another program
+			return
+		}
+		if out, code := call(t, append(path, "--help")...); code != 0 || !strings.Contains(out, "rouse") || strings.HasPrefix(out, "rouse: ") {
+			t.Errorf("%q --help: exit %d, %q", path, code, out)
+		}
+	}
+	all(newRoot(nil), nil)
 }
 
 // TestAFailedStartDrainsNothing: where nothing ran, nothing is said to finish.

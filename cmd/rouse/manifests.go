@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rousehq/rouse/deploy"
+	"github.com/rousehq/rouse/internal/cmdline"
 	"github.com/rousehq/rouse/internal/inject"
 	"github.com/rousehq/rouse/internal/manifest"
 	"github.com/rousehq/rouse/internal/render"
@@ -101,7 +102,7 @@ func filesByFlag(_ *cobra.Command, args []string) error {
 // eachSource prints what becomes of every file, when nothing is wrong with any.
 func eachSource(cmd *cobra.Command, files []string, become func(manifest.Source) ([]byte, error)) error {
 	if len(files) == 0 {
-		return usagef("--file is missing: name a manifest, or - for standard input")
+		return cmdline.Misusef("--file is missing: name a manifest, or - for standard input")
 	}
 	sources, err := opened(cmd, files)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rousehq/rouse/cmd/rouse/up"
+	"github.com/rousehq/rouse/internal/cmdline"
 )
 
 // dataDir is where `rouse up` keeps its history and its socket unless told otherwise.
@@ -72,7 +73,7 @@ func newApply() *cobra.Command {
 				return err
 			}
 			if len(sources) == 0 {
-				return usagef("no manifest: give one with -f FILE")
+				return cmdline.Misusef("no manifest: give one with -f FILE")
 			}
 			var all []error
 			for _, s := range sources {
@@ -112,7 +113,7 @@ func newStatus() *cobra.Command {
 		Use: "status", Short: "Services of a running `rouse up`: traffic, processes, requests; or, with -n or -A, workloads in a cluster", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if watch {
-				return usagef("--watch is for a cluster: choose one, such as with --namespace")
+				return cmdline.Misusef("--watch is for a cluster: choose one, such as with --namespace")
 			}
 			if other, err := asksJSON(cmd); err != nil {
 				return err

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/rousehq/rouse/internal/cmdline"
 )
 
 const usage = `rouse simulate plays a load against a scaling configuration in virtual time.
@@ -50,18 +52,13 @@ func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 type Judge func(stderr io.Writer, path string, text []byte) error
 
 // Main is the command `rouse simulate`. It reads its own flags from args and writes a table to stdout, or what --json
-// and --html ask for. The files of configurations are held to judge. Help asked for by -h is no error.
+// and --html ask for. The files of configurations are held to judge. For -h it prints the help and returns
+// flag.ErrHelp.
 func Main(ctx context.Context, args []string, judge Judge, stdout, stderr io.Writer) error {
 	var o options
 	flags := o.flags(stderr)
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return nil
-		}
+	if err := cmdline.Parse(flags, args); err != nil {
 		return err
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("simulate: %q is not understood; see rouse simulate -h", flags.Arg(0))
 	}
 	if err := o.judged(judge, stderr); err != nil {
 		return err
@@ -104,7 +101,7 @@ func (o *options) judged(judge Judge, stderr io.Writer) error {
 }
 
 func (o *options) flags(stderr io.Writer) *flag.FlagSet {
-	f := flag.NewFlagSet("simulate", flag.ContinueOnError)
+	f := flag.NewFlagSet("rouse simulate", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() { fmt.Fprint(stderr, usage); f.PrintDefaults() }
 	f.StringVar(&o.file, "f", "", "`file` with a Knative Service, or an annotated Deployment or StatefulSet, and the ConfigMap config-autoscaler if it is not the shipped one; without, the shipped defaults")
@@ -143,10 +140,10 @@ func (o *options) configs() ([]Config, error) {
 	}
 	svc := Service{StartupPerPod: o.perPod, WorkPerStart: o.perStart, QueueLimit: o.queue, QueueDeadline: o.deadline}
 	if svc.Work, err = ParseDistribution(o.work); err != nil {
-		return nil, fmt.Errorf("--work: %w", err)
+		return nil, cmdline.Misusef("--work: %w", err)
 	}
 	if svc.Startup, err = ParseDistribution(o.startup); err != nil {
-		return nil, fmt.Errorf("--startup: %w", err)
+		return nil, cmdline.Misusef("--startup: %w", err)
 	}
 	base := Config{Load: load, Service: svc, Duration: o.duration, Seed: o.seed, Rows: o.rows, DirectPath: o.direct,
 		KeepDecisions: o.decisions, Growth: o.growth, AtOnce: o.atOnce, Start: o.start}
@@ -173,7 +170,7 @@ func (c Config) with(file string, set list) (Config, error) {
 		}
 	}
 	if err = s.set(set); err != nil {
-		return c, err
+		return c, cmdline.Misuse(err)
 	}
 	c.Label = strings.TrimSpace(strings.Join(append([]string{filepath.Base(file)}, set...), " "))
 	if file == "" {
@@ -196,7 +193,8 @@ func (o *options) load() (Load, error) {
 	if d == 0 {
 		d = 24 * time.Hour
 	}
-	return Shape{Kind: o.shape, Rate: o.rate, Period: o.period, Duration: d, Seed: o.seed}.Load()
+	load, err := Shape{Kind: o.shape, Rate: o.rate, Period: o.period, Duration: d, Seed: o.seed}.Load()
+	return load, cmdline.Misuse(err)
 }
 
 func readFile(path string, read func(io.Reader) (Load, error)) (Load, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"io"
 	"os"
@@ -120,7 +121,7 @@ func TestBadCommandLines(t *testing.T) {
 		want string
 		args []string
 	}{
-		{"not understood", []string{"app.yaml"}},
+		{"there are only flags", []string{"app.yaml"}},
 		{"no such file", []string{"-f", "/nowhere.yaml"}},
 		{"neither a Knative Service", []string{"-f", write(t, "pod.yaml", "kind: Pod\n")}},
 		{"neither a Knative Service", []string{"-f", write(t, "plain.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: hello}\n")}},
@@ -151,8 +152,8 @@ func TestBadCommandLines(t *testing.T) {
 	}
 }
 
-func TestHelpIsNoError(t *testing.T) {
-	if _, err := command(t, "-h"); err != nil {
+func TestHelp(t *testing.T) {
+	if _, err := command(t, "-h"); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("simulate -h = %v", err)
 	}
 }

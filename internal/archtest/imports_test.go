@@ -38,6 +38,7 @@ var ranks = map[string]rank{
 	"internal/sliceplan":  pure,
 	"internal/portalloc":  pure,
 	"internal/member":     pure,
+	"internal/cmdline":    leaf,
 	"internal/config":     leaf,
 	"internal/lifecycle":  leaf,
 	"internal/telemetry":  leaf,
@@ -58,7 +59,7 @@ var ranks = map[string]rank{
 
 // families are trees whose packages belong together and may import each other.
 var families = []string{"activator", "queueproxy", "kafkadispatch", "control", "bench", "internal/forward",
-	"internal/kube", "internal/localpods", "internal/manifest", "internal/statstream", "internal/config", "internal/telemetry"}
+	"internal/kube", "internal/localpods", "internal/manifest", "internal/statstream", "internal/cmdline", "internal/config", "internal/telemetry"}
 
 // rankOf returns a package's rank; what nobody ranked is an edge.
 func rankOf(path string) rank {
@@ -144,7 +145,7 @@ var bans = []ban{
 	{"knative.dev", []string{"bench"}, "Knative is a peer to measure and to interoperate with, not a library"},
 	{"github.com/confluentinc/confluent-kafka-go", []string{"kafkadispatch", "bench", "test"}, "librdkafka needs cgo, and one owner per consumer"},
 	{"github.com/twmb/franz-go", []string{"internal/kafkabroker", "kafkadispatch", "bench", "test"}, "the embedded broker is for rouse up and tests, not for the data plane"},
-	{"github.com/spf13/cobra", []string{"cmd/rouse", "cmd/rouse-kube"}, "people type commands to rouse alone; the containers read their environment"},
+	{"github.com/spf13/cobra", []string{"cmd/rouse", "cmd/rouse-kube", "internal/cmdline/commands"}, "people type commands to rouse alone; the containers read their environment"},
 	{"github.com/caarlos0/env", []string{"internal/config"}, "one package decodes settings, and reports all faults at once"},
 	{"go.yaml.in/yaml", []string{"internal/manifest", "internal/config", "internal/inject", "internal/place"}, "positions of faults come from one decoder; what changes people's files keeps their comments"},
 	{"google.golang.org/grpc", []string{"control/keda", "internal/telemetry", "bench", "test"}, "the data plane forwards gRPC as HTTP/2; one endpoint speaks it, and exporters may"},

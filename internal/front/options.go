@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rousehq/rouse/activator/podtls"
+	"github.com/rousehq/rouse/internal/cmdline"
 	"github.com/rousehq/rouse/internal/config"
 	"github.com/rousehq/rouse/internal/lifecycle"
 )
@@ -85,11 +86,8 @@ func Parse(args, environ []string, out io.Writer) (Options, error) {
 		fmt.Fprint(out, "\nand the environment beneath them:\n\n")
 		config.WriteVariables(out, &o)
 	}
-	if err := fs.Parse(args); err != nil {
+	if err := cmdline.Parse(fs, args); err != nil {
 		return o, err
-	}
-	if fs.NArg() > 0 {
-		return o, fmt.Errorf("%q: the activator takes flags only", fs.Args())
 	}
 	if o.Name == "" {
 		name, err := os.Hostname()

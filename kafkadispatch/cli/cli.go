@@ -17,6 +17,7 @@ import (
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
+	"github.com/rousehq/rouse/internal/cmdline"
 	"github.com/rousehq/rouse/kafkadispatch"
 	"github.com/rousehq/rouse/kafkadispatch/lag"
 )
@@ -25,6 +26,7 @@ import (
 type connection struct {
 	bootstrap, user, password, mechanism string
 	tls                                  bool
+	timeout                              time.Duration // of what is asked of the brokers
 }
 
 func (c *connection) flags(fs *flag.FlagSet) {
@@ -33,6 +35,7 @@ func (c *connection) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.password, "password", "", "SASL password")
 	fs.StringVar(&c.mechanism, "sasl", "", "SASL mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
 	fs.BoolVar(&c.tls, "tls", false, "speak TLS")
+	fs.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long brokers may take to answer")
 }
 
 func (c *connection) kafka() kafkadispatch.Kafka {
@@ -57,24 +60,13 @@ func (c *connection) blame(err error) error {
 
 // newFlags makes a command's flags. What follows them is what parse wants.
 func newFlags(name, short string, stderr io.Writer) *flag.FlagSet {
-	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs := flag.NewFlagSet("rouse "+name, flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.Usage = func() {
 		fmt.Fprintf(stderr, "%s.\n\nUsage:\n  rouse %s [FLAGS] TOPIC\n\nFlags, before the topic:\n", short, name)
 		fs.PrintDefaults()
 	}
 	return fs
-}
-
-// parse takes one positional argument more than flags: the topic.
-func parse(fs *flag.FlagSet, args []string) (topic string, err error) {
-	if err := fs.Parse(args); err != nil {
-		return "", err
-	}
-	if fs.NArg() != 1 {
-		return "", fmt.Errorf("%s: name one topic after the flags", fs.Name())
-	}
-	return fs.Arg(0), nil
 }
 
 // Produce writes each line of stdin as a record. With -key-separator the part before it is the key.
@@ -96,13 +88,13 @@ func Produce(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 		headers[name] = value
 		return nil
 	})
-	topic, err := parse(fs, args)
+	topic, err := cmdline.ParseArg(fs, args, "topic")
 	if err != nil {
-		return help(err)
+		return err
 	}
 	k := conn.kafka()
 	cm := k.ClientConfig()
-	cm["acks"], cm["enable.idempotence"], cm["message.timeout.ms"] = "all", true, 30_000
+	cm["acks"], cm["enable.idempotence"], cm["message.timeout.ms"] = "all", true, int(conn.timeout.Milliseconds())
 	p, err := kafka.NewProducer(&cm)
 	if err != nil {
 		return fmt.Errorf("produce: %w", err)
@@ -127,7 +119,7 @@ func Produce(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 			return fmt.Errorf("produce: %w", err)
 		}
 	}
-	if err := errors.Join(lines.Err(), out.close()); err != nil {
+	if err := errors.Join(lines.Err(), out.close(conn.timeout)); err != nil {
 		return fmt.Errorf("produce: %w", conn.blame(err))
 	}
 	fmt.Fprintf(stdout, "%d records\n", out.sent)
@@ -166,8 +158,9 @@ func (o *outbox) watch() {
 	o.done <- first
 }
 
-func (o *outbox) close() error {
-	left := o.p.Flush(30_000)
+// close waits until every record has its answer, or its time is over.
+func (o *outbox) close(timeout time.Duration) error {
+	left := o.p.Flush(int((timeout + time.Second).Milliseconds()))
 	o.p.Close()
 	if err := <-o.done; err != nil {
 		return err
@@ -186,12 +179,16 @@ func Consume(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	var stay bool
 	fs := newFlags("consume", "Print a topic: partition, offset, key and value of each record", stderr)
 	conn.flags(fs)
-	fs.StringVar(&from, "from", "earliest", "earliest or latest")
+	fs.StringVar(&from, "from", "earliest", "earliest, latest, or an offset, for every partition")
 	fs.IntVar(&most, "n", 0, "stop after so many records; 0 means no bound")
 	fs.BoolVar(&stay, "follow", false, "wait for more at the end of the topic")
-	topic, err := parse(fs, args)
+	topic, err := cmdline.ParseArg(fs, args, "topic")
 	if err != nil {
-		return help(err)
+		return err
+	}
+	start, err := kafka.NewOffset(from)
+	if err != nil {
+		return cmdline.Misusef("-from %q: must be earliest, latest or an offset", from)
 	}
 	k := conn.kafka()
 	cm := k.ClientConfig()
@@ -201,7 +198,7 @@ func Consume(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		return fmt.Errorf("consume: %w", err)
 	}
 	defer c.Close()
-	parts, err := assignAll(c, topic, from)
+	parts, err := assignAll(c, topic, start, conn.timeout)
 	if err != nil {
 		return fmt.Errorf("consume %s: %w", topic, conn.blame(err))
 	}
@@ -219,23 +216,28 @@ func Consume(ctx context.Context, args []string, stdout, stderr io.Writer) error
 }
 
 // assignAll reads every partition without joining a group.
-func assignAll(c *kafka.Consumer, topic, from string) (int, error) {
-	start, err := kafka.NewOffset(from)
+func assignAll(c *kafka.Consumer, topic string, start kafka.Offset, timeout time.Duration) (int, error) {
+	parts, err := partitions(c, topic, timeout)
 	if err != nil {
 		return 0, err
-	}
-	md, err := c.GetMetadata(&topic, false, 10_000)
-	if err != nil {
-		return 0, err
-	}
-	if t := md.Topics[topic]; t.Error.Code() != kafka.ErrNoError {
-		return 0, t.Error
 	}
 	var tps []kafka.TopicPartition
-	for _, p := range md.Topics[topic].Partitions {
+	for _, p := range parts {
 		tps = append(tps, kafka.TopicPartition{Topic: &topic, Partition: p.ID, Offset: start})
 	}
 	return len(tps), c.Assign(tps)
+}
+
+func partitions(c *kafka.Consumer, topic string, timeout time.Duration) ([]kafka.PartitionMetadata, error) {
+	md, err := c.GetMetadata(&topic, false, int(timeout.Milliseconds()))
+	if err != nil {
+		return nil, err
+	}
+	t := md.Topics[topic]
+	if t.Error.Code() != kafka.ErrNoError {
+		return nil, t.Error
+	}
+	return t.Partitions, nil
 }
 
 // Lag prints how far a group is behind, once, or until ctx ends with -every.
@@ -247,12 +249,12 @@ func Lag(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	conn.flags(fs)
 	fs.StringVar(&group, "group", "", "consumer group")
 	fs.DurationVar(&every, "every", 0, "repeat after this time")
-	topic, err := parse(fs, args)
+	topic, err := cmdline.ParseArg(fs, args, "topic")
 	if err != nil {
-		return help(err)
+		return err
 	}
 	if group == "" {
-		return errors.New("lag: -group must be set")
+		return cmdline.Misusef("-group must be set; see rouse lag -h")
 	}
 	k := conn.kafka()
 	c, err := lag.New(k.ClientConfig())
@@ -261,7 +263,7 @@ func Lag(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	defer c.Close()
 	for {
-		committed, err := printLag(ctx, c, group, topic, stdout)
+		committed, err := printLag(ctx, c, group, topic, conn.timeout, stdout)
 		if err != nil {
 			return fmt.Errorf("lag: %w", conn.blame(err))
 		}
@@ -281,8 +283,8 @@ func Lag(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 // printLag reports whether the group has committed anything.
-func printLag(ctx context.Context, c *lag.Client, group, topic string, w io.Writer) (committed bool, err error) {
-	inner, cancel := context.WithTimeout(ctx, 10*time.Second)
+func printLag(ctx context.Context, c *lag.Client, group, topic string, timeout time.Duration, w io.Writer) (committed bool, err error) {
+	inner, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	ps, err := c.Poll(inner, group, strings.Split(topic, ","))
 	if err != nil {
@@ -300,12 +302,4 @@ func printLag(ctx context.Context, c *lag.Client, group, topic string, w io.Writ
 	}
 	fmt.Fprintf(w, "%-30s %70d\n", "total", total)
 	return committed, nil
-}
-
-// help makes the flags' own help no error.
-func help(err error) error {
-	if errors.Is(err, flag.ErrHelp) {
-		return nil
-	}
-	return err
 }

@@ -8,6 +8,9 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"github.com/rousehq/rouse/internal/cmdline"
 	"github.com/rousehq/rouse/kafkadispatch"
 	"github.com/rousehq/rouse/kafkadispatch/order"
 )
@@ -24,15 +27,18 @@ func ReplayDeadLetters(ctx context.Context, args []string, stdout, stderr io.Wri
 	fs.StringVar(&sinkURL, "sink", "", "URL that gets the events")
 	fs.StringVar(&group, "group", "", "consumer group that keeps the progress; rouse-replay-TOPIC when empty")
 	fs.DurationVar(&limit, "limit", time.Minute, "give up after this time without progress")
-	topic, err := parse(fs, args)
+	topic, err := cmdline.ParseArg(fs, args, "topic")
 	if err != nil {
-		return help(err)
+		return err
 	}
 	if sinkURL == "" {
-		return errors.New("replay-dead-letters: -sink must be set")
+		return cmdline.Misusef("-sink must be set; see rouse replay-dead-letters -h")
 	}
 	if group == "" {
 		group = "rouse-replay-" + topic
+	}
+	if err := conn.finds(topic); err != nil { // a dispatcher would wait for brokers, and for the topic
+		return fmt.Errorf("replay-dead-letters %s: %w", topic, err)
 	}
 	c := kafkadispatch.DefaultConfig()
 	c.Namespace, c.Name = "rouse", "replay"
@@ -56,6 +62,19 @@ func ReplayDeadLetters(ctx context.Context, args []string, stdout, stderr io.Wri
 	err = errors.Join(werr, <-done)
 	fmt.Fprintf(stdout, "%d dead letters sent again, %d left\n", d.Stats().Delivered, left)
 	return err
+}
+
+// finds says why the brokers do not know a topic.
+func (c *connection) finds(topic string) error {
+	k := c.kafka()
+	cm := k.ClientConfig()
+	cm["group.id"] = "rouse-replay" // which the library wants of all consumers; this one joins none
+	consumer, err := kafka.NewConsumer(&cm)
+	if err != nil {
+		return err
+	}
+	_, err = partitions(consumer, topic, c.timeout)
+	return errors.Join(c.blame(err), consumer.Close())
 }
 
 // awaitEmpty returns when every partition is read to its end and finished.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/rousehq/rouse/cmd/rouse/up"
+	"github.com/rousehq/rouse/internal/cmdline"
 	"github.com/rousehq/rouse/internal/sampleapp"
 )
 
@@ -48,11 +49,11 @@ func Burst(ctx context.Context, self string, args []string, stdout, stderr io.Wr
 	fs.IntVar(&o.rounds, "rounds", 3, "bursts per rule, in turns")
 	fs.DurationVar(&o.work, "work", 50*time.Millisecond, "work per request; a pod takes one at a time")
 	fs.StringVar(&o.json, "json", "", "write every row to this file")
-	if err := fs.Parse(args); err != nil {
+	if err := cmdline.Parse(fs, args); err != nil {
 		return err
 	}
 	if o.requests < 1 || o.rounds < 1 || o.work <= 0 {
-		return errors.New("-n, -rounds and -work must be above 0")
+		return cmdline.Misusef("-n, -rounds and -work must be above 0")
 	}
 	opts := up.Default()
 	opts.Self, opts.Stderr = self, stderr

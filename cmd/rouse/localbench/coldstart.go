@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rousehq/rouse/cmd/rouse/up"
+	"github.com/rousehq/rouse/internal/cmdline"
 )
 
 // Sample is one cold start.
@@ -56,11 +57,11 @@ func ColdStart(ctx context.Context, self string, args []string, stdout, stderr i
 	fs.StringVar(&o.json, "json", "", "write every sample to this file")
 	fs.StringVar(&o.sidecars, "sidecars", "inprocess", "queue-proxies: inprocess, process or none")
 	fs.StringVar(&o.sidecar, "sidecar", "", "queue-proxy binary for --sidecars=process")
-	if err := fs.Parse(args); err != nil {
+	if err := cmdline.Parse(fs, args); err != nil {
 		return err
 	}
 	if o.n < 1 {
-		return fmt.Errorf("-n %d: must be at least 1", o.n)
+		return cmdline.Misusef("-n %d: must be at least 1", o.n)
 	}
 	var rows []Row
 	for _, delay := range o.delays {

@@ -46,7 +46,7 @@ func (n *narrator) welcome(o *Options, public net.Addr, plans []*planned) {
 	fmt.Fprintf(n.out, "rouse is up: %d service(s) behind %s, asleep until the first request\n", len(plans), public)
 	for i := range plans {
 		p := plans[i]
-		fmt.Fprintf(n.out, "  %s  %s\n", p.service.Name, strings.Join(append([]string{p.config.PerPod()}, describeSettings(p.config)...), ", "))
+		fmt.Fprintf(n.out, "  %s  %s\n", p.service.Name, describeSettings(p.config))
 	}
 	if len(plans) > 0 {
 		s := plans[0].service

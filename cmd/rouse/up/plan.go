@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rousehq/rouse/internal/config"
@@ -138,17 +139,17 @@ func probe(p *manifest.Probe) localpods.Probe {
 
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
 
-// describeSettings lists what somebody chose.
-func describeSettings(rev *config.Revision) []string {
+// describeSettings says how much a pod takes at once, and lists what somebody chose beside that.
+func describeSettings(rev *config.Revision) string {
 	chosen := map[string]string{}
 	for _, v := range rev.Values() {
-		if v.IsSet() {
+		if v.IsSet() && v.Name != "containerConcurrency" {
 			chosen[v.Name] = v.Name + "=" + rev.Show(v)
 		}
 	}
-	parts := make([]string, 0, len(chosen))
+	parts := []string{rev.PerPod()}
 	for _, k := range slices.Sorted(maps.Keys(chosen)) {
 		parts = append(parts, chosen[k])
 	}
-	return parts
+	return strings.Join(parts, ", ")
 }

@@ -307,7 +307,7 @@ func TestBannerHasUnits(t *testing.T) {
 	h := start(t, strings.Replace(service("hello", "hello", 0, 5, ""), "        autoscaling.knative.dev/window: 6s\n",
 		"        autoscaling.knative.dev/window: 6s\n        autoscaling.knative.dev/target-utilization-percentage: \"100\"\n", 1), nil)
 	h.close()
-	if out := h.out.String(); !strings.Contains(out, "  hello  no limit per pod, containerConcurrency=no limit, max-scale=5,") ||
+	if out := h.out.String(); !strings.Contains(out, "  hello  no limit per pod, max-scale=5,") ||
 		!strings.Contains(out, "target-utilization-percentage=100%, window=6s\n") {
 		t.Errorf("the banner is\n%s", out)
 	}
