@@ -193,15 +193,7 @@ func (p *Proxy) acquire(x forward.Exchange) error {
 
 // serve forwards a request that has a slot, answers one that has none, and counts both.
 func (p *Proxy) serve(x forward.Exchange, proxied bool, denied error) {
-	var res forward.Result
-	var app time.Duration
-	if denied == nil {
-		res, app = p.admitted(x)
-	} else {
-		res = p.refuse(x, denied)
-	}
-	now := time.Now()
-	p.load.end(now, proxied, app)
+	res, app, now := p.counted(x, proxied, denied)
 	took := now.Sub(x.Received())
 	if p.deps.Observer != nil {
 		p.deps.Observer.Done(res, routeTag(x), took, app)
@@ -209,6 +201,19 @@ func (p *Proxy) serve(x forward.Exchange, proxied bool, denied error) {
 	if p.deps.Log != nil {
 		p.deps.Log.Record(x, statusOf(res), res.ResponseBytes, took)
 	}
+}
+
+// counted sees a request through and counts it out, whatever happens: what is in flight for ever keeps a pod for ever.
+func (p *Proxy) counted(x forward.Exchange, proxied bool, denied error) (res forward.Result, app time.Duration, now time.Time) {
+	defer func() {
+		now = time.Now()
+		p.load.end(now, proxied, app)
+	}()
+	if denied != nil {
+		return p.refuse(x, denied), 0, now
+	}
+	res, app = p.admitted(x)
+	return res, app, now
 }
 
 // statusOf is the status that the client was sent; one that was sent nothing counts under the status of the cause.

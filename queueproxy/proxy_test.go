@@ -314,6 +314,26 @@ func TestTelemetryCountsByStatusAndOutcome(t *testing.T) {
 	})
 }
 
+// TestAPanicGivesBackWhatItHeld: neither a slot nor a request in flight stays behind.
+func TestAPanicGivesBackWhatItHeld(t *testing.T) {
+	p := newProxy(t, 1, 1, nil)
+	for range 3 {
+		x := forwardtest.New("hello")
+		x.OnForward = func(*forward.Pool) forward.Result { panic("a bug") }
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic did not come out")
+				}
+			}()
+			p.ServeExchange(x)
+		}()
+	}
+	if inFlight, pending := p.Depth(); inFlight != 0 || pending != 0 || p.load.inFlight() != 0 {
+		t.Errorf("%d in flight, %d pending, %d counted, want none", inFlight, pending, p.load.inFlight())
+	}
+}
+
 func TestConfigNamesEveryFault(t *testing.T) {
 	err := Config{ContainerConcurrency: -1, QueueLimit: -1, StatPeriod: time.Nanosecond}.Validate()
 	for _, want := range []string{"ContainerConcurrency", "QueueLimit", "App", "StatPeriod"} {

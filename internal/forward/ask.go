@@ -105,7 +105,7 @@ func (u *upConn) ask(ctx context.Context, q Question) (a Answer, keep bool, err 
 	return u.answer()
 }
 
-// answer reads a head, and a body of a length that it tells.
+// answer reads a head, and a body of a length that it tells. Interim answers are passed over.
 func (u *upConn) answer() (a Answer, keep bool, err error) {
 	var h head
 	h.reset()
@@ -116,6 +116,11 @@ func (u *upConn) answer() (a Answer, keep bool, err error) {
 			return a, false, err
 		}
 		done, ok := h.scanResponse(buf[:n])
+		for done && ok && h.status < 200 && h.status != 101 {
+			n = copy(buf, buf[h.size:n])
+			h.reset()
+			done, ok = h.scanResponse(buf[:n])
+		}
 		switch whole := int64(h.size) + h.length; {
 		case !ok || n == len(buf):
 			return a, false, errAnswer

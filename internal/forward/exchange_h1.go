@@ -32,9 +32,18 @@ func (e *edits) reset() {
 	e.req, e.resp, e.host, e.bad = e.req[:0], e.resp[:0], "", false
 }
 
+// frames says whether a field is about the connection or about where a message ends: the engine's own, in every message.
+func frames(name []byte) bool {
+	switch classify(name) {
+	case kindContentLength, kindTransferEncoding, kindConnection, kindTrailer, kindUpgrade, hopByHop:
+		return true
+	}
+	return false
+}
+
 // add appends or replaces an edit in list.
 func (e *edits) add(list *[]edit, x edit) {
-	if !isToken([]byte(x.name)) || hasControl([]byte(x.value)) {
+	if !isToken([]byte(x.name)) || hasControl([]byte(x.value)) || frames([]byte(x.name)) {
 		e.bad = true
 		return
 	}
@@ -252,14 +261,15 @@ func (c *conn) reply(status int, contentType, body, retryAfter string, grpc *grp
 		out = appendField(out, "Grpc-Status", strconv.Itoa(grpc.code))
 		out = appendField(out, "Grpc-Message", grpcMessage(grpc.message))
 	}
-	if status != 204 && status != 304 && status >= 200 {
+	bodiless := status == 204 || status == 304 || status < 200
+	if !bodiless {
 		out = append(out, "Content-Length: "...)
 		out = append(strconv.AppendInt(out, int64(len(body)), 10), "\r\n"...)
 	}
 	out = c.appendConnection(out)
 	out = appendEdits(out, c.edits.resp)
 	out = append(out, "\r\n"...)
-	if string(c.Method()) != "HEAD" {
+	if !bodiless && string(c.Method()) != "HEAD" {
 		out = append(out, body...)
 	}
 	c.writeReply(out)

@@ -128,6 +128,14 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	defer s.streamEnded()
 	x := openStream(s, w, r)
 	defer x.close()
+	defer func() { // net/http would recover it, and say nothing
+		if v := recover(); v != nil && v != http.ErrAbortHandler { //nolint:errorlint // it is this value that is thrown
+			panicked(v)
+			panic(http.ErrAbortHandler)
+		} else if v != nil {
+			panic(v)
+		}
+	}()
 	switch {
 	case r.Method == http.MethodConnect:
 		x.Fail(fault.BadRequest, "CONNECT is not served", 0)

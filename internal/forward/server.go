@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,6 +104,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			}
 		}
 	}
+}
+
+// panicked tells of a bug: where in a request's handling it is, the operator's logger says.
+func panicked(v any) {
+	slog.Default().Error("a request's handler panicked: its connection ends, others go on; please report this", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 }
 
 func temporary(err error) bool {
