@@ -232,10 +232,7 @@ func connects(port int) map[string]any {
 // keptReadiness reads what an earlier injection has moved into the sidecar. What it made up itself is made up again, and
 // what asked the application's port follows it to another.
 func (t *template) keptReadiness(a app) (readiness, bool) {
-	env := make(map[string]string)
-	for _, e := range t.sidecar.at("env").items() {
-		env[e.at("name").text()] = e.at("value").text()
-	}
+	env := environment(t.sidecar)
 	port, _ := portNumber(env["USER_PORT"])
 	kept := env["SERVING_READINESS_PROBE"]
 	if kept == "" || kept == newReadiness(connects(port), field{}).json {
