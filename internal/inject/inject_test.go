@@ -117,7 +117,7 @@ func TestChangesFollow(t *testing.T) {
 		t.Fatalf("the edit does not fit:\n%s", out)
 	}
 	got := string(injected(t, "b", []byte(moved), options).YAML)
-	for _, want := range []string{`value: "3000"`, `"path":"/ok"`, "failureThreshold: 21"} {
+	for _, want := range []string{`value: "3000"`, `"path":"/ok"`, "timeoutSeconds: 8", "failureThreshold: 3"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the sidecar lacks %s:\n%s", want, got)
 		}
@@ -134,7 +134,7 @@ func TestWhatIsGoneGoes(t *testing.T) {
 	moved := strings.Replace(string(once.YAML), "containerPort: 8080", "containerPort: 3000", 1)
 	bare := Options{Image: options.Image}
 	got := string(injected(t, "b", []byte(moved), bare).YAML)
-	if !strings.Contains(got, `{"httpGet":{"path":"/ok","port":3000}}`) {
+	if !strings.Contains(got, `"httpGet":{"path":"/ok","port":3000,"scheme":"HTTP"}`) {
 		t.Errorf("the probe did not follow the port:\n%s", got)
 	}
 	if strings.Contains(got, tokenVolume) {

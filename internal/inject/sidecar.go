@@ -131,6 +131,9 @@ func (p *plan) env() []envVar {
 		fromField("SERVING_POD", "metadata.name"),
 		fromField("SERVING_POD_IP", "status.podIP"),
 	}
+	if p.probe.paced {
+		all = append(all, plain("ROUSE_READINESS_PACED", "true"))
+	}
 	if p.app.h2c {
 		all = append(all, plain("ROUSE_USER_PROTOCOL", "h2c"))
 	}
@@ -153,7 +156,7 @@ func (p *plan) env() []envVar {
 }
 
 // sometimes lists the variables of env that are not always said.
-var sometimes = []string{"ROUSE_USER_PROTOCOL", "ROUSE_ADMIN_PORT", "ROUSE_STATS_PORT", "ROUSE_METRICS_PORT", "ROUSE_STATS_URL", "ROUSE_STATS_TOKEN_FILE"}
+var sometimes = []string{"ROUSE_READINESS_PACED", "ROUSE_USER_PROTOCOL", "ROUSE_ADMIN_PORT", "ROUSE_STATS_PORT", "ROUSE_METRICS_PORT", "ROUSE_STATS_URL", "ROUSE_STATS_TOKEN_FILE"}
 
 func plain(name, value string) envVar { return envVar{Name: name, Value: &value} }
 
