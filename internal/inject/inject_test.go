@@ -398,6 +398,23 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestOwnHook: a hook that waits for the drain is not warned of, whatever else it does.
+func TestOwnHook(t *testing.T) {
+	for hook, want := range map[string]int{
+		`{exec: {command: [sh, -c, "sleep 5; wget -qO- http://127.0.0.1:8022/wait-for-drain"]}}`: 0,
+		`{exec: {command: [wget, "http://127.0.0.1:8022/wait-for-drain"]}}`:                      0,
+		`{exec: {command: [wget, "http://127.0.0.1:18022/wait-for-drain"]}}`:                     1, // nobody is there
+		`{exec: {command: [sh, -c, "sleep 5"]}}`:                                                 1,
+		`{httpGet: {path: /bye, port: 8080}}`:                                                    1,
+		`{sleep: {seconds: 5}}`:                                                                  1,
+	} {
+		r := injected(t, "x", []byte(with("lifecycle: {preStop: "+hook+"},", "")), options)
+		if len(r.Faults) != want || len(r.Injected) != 1 || !strings.Contains(string(r.YAML), "preStop: "+hook) {
+			t.Errorf("%s: %v, want %d warnings", hook, r.Faults, want)
+		}
+	}
+}
+
 // FuzzManifest: no input makes it panic, and what it has injected it leaves alone.
 func FuzzManifest(f *testing.F) {
 	names, _ := filepath.Glob("testdata/*.yaml") // without seeds it fuzzes all the same

@@ -275,11 +275,19 @@ func (t *template) putHook(p *plan) (bool, error) {
 		return put(p.app.field.node, "lifecycle", lifecycle{PreStop: hook})
 	}
 	if own := at.at("preStop"); own.node != nil && own.at("httpGet").at("path").text() != path {
+		if commands(own, fmt.Sprintf(":%d%s", p.ports.Admin, path)) {
+			return false, nil
+		}
 		t.warn(own, "the container has a preStop hook of its own, which does not wait for requests in flight",
 			fmt.Sprintf("let it end with GET http://127.0.0.1:%d%s, or remove it", p.ports.Admin, path))
 		return false, nil
 	}
 	return put(at.node, "preStop", hook)
+}
+
+// commands says whether a hook runs a command in which a text occurs.
+func commands(hook field, text string) bool {
+	return slices.ContainsFunc(hook.at("exec").at("command").items(), func(part field) bool { return strings.Contains(part.text(), text) })
 }
 
 // margin is what is left of the grace period for the application itself when the longest drain is over.
