@@ -3,7 +3,8 @@ package inject
 import (
 	"fmt"
 	"slices"
-	"strings"
+
+	"github.com/rousehq/rouse/internal/workload"
 )
 
 // app is the container that serves.
@@ -62,7 +63,7 @@ func (t *template) findApp() (app, bool) {
 	}
 	a := app{field: c, name: c.at("name").text()}
 	p, ok := t.findPort(c)
-	a.port, a.h2c = p.port, p.name == "h2c" || p.name == "http2" || strings.HasPrefix(p.name, "grpc")
+	a.port, a.h2c = p.port, workload.Port{Name: p.name}.H2C()
 	return a, ok
 }
 

@@ -398,6 +398,16 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestHTTP2 goes by the names of ports that make control take a Service's port for HTTP/2.
+func TestHTTP2(t *testing.T) {
+	for name, want := range map[string]bool{"http": false, "h2c": true, "h2c-api": true, "http2": true, "http2-api": true, "grpc": true, "grpc-api": true, "grpc-web": false, "grpc-web-2": false, "grpcs": false} {
+		r := injected(t, "x", []byte(strings.Replace(small, "{containerPort", "{name: "+name+", containerPort", 1)), options)
+		if got := strings.Contains(string(r.YAML), "ROUSE_USER_PROTOCOL, value: h2c"); got != want || len(r.Injected) != 1 {
+			t.Errorf("a port named %s is HTTP/2: %t, want %t (%v)", name, got, want, r.Faults)
+		}
+	}
+}
+
 // TestOwnHook: a hook that waits for the drain is not warned of, whatever else it does.
 func TestOwnHook(t *testing.T) {
 	for hook, want := range map[string]int{
