@@ -2,6 +2,7 @@ package inject
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 
 	"github.com/rousehq/rouse/internal/workload"
@@ -19,6 +20,7 @@ type app struct {
 var serving = []string{"user-port", "http", "http1", "h2c", "http2", "web"}
 
 type named struct {
+	at   field
 	name string
 	port int
 }
@@ -30,7 +32,7 @@ func tcpPorts(c field) (all []named) {
 			continue
 		}
 		if n := p.at("containerPort").number(0); n > 0 {
-			all = append(all, named{p.at("name").text(), n})
+			all = append(all, named{p, p.at("name").text(), n})
 		}
 	}
 	return all
@@ -64,7 +66,43 @@ func (t *template) findApp() (app, bool) {
 	a := app{field: c, name: c.at("name").text()}
 	p, ok := t.findPort(c)
 	a.port, a.h2c = p.port, workload.Port{Name: p.name}.H2C()
+	if ok {
+		t.clearText(a, p)
+	}
 	return a, ok
+}
+
+// clearText refuses a serving port that takes TLS: to the application the queue-proxy speaks clear text.
+func (t *template) clearText(a app, p named) {
+	const text = "the application serves TLS there, and the queue-proxy sends it clear text"
+	if inTLS.MatchString(p.name) {
+		t.fault(p.at.at("name"), fmt.Sprintf("by its name %q ", p.name)+text, plainPort)
+		return
+	}
+	for _, probe := range []string{"readinessProbe", "livenessProbe", "startupProbe"} {
+		get := a.field.at(probe).at("httpGet")
+		if get.at("scheme").text() == "HTTPS" && get.at("host").text() == "" && a.names(get.at("port").text()) {
+			t.fault(get.at("scheme"), text, plainPort)
+			return
+		}
+	}
+	if get, ok := t.keptProbe(a)["httpGet"].(map[string]any); ok && get["scheme"] == "HTTPS" && whole(get, "port") == a.port {
+		t.fault(t.sidecar, "by the probe in its environment "+text, plainPort)
+	}
+}
+
+// inTLS are the names of ports that take TLS.
+var inTLS = regexp.MustCompile("^(https|tls)(-.*)?$")
+
+// plainPort is the remedy for a port that takes TLS.
+const plainPort = "name a port for clear text in the annotation " + Port + ", or opt out with the annotation " + Inject + ": disabled"
+
+// names says whether a probe's port is the serving one.
+func (a app) names(port string) bool {
+	if n, ok := portNumber(port); ok {
+		return n == a.port
+	}
+	return slices.ContainsFunc(tcpPorts(a.field), func(p named) bool { return p.name == port && p.port == a.port })
 }
 
 func (t *template) findContainer(containers field) (field, bool) {

@@ -386,6 +386,15 @@ func TestRefused(t *testing.T) {
 		{"a boolean of YAML 1.1 for a text", with("", "rouse.dev/pod-probe: off,"), "metadata.annotations.rouse.dev/pod-probe", "off is no text; put it in quotes"},
 		{"a list for a text", with("", "a: [b],"), "metadata.annotations.a", "is no text"},
 		{"a label of the pods", strings.Replace(small, "{template: {", "{template: {metadata: {labels: {version: 1}}, ", 1), "spec.template.metadata.labels.version", "1 is no text"},
+		{"a port for TLS", strings.Replace(small, "{containerPort: 8080}", "{name: https, containerPort: 8443}", 1), "containers[0].ports[0].name", "rouse.dev/inject-port"},
+		{"a port for TLS with a suffix", strings.Replace(small, "{containerPort: 8080}", "{name: tls-api, containerPort: 8443}", 1), "containers[0].ports[0].name", "clear text"},
+		{"a port for TLS that is asked for", strings.Replace(with("", `rouse.dev/inject-port: "8443",`), "{containerPort: 8080}", "{containerPort: 8080}, {name: https-web, containerPort: 8443}", 1), "containers[0].ports[1].name", "clear text"},
+		{"a readiness probe over TLS", with("readinessProbe: {httpGet: {scheme: HTTPS, port: 8080}},", ""), "containers[0].readinessProbe.httpGet.scheme", "clear text"},
+		{"a liveness probe over TLS", strings.Replace(with("livenessProbe: {httpGet: {scheme: HTTPS, port: web}},", ""), "{containerPort", "{name: web, containerPort", 1), "containers[0].livenessProbe.httpGet.scheme", "clear text"},
+		{"a key that is there twice", with("readinessProbe: {httpGet: {path: /, port: 1, path: /}},", ""), "containers[0].readinessProbe", `mapping key "path" already defined`},
+		{"a probe that is none", with("readinessProbe: [],", ""), "containers[0].readinessProbe", "no fields"},
+		{"a number that is none", with("readinessProbe: {httpGet: {port: 8080}, timeoutSeconds: soon},", ""), "containers[0].readinessProbe.timeoutSeconds", "whole number"},
+		{"a number below zero", with("readinessProbe: {httpGet: {port: 8080}, periodSeconds: -1},", ""), "containers[0].readinessProbe.periodSeconds", "-1 is no whole number"},
 		{"a port that cannot move up", with("", `rouse.dev/inject-port: "60000", rouse.dev/inject-ports: admin=60000,`), "annotations.rouse.dev/inject-port", "admin=50000"},
 	} {
 		r := injected(t, "x", []byte(c.text), options)
@@ -395,6 +404,32 @@ func TestRefused(t *testing.T) {
 		if string(r.YAML) != c.text {
 			t.Errorf("%s: the document is changed all the same:\n%s", c.name, r.YAML)
 		}
+	}
+}
+
+// TestTLS: a second port may take TLS, and another port may be asked over it. What an older version let through is refused, and
+// the webhook says so, too.
+func TestTLS(t *testing.T) {
+	for _, text := range []string{
+		strings.Replace(small, "{containerPort: 8080}", "{name: http, containerPort: 8080}, {name: https, containerPort: 8443}", 1),
+		strings.Replace(with(`readinessProbe: {httpGet: {scheme: HTTPS, port: 8443}},`, ""), "{containerPort: 8080}", "{name: http, containerPort: 8080}, {containerPort: 8443}", 1),
+		strings.Replace(small, "{containerPort: 8080}", "{name: httpsd, containerPort: 8080}", 1),
+	} {
+		if r := injected(t, "x", []byte(text), options); len(r.Faults) > 0 || len(r.Injected) != 1 {
+			t.Errorf("%s: %v", text, r.Faults)
+		}
+	}
+	once := injected(t, "x", []byte(with("readinessProbe: {httpGet: {port: 8080}},", "")), options)
+	r := injected(t, "x", []byte(strings.Replace(string(once.YAML), `"scheme":"HTTP"`, `"scheme":"HTTPS"`, 1)), options)
+	if len(r.Faults) != 1 || r.Faults[0].Minor || !strings.Contains(r.Faults[0].Field, "initContainers") {
+		t.Errorf("of what an older version has moved: %v", r.Faults)
+	}
+	_, _, err := Pod([]byte(`{"metadata": {"labels": {"rouse.dev/inject": "enabled"}}, "spec": {"containers": [{"name": "user", "ports": [{"name": "https", "containerPort": 8443}]}]}}`), "default", options)
+	if err == nil || !strings.Contains(err.Error(), "serves TLS") {
+		t.Errorf("of a pod: %v", err)
+	}
+	if faults, err := Check("x", []byte(strings.Replace(small, "{containerPort: 8080}", "{name: https, containerPort: 8443}", 1))); err != nil || len(faults) != 1 {
+		t.Errorf("of a file that is checked: %v, %v", faults, err)
 	}
 }
 
