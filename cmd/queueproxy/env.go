@@ -56,6 +56,8 @@ type settings struct {
 	TLSCiphers    string `env:"QUEUE_PROXY_TLS_CIPHER_SUITES"`
 	TLSCurves     string `env:"QUEUE_PROXY_TLS_CURVE_PREFERENCES"`
 
+	ReadinessPaced bool `env:"ROUSE_READINESS_PACED"`
+
 	RevisionUID  string        `env:"ROUSE_REVISION_UID"`
 	BindAddress  string        `env:"ROUSE_BIND_ADDRESS" envDefault:"::"`
 	UserProtocol string        `env:"ROUSE_USER_PROTOCOL"`

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -145,6 +146,25 @@ func TestNotReadyUntilTheApplicationIs(t *testing.T) {
 	app.Close()
 	if got := ready(); got != 503 {
 		t.Errorf("probe without the application = %d, want 503", got)
+	}
+}
+
+// TestReadinessKeepsThePace: kubelet asks as often as it likes, and the application is asked when its period is over.
+func TestReadinessKeepsThePace(t *testing.T) {
+	var asked atomic.Int64
+	app := application(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) })
+	for paced, want := range map[string]int64{"true": 1, "false": 3} {
+		asked.Store(0)
+		r := start(t, environ(app, `SERVING_READINESS_PROBE={"httpGet":{"port":0},"periodSeconds":3600}`, "ROUSE_READINESS_PACED="+paced))
+		for range 3 {
+			if resp, _ := r.get("QUEUE_SERVING_PORT", "/", "User-Agent", "kube-probe/1", "K-Network-Probe", "queue"); resp.StatusCode != 200 {
+				t.Errorf("paced: %s: %d", paced, resp.StatusCode)
+			}
+		}
+		r.stop()
+		if got := asked.Load(); got != want {
+			t.Errorf("paced: %s: the application was asked %d times, want %d", paced, got, want)
+		}
 	}
 }
 

@@ -119,7 +119,7 @@ func ended() context.Context {
 // deps makes what the proxy works with: probes, the stream of statistics and the request log, each when configured.
 func (s *settings) deps(ctx context.Context, owned *sync.WaitGroup, stdout io.Writer, log *slog.Logger) (d queueproxy.Deps, err error) {
 	if len(s.probes) > 0 {
-		d.Ready = readiness.New(readiness.Config{Probes: s.probes, DetectHTTP2: s.DetectHTTP2, Log: log}).Ready
+		d.Ready = readiness.New(readiness.Config{Probes: s.probes, DetectHTTP2: s.DetectHTTP2, Paced: s.ReadinessPaced, Log: log}).Ready
 	}
 	if s.requestLogged() {
 		requests, err := s.requestLog(stdout)

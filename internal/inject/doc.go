@@ -2,7 +2,8 @@
 // runs over files and the webhook over the pods that the cluster makes.
 //
 // What it promises:
-//   - Injecting twice is injecting once. A sidecar that is there is brought to what the annotations and options say now.
+//   - Injecting twice is injecting once. In files a sidecar that is there is brought to what the annotations and options say
+//     now, and keeps what somebody else has added to it. A pod that has one is left alone: see [Pod].
 //   - The queue-proxy is the last native sidecar (an init container with restartPolicy Always): it starts before the
 //     application without waiting for it, and ends after it. It has no start-up probe.
 //   - The pod is ready when the queue-proxy says so, which asks what the application's own readiness probe asked. That

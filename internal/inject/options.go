@@ -48,6 +48,9 @@ type Options struct {
 	TokenAudience string
 	// All injects workloads that are not opted in, too, unless they are opted out.
 	All bool
+	// KnativeProbes says that readiness probes are those of Knative Services: one without a period is asked until it succeeds.
+	// To Kubernetes it has one of 10 s.
+	KnativeProbes bool
 
 	wished bool // only those that ask for it by Inject: see Check
 }

@@ -19,7 +19,8 @@ type Operation struct {
 }
 
 // Pod injects one pod, given as the API server sends it to a webhook, and returns the patch that does so, which is empty
-// when there is nothing to do. Namespace is the pod's, which it may not say itself before it exists. The pod's faults come
+// when there is nothing to do. A pod that has our queue-proxy is left alone, whoever has put it there: the API server may have
+// completed it since, and what its workload's annotations say is not seen here. Namespace is the pod's, which it may not say itself before it exists. The pod's faults come
 // as an error of type Faults; warnings are those that are minor.
 func Pod(pod []byte, namespace string, o Options) (patch []Operation, warnings []string, err error) {
 	if err := o.Validate(); err != nil {
@@ -42,7 +43,7 @@ func Pod(pod []byte, namespace string, o Options) (patch []Operation, warnings [
 	if meta.at("namespace").text() == "" {
 		t.object = "Pod " + namespace + "/" + t.revision
 	}
-	if !t.asked() {
+	if !t.asked() || t.injected() {
 		return nil, nil, nil
 	}
 	if err := t.run(); err != nil {

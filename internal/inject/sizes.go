@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -14,6 +15,9 @@ type sizes map[string]string
 
 // sized are the resources that have a size.
 var sized = [...]string{"cpu", "memory", "ephemeral-storage"}
+
+// usual are the requests of a sidecar whose size nobody has set.
+var usual = map[string]string{"cpu": "10m", "memory": "16Mi"}
 
 // sizes reads them. A quantity that Kubernetes refuses would keep every pod from being made.
 func (t *template) sizes() sizes {
@@ -38,6 +42,10 @@ func (t *template) sizes() sizes {
 		if most, ok := quantity(s[limit]); ok && least > most {
 			t.fault(t.annotation(sizePrefix+limit), "is less than the request", "raise it, or lower "+sizePrefix+request)
 		}
+		kept := t.sidecar.at("resources").at("limits").at(what)
+		if most, ok := quantity(kept.text()); s[limit] == "" && ok && least > most {
+			t.fault(t.annotation(sizePrefix+request), "is more than the limit "+kept.text()+" that the sidecar has", "set "+sizePrefix+limit)
+		}
 	}
 	for _, bare := range slices.Sorted(maps.Keys(unread)) {
 		t.warn(t.annotation(sizePrefix+bare), "nothing reads it", "remove it, or mend its spelling")
@@ -45,20 +53,22 @@ func (t *template) sizes() sizes {
 	return s
 }
 
-// resources are small, and whatever the annotations say. There is no limit by default: a limit of CPU holds back the
-// cold start, and what the sidecar may hold depends on its queue.
-func (s sizes) resources() map[string]map[string]string {
-	out := map[string]map[string]string{"requests": {"cpu": "10m", "memory": "16Mi"}}
+// resources are small, and whatever the annotations say; what these do not say stays as it is in a sidecar that is there. There
+// is no limit by default: a limit of CPU holds back the cold start, and what the sidecar may hold depends on its queue.
+func (s sizes) resources(kept field) map[string]map[string]string {
+	requests, limits := kept.at("requests").strings(), kept.at("limits").strings()
+	out := map[string]map[string]string{"requests": {}}
 	for _, what := range sized {
-		request, limit := s[what+"-resource-request"], s[what+"-resource-limit"]
+		limit := cmp.Or(s[what+"-resource-limit"], limits[what])
 		if limit != "" {
 			if out["limits"] == nil {
 				out["limits"] = make(map[string]string)
 			}
 			out["limits"][what] = limit
 		}
-		usual, _ := quantity(out["requests"][what])
-		if most, ok := quantity(limit); request == "" && ok && usual > most {
+		request := cmp.Or(s[what+"-resource-request"], requests[what], usual[what])
+		least, _ := quantity(request)
+		if most, ok := quantity(limit); s[what+"-resource-request"] == "" && ok && least > most {
 			request = limit // Kubernetes refuses a request beyond the limit
 		}
 		if request != "" {

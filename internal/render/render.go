@@ -90,7 +90,9 @@ func write(out *bytes.Buffer, doc []byte) {
 
 // injected adds the sidecar. Faults are named by the service's file, not by the line of what was rendered.
 func (r *renderer) injected(text []byte) (Result, error) {
-	res, err := inject.Manifest("", text, *r.options.Sidecar)
+	o := *r.options.Sidecar
+	o.KnativeProbes = true
+	res, err := inject.Manifest("", text, o)
 	if err != nil {
 		return Result{}, err
 	}
