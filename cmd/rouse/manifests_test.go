@@ -156,6 +156,16 @@ func TestRenderWarns(t *testing.T) {
 	}
 }
 
+// TestRenderKeepsSources: what pods take from Secrets, fields and the like is theirs to read.
+func TestRenderKeepsSources(t *testing.T) {
+	code, out, errs := command(t, "", "render", "--strict", "-f", "../../internal/render/testdata/env.yaml")
+	for _, kind := range []string{"secretRef", "configMapRef", "secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef", "fileKeyRef"} {
+		if code != 0 || errs != "" || !strings.Contains(out, kind+":") {
+			t.Errorf("render = %d, lacks %s\n%s\n%s", code, kind, out, errs)
+		}
+	}
+}
+
 func TestInstall(t *testing.T) {
 	code, out, errs := command(t, "", "install", "--image-tag", "v3", "--set", "stable-window=30s")
 	for _, want := range []string{"kind: Namespace", "kind: ClusterRole", "rouse/activator:v3", `ROUSE_TOKEN_SECRET, value: "rouse-token"`, `stable-window: "30s"`} {

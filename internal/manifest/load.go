@@ -109,7 +109,8 @@ func readAll(name string, r io.Reader) (Source, error) {
 type Options struct {
 	// Strict turns every warning into an error.
 	Strict bool
-	// Cluster says that the manifests are for a cluster: what local processes lack is no warning.
+	// Cluster says that the manifests are for a cluster: what local processes lack is no warning, and what pods take from
+	// Secrets, ConfigMaps and fields is not looked up.
 	Cluster bool
 	// Namespace is given to objects that name none. Empty means "default".
 	Namespace string
