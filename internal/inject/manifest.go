@@ -116,48 +116,6 @@ func shift(n *yaml.Node, by int) {
 	}
 }
 
-// encoded writes a document in the style of its source, as far as that is known.
-func encoded(source []byte, root *yaml.Node) ([]byte, error) {
-	var b bytes.Buffer
-	if rest, ok := bytes.CutPrefix(source, []byte("---")); ok {
-		line, _, _ := bytes.Cut(rest, []byte("\n"))
-		b.WriteString("---")
-		if line = bytes.TrimSpace(line); bytes.HasPrefix(line, []byte("#")) { // the decoder drops this comment
-			b.WriteString(" " + string(line))
-		}
-		b.WriteByte('\n')
-	}
-	enc := yaml.NewEncoder(&b)
-	enc.SetIndent(2)
-	if compact(root) {
-		enc.CompactSeqIndent()
-	}
-	if err := enc.Encode(root); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), enc.Close()
-}
-
-// compact says whether the items of a document's first list stand right under its key.
-func compact(n *yaml.Node) bool {
-	found, is := false, false
-	var walk func(n *yaml.Node)
-	walk = func(n *yaml.Node) {
-		for i, c := range n.Content {
-			if found {
-				return
-			}
-			if n.Kind == yaml.MappingNode && i%2 == 1 && c.Kind == yaml.SequenceNode && c.Style&yaml.FlowStyle == 0 && c.Column > 0 {
-				found, is = true, c.Column == n.Content[i-1].Column
-				return
-			}
-			walk(c)
-		}
-	}
-	walk(n)
-	return is
-}
-
 // object injects one object, or the items of a List.
 func (r *Result) object(file string, top field, o Options, depth int) (changed bool, err error) {
 	kind, version := top.at("kind").text(), top.at("apiVersion").text()
