@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/jsontext"
 	"github.com/rousehq/rouse/internal/workload"
 )
 
@@ -32,6 +33,11 @@ const (
 // The error says that the options are wrong or that the file is no YAML; what is wrong with a workload is among the
 // result's faults, and then its document is as it was.
 func Manifest(file string, text []byte, o Options) (Result, error) {
+	return Part(file, 0, text, o)
+}
+
+// Part is [Manifest] for a part of a file that so many lines stand before.
+func Part(file string, before int, text []byte, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
 	}
@@ -40,6 +46,7 @@ func Manifest(file string, text []byte, o Options) (Result, error) {
 	}
 	var r Result
 	for _, d := range documents(text) {
+		d.line += before
 		out, err := r.document(file, d, o)
 		if err != nil {
 			return Result{}, fmt.Errorf("%s: %w", file, err)
@@ -82,7 +89,7 @@ func documents(text []byte) (all []document) {
 // document returns what stands in the place of one.
 func (r *Result) document(file string, d document, o Options) ([]byte, error) {
 	var root yaml.Node
-	dec := yaml.NewDecoder(bytes.NewReader(d.text))
+	dec := yaml.NewDecoder(bytes.NewReader(jsontext.ForYAML(d.text)))
 	if err := dec.Decode(&root); err != nil {
 		if errors.Is(err, io.EOF) {
 			return d.text, nil // nothing but comments
@@ -104,6 +111,9 @@ func (r *Result) document(file string, d document, o Options) ([]byte, error) {
 	changed, err := r.object(file, top, o, 0)
 	if err != nil || !changed {
 		return d.text, err
+	}
+	if body, ok := jsontext.Body(d.text); ok {
+		return encodedJSON(d.text[:len(d.text)-len(body)], body, whole)
 	}
 	return encoded(d.text, whole)
 }

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/rousehq/rouse/internal/jsontext"
 )
 
 // Bounds of one load.
@@ -189,7 +191,7 @@ func (l *loader) source(s Source) {
 		l.add(Fault{Severity: Error, File: s.Name, Text: tooLong})
 		return
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(s.Data))
+	dec := yaml.NewDecoder(bytes.NewReader(jsontext.ForYAML(s.Data)))
 	for l.budget > 0 {
 		var doc yaml.Node
 		err := dec.Decode(&doc)
