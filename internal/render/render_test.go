@@ -39,7 +39,7 @@ var full = Options{Sidecar: &inject.Options{Image: "rouse/queueproxy:v1"}, Netwo
 func TestFile(t *testing.T) {
 	for name, o := range map[string]Options{
 		"service": {Sidecar: full.Sidecar}, "service-rps": {}, "service-traffic": full, "configmaps": {}, "h2c": full, "faults": {}, "streams": {},
-		"names": {Sidecar: full.Sidecar}, "env": {}, "cluster-local": full, "cluster-local-split": full,
+		"names": {Sidecar: full.Sidecar}, "env": {}, "containers": {Sidecar: full.Sidecar}, "labels": {NetworkPolicy: true}, "cluster-local": full, "cluster-local-split": full,
 	} {
 		t.Run(name, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("testdata", name+".yaml"))
