@@ -71,6 +71,9 @@ func sayInjected(stderr io.Writer, r inject.Result) error {
 	for _, name := range r.Injected {
 		fmt.Fprintln(stderr, name, "has the queue-proxy")
 	}
+	for _, name := range r.TakenOut {
+		fmt.Fprintln(stderr, name, "has no queue-proxy any more: it is opted out")
+	}
 	for _, name := range r.Left {
 		fmt.Fprintln(stderr, name, "is left as it is: it is not opted in")
 	}

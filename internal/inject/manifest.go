@@ -20,6 +20,7 @@ type Result struct {
 	YAML     []byte
 	Injected []string // objects that have a sidecar now, whether or not it was there before
 	Left     []string // objects with pods that were not asked for
+	TakenOut []string // objects that are opted out, and had a sidecar
 	Faults   Faults
 }
 
@@ -149,18 +150,45 @@ func (r *Result) object(file string, top field, o Options, depth int) (changed b
 		r.other(t, top)
 		return false, nil
 	}
+	done, do := &r.Injected, t.run
 	if !t.asked() {
-		r.Left = append(r.Left, t.object)
-		return false, nil
+		if !t.optedOut() || !t.injected() {
+			r.Left = append(r.Left, t.object)
+			return false, nil
+		}
+		done, do = &r.TakenOut, t.takeOut
 	}
-	if err := t.run(); err != nil {
-		return false, err
+	if t.duplicates(top); len(t.faults) == 0 {
+		if err := do(); err != nil {
+			return false, err
+		}
 	}
 	r.Faults = append(r.Faults, t.faults...)
 	if len(t.faults.severe()) == 0 {
-		r.Injected = append(r.Injected, t.object)
+		*done = append(*done, t.object)
 	}
 	return t.changed, nil
+}
+
+// duplicates names keys that a mapping has twice: of the two, decoders take the one or the other.
+func (t *template) duplicates(at field) {
+	for _, item := range at.items() {
+		t.duplicates(item)
+	}
+	if at.node == nil || at.node.Kind != yaml.MappingNode {
+		return
+	}
+	first := make(map[string]int)
+	for i := 0; i+1 < len(at.node.Content); i += 2 {
+		key, value := at.node.Content[i], resolved(at.node.Content[i+1])
+		here := field{node: value, near: key, path: join(at.path, key.Value)}
+		if line, twice := first[key.Value]; twice {
+			t.fault(here, fmt.Sprintf("is written twice, first in line %d", line), "keep one of them")
+			continue
+		}
+		first[key.Value] = key.Line
+		t.duplicates(here)
+	}
 }
 
 // other warns of a workload that asks for a sidecar and is of a kind that gets none here, and of lists of another kind than List.
@@ -170,14 +198,41 @@ func (r *Result) other(t *template, top field) {
 		r.Faults = append(r.Faults, t.faults...)
 		return
 	}
-	if t.root = top.at("spec").at("template"); t.root.node == nil {
+	if t.root = podsOf(top); t.root.node == nil {
 		return
 	}
-	if at := t.wish(); at.text() == "enabled" || at.text() == "true" {
+	switch at := t.wish(); {
+	case at.text() == "enabled" || at.text() == "true":
 		t.warn(at, "only Deployments, StatefulSets and Pods are injected into, and it is left as it is",
 			"the webhook injects into the pods of every kind, as they are made")
-		r.Faults = append(r.Faults, t.faults...)
+	case at.text() == "" && !ofKnative(top) && controller(t.owner).node == nil && t.workload().OptedIn():
+		t.warn(t.annotation(config.PrefixAutoscaling+"class"), "only Deployments and StatefulSets are scaled, and it is left as it is", "remove the annotation, or make it one of them")
 	}
+	r.Faults = append(r.Faults, t.faults...)
+}
+
+// podsOf is what a workload of any kind makes its pods from.
+func podsOf(top field) field {
+	if job := top.at("spec").at("jobTemplate"); job.node != nil { // a CronJob's
+		return job.at("spec").at("template")
+	}
+	return top.at("spec").at("template")
+}
+
+// ofKnative says whether an object is Knative's, whose classes mean its own autoscalers.
+func ofKnative(top field) bool {
+	group, _, _ := strings.Cut(top.at("apiVersion").text(), "/")
+	return group == "knative.dev" || strings.HasSuffix(group, ".knative.dev")
+}
+
+// controller is the reference to who made an object, as a Deployment makes ReplicaSets with its own annotations.
+func controller(meta field) field {
+	for _, o := range meta.at("ownerReferences").items() {
+		if o.at("controller").text() == "true" {
+			return o
+		}
+	}
+	return field{}
 }
 
 // wish is what the workload or its pods say about injection.
@@ -211,10 +266,8 @@ func (t *template) workload() *workload.Object {
 // revisionOfPod names the workload that a pod belongs to: that of its controller, without what a Deployment adds.
 func revisionOfPod(meta field) string {
 	hash := meta.at("labels").at("pod-template-hash").text()
-	for _, o := range meta.at("ownerReferences").items() {
-		if name := o.at("name").text(); o.at("controller").text() == "true" {
-			return strings.TrimSuffix(name, "-"+hash)
-		}
+	if o := controller(meta); o.node != nil {
+		return strings.TrimSuffix(o.at("name").text(), "-"+hash)
 	}
 	if name := meta.at("name").text(); name != "" {
 		return name
