@@ -33,6 +33,11 @@ func TestInject(t *testing.T) {
 	if _, again, _ := command(t, out, "inject", "-f", "-"); again != out {
 		t.Errorf("injecting twice is not injecting once:\n%s", again)
 	}
+	_, once, _ := command(t, helloDeployment, "inject", "-f", "-")
+	code, out, errs = command(t, strings.Replace(once, "annotations: {", "annotations: {rouse.dev/inject: disabled, ", 1), "inject", "-f", "-")
+	if code != 0 || strings.Contains(out, "queue-proxy") || !strings.Contains(errs, "Deployment hello has no queue-proxy any more") {
+		t.Errorf("inject of what opts out = %d\n%s\n%s", code, out, errs)
+	}
 	code, out, errs = command(t, strings.Replace(helloDeployment, "containers:", "hostNetwork: true, containers:", 1), "inject", "-f", "-")
 	if code != 1 || out != "" || !strings.Contains(errs, ":4: Deployment hello: spec.template.spec.hostNetwork") {
 		t.Errorf("inject of a pod on the host's network = %d\n%s\n%s, want line and field", code, out, errs)

@@ -67,14 +67,14 @@ func ForYAML(text []byte) []byte {
 // rewrite appends an object. Outside of texts there is nothing but ASCII and no backslash.
 func rewrite(out, object []byte) []byte {
 	for at := 0; at < len(object); {
+		var size int
 		if object[at] == '\\' {
-			size := 2
 			out, size = escape(out, object[at:])
-			at += size
-			continue
+		} else {
+			var r rune
+			r, size = utf8.DecodeRune(object[at:])
+			out = appendRune(out, r)
 		}
-		r, size := utf8.DecodeRune(object[at:])
-		out = appendRune(out, r)
 		at += size
 	}
 	return out
