@@ -93,7 +93,10 @@ func (r *renderer) add(obj map[string]any, asJSON bool) error {
 		r.write(text)
 		return err
 	}
-	res, err := inject.Manifest("", text, *r.options.Sidecar)
+	res, err := inject.Manifest(r.file, text, *r.options.Sidecar)
+	for i := range res.Faults {
+		res.Faults[i].File = ""
+	}
 	r.heed(r.file+": ", res.Faults)
 	r.write(res.YAML)
 	return err
