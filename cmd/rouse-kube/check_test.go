@@ -270,6 +270,20 @@ func TestCheckStream(t *testing.T) {
 	}
 }
 
+// TestCheckJSON: what every encoder of JSON may write is read.
+func TestCheckJSON(t *testing.T) {
+	const text = `{"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "apps/v1", "kind": "Deployment",
+"metadata": {"name": "one", "annotations": {"autoscaling.knative.dev\/class": "kpa.autoscaling.knative.dev", "rouse.dev/inject": "enabled", "note": "\ud83d\ude00"}},
+"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "user", "image": "x"}]}}}}]}`
+	var all, errs strings.Builder
+	code := run(t.Context(), "rouse-kube", []string{"check", "-f", "-"}, strings.NewReader(text), &all, &errs)
+	for _, want := range []string{"Deployment default/one: NoService", "no container says on which port it serves"} {
+		if code != 1 || !strings.Contains(all.String(), want) || strings.Contains(all.String(), "manifest") {
+			t.Errorf("check = %d, want %s\n%s%s", code, want, all.String(), errs.String())
+		}
+	}
+}
+
 // TestCheckExit: that nothing could be asked is told apart from what was found.
 func TestCheckExit(t *testing.T) {
 	t.Setenv("KUBECONFIG", "/nonexistent/config")

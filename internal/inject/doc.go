@@ -11,7 +11,9 @@
 //     with kubelet as they were.
 //   - The application's preStop hook waits until the queue-proxy has drained, and the grace period is long enough for that.
 //   - Of a file, only the documents with an opted-in workload change; every other byte stays. In a document that changes
-//     comments stay, blank lines and indentation are the encoder's, and aliases are written out.
+//     comments stay, blank lines and indentation are the encoder's, and aliases are written out. What is written is read again
+//     and compared: values stay what they were, or it is an error.
+//   - A workload that is opted out loses what an earlier injection of its manifest put in, its grace period apart.
 //   - Every fault is reported at once, with file, line, field and the remedy. A document with a fault is left alone.
 //
 // What it does not: talk to a cluster, or look at Services. Nothing keeps clients inside the cluster from the application's

@@ -326,6 +326,58 @@ func TestOtherKinds(t *testing.T) {
 	}
 }
 
+// TestCronJobs: a CronJob's pods are a level deeper.
+func TestCronJobs(t *testing.T) {
+	for name, text := range map[string]string{
+		"a label":       "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: c}\nspec: {jobTemplate: {spec: {template: {metadata: {labels: {rouse.dev/inject: enabled}}, spec: {containers: []}}}}}\n",
+		"an annotation": "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: c, annotations: {rouse.dev/inject: enabled}}\nspec: {jobTemplate: {spec: {template: {spec: {containers: []}}}}}\n",
+	} {
+		if r := injected(t, "x", []byte(text), options); len(r.Faults) != 1 || !r.Faults[0].Minor || !strings.Contains(r.Faults.Error(), "webhook") || string(r.YAML) != text {
+			t.Errorf("%s: %v, want a warning and no change", name, r.Faults)
+		}
+	}
+}
+
+// TestOtherKindsWithAClass: what is annotated to be scaled and is not is told, unless who made it is, or Knative scales it.
+func TestOtherKindsWithAClass(t *testing.T) {
+	opted := strings.Replace(small, "rouse.dev/inject: enabled", "autoscaling.knative.dev/class: kpa.autoscaling.knative.dev", 1)
+	for _, tc := range []struct {
+		head string
+		told bool
+	}{
+		{"apiVersion: apps/v1\nkind: DaemonSet", true}, {"apiVersion: apps/v1\nkind: ReplicaSet", true}, {"apiVersion: argoproj.io/v1alpha1\nkind: Rollout", true},
+		{"apiVersion: serving.knative.dev/v1\nkind: Service", false},
+	} {
+		text := strings.Replace(opted, "apiVersion: apps/v1\nkind: Deployment", tc.head, 1)
+		r := injected(t, "x", []byte(text), options)
+		if told := len(r.Faults) == 1 && r.Faults[0].Minor && r.Faults[0].Line == 3 && strings.Contains(r.Faults.Error(), "only Deployments and StatefulSets are scaled"); told != tc.told || !told && len(r.Faults) > 0 || string(r.YAML) != text {
+			t.Errorf("%s: %v, want a warning: %t", tc.head, r.Faults, tc.told)
+		}
+	}
+	made := strings.Replace(strings.Replace(opted, "Deployment", "ReplicaSet", 1), "{name: hello,", "{name: hello-5d8f9c, ownerReferences: [{kind: Deployment, name: hello, controller: true}],", 1)
+	if r := injected(t, "x", []byte(made), options); len(r.Faults) > 0 {
+		t.Errorf("a Deployment's ReplicaSet: %v", r.Faults)
+	}
+}
+
+// TestDuplicates: of a key that is written twice decoders take the one or the other.
+func TestDuplicates(t *testing.T) {
+	text := "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: hello, annotations: {rouse.dev/inject: enabled}}\nspec:\n  template:\n    spec:\n      containers:\n      - name: user\n" +
+		"        ports: [{containerPort: 8080}]\n        readinessProbe:\n          periodSeconds: 3\n          tcpSocket: {port: 8080}\n          periodSeconds: 4\n"
+	const want = "x:13: Deployment hello: spec.template.spec.containers[0].readinessProbe.periodSeconds: is written twice, first in line 11; keep one of them"
+	r := injected(t, "x", []byte(text), options)
+	if len(r.Faults) != 1 || r.Faults[0].Error() != want || string(r.YAML) != text {
+		t.Errorf("%v, want %s", r.Faults, want)
+	}
+	merged := strings.Replace(text, "          periodSeconds: 3\n", "          <<: {periodSeconds: 3}\n", 1)
+	if r := injected(t, "x", []byte(merged), options); len(r.Faults) > 0 {
+		t.Errorf("what is merged is no duplicate: %v", r.Faults)
+	}
+	if r := injected(t, "x", []byte(strings.Replace(text, "enabled", "disabled", 1)), options); len(r.Faults) > 0 {
+		t.Errorf("of what is left alone: %v", r.Faults)
+	}
+}
+
 // TestUnknownAnnotations: what nobody reads is told, since what it was to say is lost. Told says whether control tells it, too.
 func TestUnknownAnnotations(t *testing.T) {
 	for class, told := range map[string]bool{"": false, "autoscaling.knative.dev/class: kpa.autoscaling.knative.dev, ": true} {
@@ -391,7 +443,7 @@ func TestRefused(t *testing.T) {
 		{"a port for TLS that is asked for", strings.Replace(with("", `rouse.dev/inject-port: "8443",`), "{containerPort: 8080}", "{containerPort: 8080}, {name: https-web, containerPort: 8443}", 1), "containers[0].ports[1].name", "clear text"},
 		{"a readiness probe over TLS", with("readinessProbe: {httpGet: {scheme: HTTPS, port: 8080}},", ""), "containers[0].readinessProbe.httpGet.scheme", "clear text"},
 		{"a liveness probe over TLS", strings.Replace(with("livenessProbe: {httpGet: {scheme: HTTPS, port: web}},", ""), "{containerPort", "{name: web, containerPort", 1), "containers[0].livenessProbe.httpGet.scheme", "clear text"},
-		{"a key that is there twice", with("readinessProbe: {httpGet: {path: /, port: 1, path: /}},", ""), "containers[0].readinessProbe", `mapping key "path" already defined`},
+		{"a key that is there twice", with("readinessProbe: {httpGet: {path: /, port: 1, path: /}},", ""), "containers[0].readinessProbe.httpGet.path", "is written twice, first in line 4"},
 		{"a probe that is none", with("readinessProbe: [],", ""), "containers[0].readinessProbe", "no fields"},
 		{"a number that is none", with("readinessProbe: {httpGet: {port: 8080}, timeoutSeconds: soon},", ""), "containers[0].readinessProbe.timeoutSeconds", "whole number"},
 		{"a number below zero", with("readinessProbe: {httpGet: {port: 8080}, periodSeconds: -1},", ""), "containers[0].readinessProbe.periodSeconds", "-1 is no whole number"},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -72,10 +71,7 @@ func decoded(n *yaml.Node) (wire map[string]any, err error) {
 	if n.Kind != yaml.MappingNode {
 		return nil, errors.New("it has no fields")
 	}
-	var several *yaml.TypeError
-	if err := n.Decode(&wire); errors.As(err, &several) { // such as a key that is there twice
-		return nil, errors.New(strings.Join(several.Errors, ", "))
-	} else if err != nil {
+	if err := n.Decode(&wire); err != nil {
 		return nil, err
 	}
 	for key, v := range wire {

@@ -268,18 +268,17 @@ func (t *template) moveProbe(p *plan) (bool, error) {
 
 // putHook makes the end of the application wait for the drain. A container has one hook: one that is there stays.
 func (t *template) putHook(p *plan) (bool, error) {
-	const path = "/wait-for-drain"
-	hook := handler{HTTPGet: httpGet{Path: path, Port: p.ports.Admin}}
+	hook := handler{HTTPGet: httpGet{Path: drainPath, Port: p.ports.Admin}}
 	at := p.app.field.at("lifecycle")
 	if at.node == nil || at.node.Kind != yaml.MappingNode {
 		return put(p.app.field.node, "lifecycle", lifecycle{PreStop: hook})
 	}
-	if own := at.at("preStop"); own.node != nil && own.at("httpGet").at("path").text() != path {
-		if commands(own, fmt.Sprintf(":%d%s", p.ports.Admin, path)) {
+	if own := at.at("preStop"); own.node != nil && own.at("httpGet").at("path").text() != drainPath {
+		if commands(own, fmt.Sprintf(":%d%s", p.ports.Admin, drainPath)) {
 			return false, nil
 		}
 		t.warn(own, "the container has a preStop hook of its own, which does not wait for requests in flight",
-			fmt.Sprintf("let it end with GET http://127.0.0.1:%d%s, or remove it", p.ports.Admin, path))
+			fmt.Sprintf("let it end with GET http://127.0.0.1:%d%s, or remove it", p.ports.Admin, drainPath))
 		return false, nil
 	}
 	return put(at.node, "preStop", hook)
