@@ -222,12 +222,14 @@ func (p *Ports) run(ctx context.Context) {
 
 // round writes until it succeeds or ctx ends, and says whether the book became another.
 func (p *Ports) round(ctx context.Context) (changed bool) {
+	said := ""
 	for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 3*time.Second) {
 		changed, err := p.write(ctx)
 		if err == nil {
 			return changed
 		}
-		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && err.Error() != said {
+			said = err.Error()
 			p.log.Warn("activator ports are not recorded yet", "configmap", p.name, "error", err)
 		}
 		pause(ctx, wait)
@@ -283,11 +285,6 @@ func (p *Ports) write(ctx context.Context) (changed bool, err error) {
 		}
 	}
 	return p.wrote(book, object.ResourceVersion, began, wanted, unused, refused), nil
-}
-
-// tooLarge says whether the server refuses the ConfigMap for its size: nothing else in it can be wrong.
-func tooLarge(err error) bool {
-	return apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err)
 }
 
 // errBookFull is why there is no port although some are free.

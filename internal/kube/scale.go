@@ -86,14 +86,17 @@ func (c *Cluster) scaled(o *opted, replicas int, version string) {
 	})
 }
 
-// said makes one Event of a refusal.
+// said makes one Event of a refusal, and another one only when that is another.
 func (s *Scaler) said(o *opted, err error) {
 	switch {
-	case apierrors.IsForbidden(err):
-		s.reporter.say(subjectOf(o), fromScale, complaint{string(workload.PermissionDenied), "may not be scaled: " + err.Error() +
-			"; grant patch of its scale subresource to control's service account"})
 	case err == nil:
 		s.reporter.say(subjectOf(o), fromScale)
+	case judge(err) == noRight:
+		s.reporter.say(subjectOf(o), fromScale, complaint{string(workload.PermissionDenied), "may not be scaled: " + err.Error() +
+			"; grant patch of its scale subresource to control's service account"})
+	case judge(err) == denied:
+		s.reporter.say(subjectOf(o), fromScale, complaint{string(workload.ScaleDenied), "is not scaled, as the API server refuses it: " + err.Error() +
+			"; if that is a policy of the cluster, except control's service account from it, or set min-scale and max-scale to what it allows"})
 	}
 }
 

@@ -194,6 +194,8 @@ const (
 	OtherAutoscaler  Reason = "OtherAutoscaler"
 	NameTaken        Reason = "NameTaken"
 	PermissionDenied Reason = "PermissionDenied"
+	ScaleDenied      Reason = "ScaleDenied"
+	EndpointsDenied  Reason = "EndpointsDenied"
 	PortsExhausted   Reason = "ActivatorPortsExhausted"
 	PortRefused      Reason = "ActivatorPortRefused"
 	LeftControl      Reason = "LeftControl"
