@@ -26,6 +26,7 @@ type Scaler struct {
 	cluster  *Cluster
 	fence    func() error
 	reporter *reporter
+	contests contests
 }
 
 // victimCost makes a pod go before those that have no cost.
@@ -50,6 +51,9 @@ func (s *Scaler) Scale(ctx context.Context, rev identity.Revision, desired int, 
 	if err := s.fence(); err != nil {
 		return fmt.Errorf("scale %s %s to %d: %w", o.Kind, rev, desired, err)
 	}
+	if s.contests.undoes(o, desired, time.Now()) {
+		s.contested(ctx, o)
+	}
 	body := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, desired)
 	resource := "deployments"
 	if o.Kind == workload.StatefulSet {
@@ -61,6 +65,9 @@ func (s *Scaler) Scale(ctx context.Context, rev identity.Revision, desired int, 
 	s.said(o, err)
 	if err != nil {
 		return fmt.Errorf("scale %s %s to %d: %w", o.Kind, rev, desired, err)
+	}
+	if s.contests.wrote(o, desired, time.Now()) {
+		s.reporter.say(subjectOf(o), fromContest)
 	}
 	var made autoscalingv1.Scale
 	if answer.Into(&made) == nil { // else the watch tells

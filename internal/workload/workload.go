@@ -195,6 +195,7 @@ const (
 	NameTaken        Reason = "NameTaken"
 	PermissionDenied Reason = "PermissionDenied"
 	ScaleDenied      Reason = "ScaleDenied"
+	ScaleContested   Reason = "ScaleContested"
 	EndpointsDenied  Reason = "EndpointsDenied"
 	PortsExhausted   Reason = "ActivatorPortsExhausted"
 	PortRefused      Reason = "ActivatorPortRefused"
