@@ -140,7 +140,7 @@ func managerOfReplicas(fields []metav1.ManagedFieldsEntry) (name string) {
 				Replicas *struct{} `json:"f:replicas"`
 			} `json:"f:spec"`
 		}
-		if f.FieldsV1 == nil || json.Unmarshal(f.FieldsV1.Raw, &owned) != nil || owned.Spec.Replicas == nil {
+		if f.FieldsV1 == nil || json.Unmarshal(f.FieldsV1.GetRawBytes(), &owned) != nil || owned.Spec.Replicas == nil {
 			continue
 		}
 		if at := f.Time; name == "" || at != nil && at.After(last) {

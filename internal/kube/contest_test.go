@@ -71,7 +71,7 @@ func (r *contestRig) scale(t *testing.T, to int) {
 }
 
 func owning(manager, fields string, at time.Time) metav1.ManagedFieldsEntry {
-	return metav1.ManagedFieldsEntry{Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "apps/v1", Time: &metav1.Time{Time: at}, FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)}}
+	return metav1.ManagedFieldsEntry{Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "apps/v1", Time: &metav1.Time{Time: at}, FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(fields)}
 }
 
 // TestAScaleThatOthersSet: that control sets it back again and again is said once, with who it is.
@@ -166,7 +166,7 @@ func TestManagerOfReplicas(t *testing.T) {
 		"no owner": {[]metav1.ManagedFieldsEntry{owning("helm", `{"f:spec":{"f:template":{}}}`, at)}, ""},
 		"unknown":  {[]metav1.ManagedFieldsEntry{{Manager: "x"}, owning("y", `nonsense`, at)}, ""},
 		"latest":   {[]metav1.ManagedFieldsEntry{owning("flux", `{"f:spec":{"f:replicas":{}}}`, at), owning("kubectl", `{"f:spec":{"f:replicas":{}}}`, at.Add(-1))}, "flux"},
-		"no time":  {[]metav1.ManagedFieldsEntry{{Manager: "helm", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:replicas":{}}}`)}}}, "helm"},
+		"no time":  {[]metav1.ManagedFieldsEntry{{Manager: "helm", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:replicas":{}}}`)}}, "helm"},
 	} {
 		if got := managerOfReplicas(tc.fields); got != tc.want {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)

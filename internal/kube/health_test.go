@@ -68,7 +68,9 @@ func TestAWatchThatWorksAgain(t *testing.T) {
 					t.Errorf("an hour later: said %q, want %q", said, tc.want)
 				}
 				cancel()
-				<-done
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
 			})
 		})
 	}
