@@ -183,7 +183,7 @@ func (k *checker) portBook(ctx context.Context) {
 	k.add(judgePorts(data, within)...)
 	if k.in.within, err = portalloc.ParseRange(within); err == nil {
 		trial, _ := portalloc.Decode(data)
-		_, k.in.exhausted = trial.Assign("a/new/one", "", k.in.within)
+		_, k.in.exhausted = trial.Assign("a/new/one", "", k.in.within, time.Now())
 	}
 }
 

@@ -152,17 +152,17 @@ func portsOf(t *tracked, p *pod) (ports []sliceplan.Port, ok bool) {
 	return ports, true
 }
 
-// listeners are the activators that should carry the Service in one family: of those that listen for it always the same,
-// so that they share its revision's slots with few. They are chosen by the address that they name themselves, so that
-// they are the same in both families. They get the ports at these places, without any all of them.
-func (p *Publisher) listeners(t *tracked, six bool, n int, ours []*slice, at ...int) sliceplan.Group {
+// listenersOn are the activators that should carry the Service in one family: of those that listen for it on these ports
+// always the same, so that they share its revision's slots with few. They are chosen by the address that they name
+// themselves, so that they are the same in both families. They get the ports at these places, without any all of them.
+func (p *Publisher) listenersOn(t *tracked, ports []uint16, six bool, n int, ours []*slice, at []int) sliceplan.Group {
 	g := sliceplan.Group{Backend: sliceplan.Activators}
 	if !t.listening() {
 		return g
 	}
 	for i, port := range t.service.Ports {
 		if len(at) == 0 || slices.Contains(at, i) {
-			g.Ports = append(g.Ports, sliceplan.Port{Name: port.Name, AppProtocol: port.AppProtocol, Number: t.ports[i]})
+			g.Ports = append(g.Ports, sliceplan.Port{Name: port.Name, AppProtocol: port.AppProtocol, Number: ports[i]})
 		}
 	}
 	known := make(map[netip.Addr]bool)
@@ -173,7 +173,7 @@ func (p *Publisher) listeners(t *tracked, six bool, n int, ours []*slice, at ...
 			known[addr] = true
 		}
 		i := slices.IndexFunc(addrs, func(addr netip.Addr) bool { return addr.Is6() == six })
-		if i >= 0 && a.Connected && a.listens(t.ports) && p.sound(a.Addr, false) {
+		if i >= 0 && a.Connected && a.listens(ports) && p.sound(a.Addr, false) {
 			byName[a.Addr.String()] = p.listener(addrs[i], a.Zone)
 		}
 	}

@@ -23,7 +23,8 @@ type Routed struct {
 	Config *config.Revision
 	// Replicas is what its scale is set to.
 	Replicas int
-	// Ports are where activators listen for it alone; empty until they are assigned.
+	// Ports are where activators listen for it alone: the one that was assigned, and the one before while clients may still
+	// come there; empty until then.
 	Ports []uint16
 	// Extra are the further ports of its Service. Each looks to activators like a revision of its own.
 	Extra []Extra
@@ -35,8 +36,9 @@ type Routed struct {
 // to another port of the same pods, past the queue-proxy.
 type Extra struct {
 	// ID is the workload's with the port's name: see [Whole].
-	ID   identity.Revision
-	Port uint16
+	ID identity.Revision
+	// Ports are where activators listen for it, as those of Routed.
+	Ports []uint16
 }
 
 // extraMark separates the workload's name from the port's; it can't be part of either.
@@ -78,6 +80,7 @@ type tracked struct {
 	sent    Routed
 	primary int      // of the Service's ports: the one that is scaled by
 	ports   []uint16 // on the activators, as the Service's; 0 while there is none
+	former  []uint16 // where they listened before, likewise; nil when that is nowhere
 	// leaving is true once the workload is not opted in any more. Its Service has no selector, so that somebody has to
 	// publish its pods.
 	leaving bool
@@ -319,6 +322,7 @@ func (m *Mirror) assign(t *tracked) {
 			t.listen(i, port)
 		}
 	}
+	t.keep(m.ports)
 }
 
 // listen notes where activators listen for a port of the Service.
@@ -327,7 +331,7 @@ func (t *tracked) listen(i int, port uint16) {
 	if i == t.primary {
 		t.sent.Ports = []uint16{port}
 	} else {
-		t.sent.Extra = append(t.sent.Extra, Extra{part(t.rev, t.service.Ports[i].Label()), port})
+		t.sent.Extra = append(t.sent.Extra, Extra{part(t.rev, t.service.Ports[i].Label()), []uint16{port}})
 	}
 }
 

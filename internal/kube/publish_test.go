@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -385,8 +386,8 @@ func TestEveryPortHasItsOwn(t *testing.T) {
 	r.service(helloService(two))
 	r.pod(podObject("a", func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{sidecarOf()} }))
 	h := r.hello()
-	want := Extra{ID: identity.Revision{Namespace: "default", Name: "hello:metrics", UID: "u1:metrics"}, Port: 20002}
-	if !slices.Equal(h.sent.Ports, []uint16{20001}) || !slices.Equal(h.sent.Extra, []Extra{want}) {
+	want := Extra{ID: identity.Revision{Namespace: "default", Name: "hello:metrics", UID: "u1:metrics"}, Ports: []uint16{20002}}
+	if !slices.Equal(h.sent.Ports, []uint16{20001}) || !reflect.DeepEqual(h.sent.Extra, []Extra{want}) {
 		t.Fatalf("put ports %v and extra %+v, want 20001 and %+v", h.sent.Ports, h.sent.Extra, want)
 	}
 	if name, uid, port, ok := Whole(want.ID.Name, want.ID.UID); name != "hello" || uid != "u1" || port != "metrics" || !ok {
