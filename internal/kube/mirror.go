@@ -421,28 +421,29 @@ func (m *Mirror) bring(rev identity.Revision, want map[string]endpoint.Endpoint)
 }
 
 // endpointOf says where a pod stands. One that has an address may answer before kubelet says so: whoever asks it itself
-// knows at once. Without a sidecar only kubelet knows what ready means.
+// knows at once. Without a sidecar, and where readiness is more than what the sidecar asks for, only kubelet knows.
 func (m *Mirror) endpointOf(t *tracked, p *pod, i int) (e endpoint.Endpoint, ok bool) {
 	scaled := i == t.primary
 	port, known := p.portFor(t.service.Ports[i], scaled)
-	if len(p.addrs) == 0 || p.ended || !known {
+	if p.ended || !known {
 		return e, false
 	}
-	e = endpoint.Endpoint{
-		Pod: identity.Pod{UID: p.uid, Addr: netip.AddrPortFrom(p.addrs[0], port)}, Sidecar: scaled && p.sidecar != 0, Zone: m.cluster.zoneOf(p.node),
-	}
+	e = endpoint.Endpoint{Pod: identity.Pod{UID: p.uid}, Sidecar: scaled && p.sidecar != 0, Zone: m.cluster.zoneOf(p.node)}
 	if t.service.Ports[i].H2C() {
 		e.Protocol = endpoint.H2C
 	}
+	if len(p.addrs) > 0 {
+		e.Pod.Addr = netip.AddrPortFrom(p.addrs[0], port)
+	}
 	switch {
-	case p.terminating:
+	case e.Pod.Addr.IsValid() && p.terminating:
 		e.State = endpoint.Draining
-	case p.ready:
+	case e.Pod.Addr.IsValid() && p.ready:
 		e.State = endpoint.Ready
-	case e.Sidecar:
-		e.State = endpoint.Starting
-	default:
+	case !scaled || p.terminating:
 		return e, false
+	default:
+		e.State, e.Held = endpoint.Starting, p.held || !e.Sidecar || !e.Pod.Addr.IsValid()
 	}
 	return e, true
 }

@@ -124,6 +124,7 @@ type pod struct {
 	node            string
 	created         time.Time
 	ready           bool
+	held            bool // not ready, whatever its queue-proxy answers
 	terminating     bool
 	ended           bool
 	sidecar         uint16  // port of the queue-proxy, 0 without one
@@ -187,11 +188,36 @@ func podOf(obj any) *pod {
 			out.addrs = append(out.addrs, a.Unmap())
 		}
 	}
-	for _, c := range p.Status.Conditions {
-		out.ready = out.ready || c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-	}
+	out.ready = holds(p, corev1.PodReady)
+	out.held = !out.ready && (holds(p, corev1.ContainersReady) || gated(p))
 	out.containers(p)
 	return out
+}
+
+// holds says whether a condition of a pod is true.
+func holds(p *corev1.Pod, what corev1.PodConditionType) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == what && c.Status == corev1.ConditionTrue })
+}
+
+// gated says whether a pod that is not ready waits for more than a queue-proxy knows of: for a readiness gate, or for a
+// container with a probe that kubelet asks. Injection leaves kubelet none but exec and start-up probes of the application, and
+// those of other containers. A pod whose containers are ready and that is not is held, too: by a gate, or by the node controller,
+// which has not heard of its node and changes nothing but that one condition. Its address may be another pod's by then.
+func gated(p *corev1.Pod) bool {
+	for _, g := range p.Spec.ReadinessGates {
+		if !holds(p, g.ConditionType) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(lasting(&p.Spec), func(c corev1.Container) bool {
+		return c.Name != sidecarName && (c.ReadinessProbe != nil || c.StartupProbe != nil) && !containerReady(p, c.Name)
+	})
+}
+
+// containerReady says whether kubelet calls a container ready, which it is not before its start-up probe has succeeded.
+func containerReady(p *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(slices.Concat(p.Status.ContainerStatuses, p.Status.InitContainerStatuses),
+		func(s corev1.ContainerStatus) bool { return s.Name == name && s.Ready })
 }
 
 func (out *pod) containers(p *corev1.Pod) {
@@ -213,10 +239,15 @@ func (out *pod) containers(p *corev1.Pod) {
 	}
 }
 
-// portsIn returns the TCP ports of the containers that run as long as a pod does, in the order in which Kubernetes looks for
-// the name that a Service's targetPort is.
+// lasting returns the containers that run as long as a pod does, in the order in which Kubernetes looks for the name that a
+// Service's targetPort is.
+func lasting(spec *corev1.PodSpec) []corev1.Container {
+	return slices.Concat(spec.Containers, slices.DeleteFunc(slices.Clone(spec.InitContainers), passes))
+}
+
+// portsIn returns the TCP ports of those containers.
 func portsIn(spec *corev1.PodSpec) (all []named) {
-	for _, c := range slices.Concat(spec.Containers, slices.DeleteFunc(slices.Clone(spec.InitContainers), passes)) {
+	for _, c := range lasting(spec) {
 		for _, p := range c.Ports {
 			if p.ContainerPort > 0 && p.ContainerPort < 1<<16 && (p.Protocol == "" || p.Protocol == corev1.ProtocolTCP) {
 				all = append(all, named{p.Name, uint16(p.ContainerPort)})
@@ -255,7 +286,7 @@ func stripPod(obj any) (any, error) {
 		return obj, nil
 	}
 	stripMeta(&p.ObjectMeta)
-	spec := corev1.PodSpec{NodeName: p.Spec.NodeName}
+	spec := corev1.PodSpec{NodeName: p.Spec.NodeName, ReadinessGates: p.Spec.ReadinessGates}
 	for _, c := range p.Spec.Containers {
 		spec.Containers = append(spec.Containers, stripContainer(c))
 	}
@@ -265,12 +296,13 @@ func stripPod(obj any) (any, error) {
 		}
 	}
 	p.Spec = spec
-	p.Status = corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs, Conditions: p.Status.Conditions}
+	p.Status = corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs, Conditions: p.Status.Conditions,
+		ContainerStatuses: p.Status.ContainerStatuses, InitContainerStatuses: p.Status.InitContainerStatuses}
 	return obj, nil
 }
 
 func stripContainer(c corev1.Container) corev1.Container {
-	out := corev1.Container{Name: c.Name, Ports: c.Ports, RestartPolicy: c.RestartPolicy}
+	out := corev1.Container{Name: c.Name, Ports: c.Ports, RestartPolicy: c.RestartPolicy, ReadinessProbe: c.ReadinessProbe, StartupProbe: c.StartupProbe}
 	if c.Name == sidecarName {
 		out.Env = c.Env
 	}
