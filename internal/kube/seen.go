@@ -49,7 +49,7 @@ type Published struct {
 	Ours   bool
 }
 
-// SeenPod is a pod of a workload. Answers is where it answers each port of the Service, nil when it lacks one.
+// SeenPod is a pod of a workload. Answers is where it answers the ports of the Service, without those that it lacks.
 type SeenPod struct {
 	Name, UID string
 	Addrs     []netip.Addr
@@ -113,11 +113,7 @@ func (v *View) join(s *Seen, a *annotated, svc *service) {
 		if !a.has(p) {
 			continue
 		}
-		seen := SeenPod{Name: p.name, UID: p.uid, Addrs: p.addrs, Takes: p.ready && !p.terminating && !p.ended}
-		if ports, ok := portsOf(t, p); ok {
-			seen.Answers = ports
-		}
-		s.Pods = append(s.Pods, seen)
+		s.Pods = append(s.Pods, SeenPod{Name: p.name, UID: p.uid, Addrs: p.addrs, Takes: p.serves(), Answers: portsOf(t, p)})
 	}
 	if len(svc.Ports) > 0 {
 		s.Guard = guardOf(v.policies[a.Namespace], a, svc.Ports[t.primary])
