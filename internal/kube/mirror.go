@@ -219,6 +219,7 @@ func (m *Mirror) sync(k key) {
 		m.sayLeft(k, o)
 		return
 	}
+	o = m.fronted(before, o)
 	bound, problems := workload.Resolve(&o.Object, m.cluster.candidates(o), m.cluster.rivals(o), m.settings())
 	now := m.admit(before, o, bound, problems)
 	if now == nil {
@@ -338,6 +339,26 @@ func (m *Mirror) portProblems(t *tracked) (problems []workload.Problem) {
 		}
 	}
 	return nil
+}
+
+// fronted adds to a workload what the queue-proxies of its pods stand in front of. Where nothing tells of one, what was known
+// before still holds: the webhook gives the next pod the same, unless the workload has changed.
+func (m *Mirror) fronted(before *tracked, o *opted) *opted {
+	fronts := o.Fronts
+	for _, p := range m.cluster.podsFor(o) {
+		if p.front.Port != 0 && !p.ended && !slices.Contains(fronts, p.front) {
+			fronts = append(slices.Clip(fronts), p.front)
+		}
+	}
+	if len(fronts) == 0 && before != nil {
+		fronts = before.object.Fronts
+	}
+	if len(fronts) == len(o.Fronts) {
+		return o
+	}
+	more := *o
+	more.Fronts = fronts
+	return &more
 }
 
 // put tells the sink of what changed. Whoever had the Service before gives its ports up.

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unique"
@@ -88,6 +89,9 @@ func optedOf(kind workload.Kind, m *metav1.ObjectMeta, template *corev1.PodTempl
 		o.Shed()
 		return o
 	}
+	if f := frontOf(&template.Spec, annotations[config.InjectPort]); f.Port != 0 {
+		o.Fronts = []workload.Front{f}
+	}
 	if s, err := metav1.LabelSelectorAsSelector(selector); err == nil && selector != nil { // the server takes none that can't be read
 		o.selector = s
 	}
@@ -113,7 +117,7 @@ func stripStatefulSet(obj any) (any, error) {
 	return obj, nil
 }
 
-func stripTemplate(t *corev1.PodTemplateSpec) { t.Spec = corev1.PodSpec{} }
+func stripTemplate(t *corev1.PodTemplateSpec) { t.Spec = stripContainers(&t.Spec) }
 
 // pod is a pod, as far as anybody looks at it.
 type pod struct {
@@ -127,11 +131,12 @@ type pod struct {
 	held            bool // not ready, whatever its queue-proxy answers
 	terminating     bool
 	ended           bool
-	sidecar         uint16  // port of the queue-proxy, 0 without one
-	scraped         bool    // the sidecar pushes no reports: Knative's, or one that was not told where to
-	stats           uint16  // where the sidecar answers scrapes
-	ports           []named // of its containers
-	cost            string  // controller.kubernetes.io/pod-deletion-cost
+	sidecar         uint16         // port of the queue-proxy, 0 without one
+	scraped         bool           // the sidecar pushes no reports: Knative's, or one that was not told where to
+	front           workload.Front // what the sidecar stands in front of; zero when it does not say
+	stats           uint16         // where the sidecar answers scrapes
+	ports           []named        // of its containers
+	cost            string         // controller.kubernetes.io/pod-deletion-cost
 	labels          unique.Handle[string]
 }
 
@@ -237,6 +242,32 @@ func (out *pod) containers(p *corev1.Pod) {
 		}
 		out.scraped = !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "ROUSE_STATS_URL" })
 	}
+	out.front = frontOf(&p.Spec, "")
+}
+
+// frontOf returns what the queue-proxy stands in front of, zero when that is not known. While there is none, the one that will be
+// injected stands where the annotation says, by number or name.
+func frontOf(spec *corev1.PodSpec, said string) (f workload.Front) {
+	all := lasting(spec)
+	ports := portsIn(spec)
+	if i := slices.IndexFunc(all, func(c corev1.Container) bool { return c.Name == sidecarName }); i >= 0 {
+		said = ""
+		for _, e := range all[i].Env {
+			if e.Name == "USER_PORT" {
+				said = e.Value
+			}
+		}
+	}
+	if n, err := strconv.ParseUint(said, 10, 16); err == nil {
+		f.Port = uint16(n)
+	}
+	for i, p := range ports {
+		first := i == slices.IndexFunc(ports, func(n named) bool { return n.name == p.name })
+		if first && p.name != "" && (p.port == f.Port || p.name == said) {
+			return workload.Front{Port: p.port, Name: p.name}
+		}
+	}
+	return f
 }
 
 // lasting returns the containers that run as long as a pod does, in the order in which Kubernetes looks for the name that a
@@ -286,19 +317,25 @@ func stripPod(obj any) (any, error) {
 		return obj, nil
 	}
 	stripMeta(&p.ObjectMeta)
-	spec := corev1.PodSpec{NodeName: p.Spec.NodeName, ReadinessGates: p.Spec.ReadinessGates}
-	for _, c := range p.Spec.Containers {
-		spec.Containers = append(spec.Containers, stripContainer(c))
-	}
-	for _, c := range p.Spec.InitContainers {
-		if !passes(c) {
-			spec.InitContainers = append(spec.InitContainers, stripContainer(c))
-		}
-	}
+	spec := stripContainers(&p.Spec)
+	spec.NodeName, spec.ReadinessGates = p.Spec.NodeName, p.Spec.ReadinessGates
 	p.Spec = spec
 	p.Status = corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs, Conditions: p.Status.Conditions,
 		ContainerStatuses: p.Status.ContainerStatuses, InitContainerStatuses: p.Status.InitContainerStatuses}
 	return obj, nil
+}
+
+// stripContainers keeps of a spec the containers that last.
+func stripContainers(from *corev1.PodSpec) (spec corev1.PodSpec) {
+	for _, c := range from.Containers {
+		spec.Containers = append(spec.Containers, stripContainer(c))
+	}
+	for _, c := range from.InitContainers {
+		if !passes(c) {
+			spec.InitContainers = append(spec.InitContainers, stripContainer(c))
+		}
+	}
+	return spec
 }
 
 func stripContainer(c corev1.Container) corev1.Container {
