@@ -57,8 +57,8 @@ func Whole(name, uid string) (wholeName, wholeUID, port string, ok bool) {
 	return wholeName, wholeUID, port, ok
 }
 
-// Sink takes what the cluster holds. Calls about one workload come one at a time; a workload was put before its first
-// endpoints are published, and is removed after its last.
+// Sink takes what the cluster holds. Calls about one workload come one at a time. The pods that a workload has are in the book
+// before it is put, so that nobody begins to decide about it without them, and it is removed after its last.
 type Sink interface {
 	Put(r Routed)
 	// Linger makes activators know a workload whose scaling ended under an instance of control before this one.
@@ -231,8 +231,8 @@ func (m *Mirror) sync(k key) {
 		before = nil // it is back
 	}
 	m.assign(now)
-	m.put(k, before, now)
 	m.publish(now)
+	m.put(k, before, now)
 	m.complain(o, append(problems, m.portProblems(now)...))
 	m.touched(k)
 }
