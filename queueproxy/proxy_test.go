@@ -49,6 +49,12 @@ func TestProbes(t *testing.T) {
 			{"kubelet's header", map[string]string{"k-kubelet-probe": "queue"}, false, true, 200, "queue"},
 			{"not ready", map[string]string{"user-agent": "kube-probe/1.36"}, false, false, 503, "queue not ready"},
 			{"draining", map[string]string{"user-agent": "kube-probe/1.36"}, true, true, 503, "draining"},
+			{"for this revision", map[string]string{"user-agent": "Knative-Activator-Probe", "k-network-probe": "queue",
+				"knative-serving-namespace": "default", "knative-serving-revision": "hello-00001"}, false, true, 200, "queue"},
+			{"for another revision", map[string]string{"user-agent": "Knative-Activator-Probe", "k-network-probe": "queue",
+				"knative-serving-namespace": "default", "knative-serving-revision": "shop"}, false, true, 503, "another revision"},
+			{"for its namesake in another namespace", map[string]string{"user-agent": "Knative-Activator-Probe", "k-network-probe": "queue",
+				"knative-serving-namespace": "shop", "knative-serving-revision": "hello-00001"}, false, true, 503, "another revision"},
 			{"another proxy's probe", map[string]string{"user-agent": "kube-probe/1.36", "k-network-probe": "activator"}, false, true, 400, "activator"},
 		} {
 			p := newProxy(t, 1, 0, nil)

@@ -15,8 +15,8 @@ const askLimit = 4 << 10
 type Question struct {
 	Path  string
 	Agent string
-	// Field and Value are one more header field.
-	Field, Value string
+	// Fields are more header fields: names and values.
+	Fields [][2]string
 }
 
 // Answer is what a pod says to a [Question].
@@ -94,8 +94,8 @@ func (u *upConn) ask(ctx context.Context, q Question) (a Answer, keep bool, err 
 	}()
 	out := appendField([]byte("GET "+q.Path+" HTTP/1.1\r\n"), "Host", u.pool.addr)
 	out = appendField(out, "User-Agent", q.Agent)
-	if q.Field != "" {
-		out = appendField(out, q.Field, q.Value)
+	for _, f := range q.Fields {
+		out = appendField(out, f[0], f[1])
 	}
 	u.moved = nil
 	u.total, u.wrote = u.total+u.wrote, 0
@@ -140,8 +140,8 @@ func (p *Pool) askH2(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, err
 	}
 	req.Header.Set("User-Agent", q.Agent)
-	if q.Field != "" {
-		req.Header.Set(q.Field, q.Value)
+	for _, f := range q.Fields {
+		req.Header.Set(f[0], f[1])
 	}
 	res, err := p.transportH2().RoundTrip(req)
 	if err != nil {

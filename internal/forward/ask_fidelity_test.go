@@ -38,11 +38,11 @@ func TestAskSpeaksAndKeeps(t *testing.T) {
 			}
 			got := make(chan result, 1)
 			go func() {
-				answer, err := pool.Ask(t.Context(), Question{Path: "/healthz", Agent: "probe", Field: "K-Network-Probe", Value: "queue"})
+				answer, err := pool.Ask(t.Context(), Question{Path: "/healthz", Agent: "probe", Fields: [][2]string{{"K-Network-Probe", "queue"}, {"X-More", "y"}}})
 				got <- result{answer, err}
 			}()
 			pod := a.accept()
-			pod.want("GET /healthz HTTP/1.1\r\nHost: " + a.addr().String() + "\r\nUser-Agent: probe\r\nK-Network-Probe: queue\r\n\r\n")
+			pod.want("GET /healthz HTTP/1.1\r\nHost: " + a.addr().String() + "\r\nUser-Agent: probe\r\nK-Network-Probe: queue\r\nX-More: y\r\n\r\n")
 			pod.send(c.answer)
 			r := <-got
 			if r.Answer != c.want || (r.err != nil) != c.bad {

@@ -59,8 +59,8 @@ func Whole(name, uid string) (wholeName, wholeUID, port string, ok bool) {
 	return wholeName, wholeUID, port, ok
 }
 
-// Sink takes what the cluster holds. Calls about one workload come one at a time; a workload was put before its first
-// endpoints are published, and is removed after its last.
+// Sink takes what the cluster holds. Calls about one workload come one at a time. The pods that a workload has are in the book
+// before it is put, so that nobody begins to decide about it without them, and it is removed after its last.
 type Sink interface {
 	Put(r Routed)
 	// Linger makes activators know a workload whose scaling ended under an instance of control before this one.
@@ -222,6 +222,7 @@ func (m *Mirror) sync(k key) {
 		m.sayLeft(k, o)
 		return
 	}
+	o = m.fronted(before, o)
 	bound, problems := workload.Resolve(&o.Object, m.cluster.candidates(o), m.cluster.rivals(o), m.settings())
 	now := m.admit(before, o, bound, problems)
 	if now == nil {
@@ -233,8 +234,8 @@ func (m *Mirror) sync(k key) {
 		before = nil // it is back
 	}
 	m.assign(now)
-	m.put(k, before, now)
 	m.publish(now)
+	m.put(k, before, now)
 	m.complain(o, append(problems, m.portProblems(now)...))
 	m.touched(k)
 }
@@ -344,6 +345,26 @@ func (m *Mirror) portProblems(t *tracked) (problems []workload.Problem) {
 	return nil
 }
 
+// fronted adds to a workload what the queue-proxies of its pods stand in front of. Where nothing tells of one, what was known
+// before still holds: the webhook gives the next pod the same, unless the workload has changed.
+func (m *Mirror) fronted(before *tracked, o *opted) *opted {
+	fronts := o.Fronts
+	for _, p := range m.cluster.podsFor(o) {
+		if p.front.Port != 0 && !p.ended && !slices.Contains(fronts, p.front) {
+			fronts = append(slices.Clip(fronts), p.front)
+		}
+	}
+	if len(fronts) == 0 && before != nil {
+		fronts = before.object.Fronts
+	}
+	if len(fronts) == len(o.Fronts) {
+		return o
+	}
+	more := *o
+	more.Fronts = fronts
+	return &more
+}
+
 // put tells the sink of what changed. Whoever had the Service before gives its ports up.
 func (m *Mirror) put(k key, before, now *tracked) {
 	m.mu.Lock()
@@ -425,28 +446,29 @@ func (m *Mirror) bring(rev identity.Revision, want map[string]endpoint.Endpoint)
 }
 
 // endpointOf says where a pod stands. One that has an address may answer before kubelet says so: whoever asks it itself
-// knows at once. Without a sidecar only kubelet knows what ready means.
+// knows at once. Without a sidecar, and where readiness is more than what the sidecar asks for, only kubelet knows.
 func (m *Mirror) endpointOf(t *tracked, p *pod, i int) (e endpoint.Endpoint, ok bool) {
 	scaled := i == t.primary
 	port, known := p.portFor(t.service.Ports[i], scaled)
-	if len(p.addrs) == 0 || p.ended || !known {
+	if p.ended || !known {
 		return e, false
 	}
-	e = endpoint.Endpoint{
-		Pod: identity.Pod{UID: p.uid, Addr: netip.AddrPortFrom(p.addrs[0], port)}, Sidecar: scaled && p.sidecar != 0, Zone: m.cluster.zoneOf(p.node),
-	}
+	e = endpoint.Endpoint{Pod: identity.Pod{UID: p.uid}, Sidecar: scaled && p.sidecar != 0, Zone: m.cluster.zoneOf(p.node)}
 	if t.service.Ports[i].H2C() {
 		e.Protocol = endpoint.H2C
 	}
+	if len(p.addrs) > 0 {
+		e.Pod.Addr = netip.AddrPortFrom(p.addrs[0], port)
+	}
 	switch {
-	case p.terminating:
+	case e.Pod.Addr.IsValid() && p.terminating:
 		e.State = endpoint.Draining
-	case p.ready:
+	case e.Pod.Addr.IsValid() && p.ready:
 		e.State = endpoint.Ready
-	case e.Sidecar:
-		e.State = endpoint.Starting
-	default:
+	case !scaled || p.terminating:
 		return e, false
+	default:
+		e.State, e.Held = endpoint.Starting, p.held || !e.Sidecar || !e.Pod.Addr.IsValid()
 	}
 	return e, true
 }

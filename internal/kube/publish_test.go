@@ -210,7 +210,7 @@ func TestMirrorFollowsAWorkload(t *testing.T) {
 	}
 	states := func() (all []string) {
 		for _, e := range r.mirror.book.Snapshot(h.rev).Endpoints {
-			all = append(all, e.Pod.UID+" "+e.State.String())
+			all = append(all, e.Pod.UID+" "+e.State.String()+map[bool]string{true: ", held"}[e.Held])
 		}
 		return all
 	}
@@ -223,11 +223,11 @@ func TestMirrorFollowsAWorkload(t *testing.T) {
 	}
 	withSidecar := func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{sidecarOf()} }
 	r.pod(podObject("a", func(p *corev1.Pod) { withSidecar(p); p.Status.Conditions, p.Status.PodIPs = nil, nil }))
-	expect("no address yet")
+	expect("no address yet", "uid-a starting, held")
 	r.pod(podObject("a", func(p *corev1.Pod) { withSidecar(p); p.Status.Conditions = nil }))
 	expect("an address, not ready", "uid-a starting")
 	r.pod(podObject("b", func(p *corev1.Pod) { p.Status.Conditions = nil }))
-	expect("without a sidecar only kubelet knows", "uid-a starting")
+	expect("without a sidecar only kubelet knows", "uid-a starting", "uid-b starting, held")
 	r.pod(podObject("a", withSidecar))
 	r.pod(podObject("b", nil))
 	expect("both ready", "uid-a ready", "uid-b ready")

@@ -49,7 +49,7 @@ type Published struct {
 	Ours   bool
 }
 
-// SeenPod is a pod of a workload. Answers is where it answers each port of the Service, nil when it lacks one.
+// SeenPod is a pod of a workload. Answers is where it answers the ports of the Service, without those that it lacks.
 type SeenPod struct {
 	Name, UID string
 	Addrs     []netip.Addr
@@ -87,6 +87,11 @@ func (v *View) resolve(s *Seen, a *annotated, base config.Autoscaler) {
 	for _, svc := range v.services[a.Namespace] {
 		candidates = append(candidates, &svc.Service)
 	}
+	for _, p := range v.pods[owner{a.Kind, key{a.Namespace, a.Name}}] {
+		if p.front.Port != 0 && !p.ended && a.has(p) && !slices.Contains(a.Fronts, p.front) {
+			a.Fronts = append(a.Fronts, p.front)
+		}
+	}
 	bound, problems := workload.Resolve(&a.Object, candidates, v.rivals[owner{a.Kind, key{a.Namespace, a.Name}}], base)
 	s.Problems, s.Bound = problems, bound != nil
 	for _, svc := range v.services[a.Namespace] {
@@ -99,7 +104,7 @@ func (v *View) resolve(s *Seen, a *annotated, base config.Autoscaler) {
 // join adds what a Service means for a workload.
 func (v *View) join(s *Seen, a *annotated, svc *service) {
 	s.Service = &svc.Service
-	t := &tracked{object: &a.opted, service: svc, primary: workload.Primary(svc.Ports)}
+	t := &tracked{object: &a.opted, service: svc, primary: workload.Primary(svc.Ports, a.Fronts)}
 	for i, p := range svc.Ports {
 		if a.astray(p) {
 			s.Astray = append(s.Astray, p)
@@ -113,11 +118,7 @@ func (v *View) join(s *Seen, a *annotated, svc *service) {
 		if !a.has(p) {
 			continue
 		}
-		seen := SeenPod{Name: p.name, UID: p.uid, Addrs: p.addrs, Takes: p.ready && !p.terminating && !p.ended}
-		if ports, ok := portsOf(t, p); ok {
-			seen.Answers = ports
-		}
-		s.Pods = append(s.Pods, seen)
+		s.Pods = append(s.Pods, SeenPod{Name: p.name, UID: p.uid, Addrs: p.addrs, Takes: p.serves(), Answers: portsOf(t, p)})
 	}
 	if len(svc.Ports) > 0 {
 		s.Guard = guardOf(v.policies[a.Namespace], a, svc.Ports[t.primary])
