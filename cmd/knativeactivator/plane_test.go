@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rousehq/rouse/internal/endpoint"
+	"github.com/rousehq/rouse/internal/identity"
+	"github.com/rousehq/rouse/internal/kube/knative"
+	"github.com/rousehq/rouse/metrics"
+)
+
+var cart = identity.Revision{Namespace: "shop", Name: "cart-00001", UID: "u1", Generation: 1}
+
+// unheard is a sink of statistics that nobody reads.
+type unheard struct{}
+
+func (unheard) Report(metrics.Message) {}
+
+// serving returns a plane that serves on loopback until the test ends, and its address.
+func serving(t *testing.T) (p *plane, url string) {
+	t.Helper()
+	s := &settings{Pod: "activator-1", MaxIdlePerHost: 10}
+	p = &plane{log: slog.New(slog.DiscardHandler), queueLimit: 100, synced: make(chan struct{})}
+	if err := p.build(s, unheard{}, prometheus.NewRegistry()); err != nil {
+		t.Fatal(err)
+	}
+	close(p.synced)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 2)
+	go func() { ended <- p.server.Serve(ctx, ln) }()
+	go func() { ended <- p.activator.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := p.cut(); err != nil {
+			t.Error(err)
+		}
+		for range 2 {
+			if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		}
+	})
+	return p, "http://" + ln.Addr().String()
+}
+
+// podOf is a pod that h answers for.
+func podOf(t *testing.T, uid string, state endpoint.State, h http.HandlerFunc) endpoint.Endpoint {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	return endpoint.Endpoint{
+		Pod:      identity.Pod{UID: uid, Addr: netip.MustParseAddrPort(srv.Listener.Addr().String())},
+		Protocol: endpoint.H1, State: state, Sidecar: true,
+	}
+}
+
+func (p *plane) tell(t *testing.T, pods ...endpoint.Endpoint) {
+	t.Helper()
+	d := endpoint.Delta{Revision: cart, Version: 1, Upserted: pods}
+	next, err := endpoint.Apply(endpoint.Snapshot{Revision: cart}, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Update(endpoint.Update{Snapshot: next, Delta: d})
+}
+
+// get asks for the revision as Knative's ingress does.
+func get(t *testing.T, url string, fields ...string) (status int, body string, header http.Header) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Knative-Serving-Namespace", cart.Namespace)
+	req.Header.Set("Knative-Serving-Revision", cart.Name)
+	for i := 0; i < len(fields); i += 2 {
+		req.Header.Set(fields[i], fields[i+1])
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b), resp.Header
+}
+
+// TestReadyPodIsForEveryActivator: of two pods one is ready and one never will be. Whichever of two activators a request
+// comes to, the pod that is ready answers it.
+func TestReadyPodIsForEveryActivator(t *testing.T) {
+	activators := []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}
+	for _, self := range activators {
+		for _, early := range []bool{true, false} { // without: an exec readiness probe
+			p, url := serving(t)
+			pods := []endpoint.Endpoint{
+				podOf(t, "a", endpoint.Ready, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "a") }),
+				podOf(t, "b", endpoint.Starting, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }),
+			}
+			p.Put(knative.Revision{ID: cart, ContainerConcurrency: 100, Timeout: 3 * time.Second, ProbeEarly: early})
+			p.Grant(cart, knative.Share(pods, activators, self, 100))
+			p.tell(t, pods...)
+			if status, body, _ := get(t, url); status != 200 || body != "a" {
+				t.Errorf("at %s, probed early %t: %d %q, want 200 of pod a", self, early, status, body)
+			}
+		}
+	}
+}
