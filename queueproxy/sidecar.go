@@ -91,7 +91,8 @@ func (s *Sidecar) build(deps Deps) (err error) {
 	}
 	for _, t := range configs {
 		cfg := s.cfg.Server
-		cfg.Forwarding = forward.Forwarding{XForwarded: true, Forwarded: true}
+		// What the client asked for is the front's to say: the Host that comes here is the pod's address behind an activator.
+		cfg.Forwarding = forward.Forwarding{XForwardedFor: true, Forwarded: true}
 		cfg.TLS = t
 		server, err := forward.NewServer(cfg, s.proxy)
 		if err != nil {

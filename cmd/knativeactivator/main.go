@@ -116,7 +116,8 @@ func (p *plane) build(s *settings, stats activator.StatSink, registry prometheus
 		return err
 	}
 	p.probes = &probes{next: p.activator.Handler(true), ready: p.synced}
-	p.server, err = forward.NewServer(forward.Config{Forwarding: forward.Forwarding{XForwarded: true}}, p.probes)
+	// Host and protocol are Knative's ingress to say: behind a DomainMapping the Host that comes here is an internal name.
+	p.server, err = forward.NewServer(forward.Config{Forwarding: forward.Forwarding{XForwardedFor: true}}, p.probes)
 	return err
 }
 

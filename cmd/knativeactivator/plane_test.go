@@ -124,3 +124,21 @@ func TestReadyPodIsForEveryActivator(t *testing.T) {
 		}
 	}
 }
+
+// TestHostAndProtocolAreTheIngresssToSay: behind a DomainMapping the Host that comes is an internal name, and the one that
+// the client asked for is in X-Forwarded-Host, if anywhere.
+func TestHostAndProtocolAreTheIngresssToSay(t *testing.T) {
+	p, url := serving(t)
+	seen := make(chan http.Header, 1)
+	p.Put(knative.Revision{ID: cart, Timeout: time.Minute})
+	p.tell(t, podOf(t, "a", endpoint.Ready, func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header.Clone() }))
+	get(t, url)
+	h := <-seen
+	if h.Get("X-Forwarded-For") != "127.0.0.1" || h.Get("X-Forwarded-Host") != "" || h.Get("X-Forwarded-Proto") != "" {
+		t.Errorf("the pod saw %v, want the client's address and neither host nor protocol", h)
+	}
+	get(t, url, "X-Forwarded-Host", "shop.example.com", "X-Forwarded-Proto", "https")
+	if h := <-seen; h.Get("X-Forwarded-Host") != "shop.example.com" || h.Get("X-Forwarded-Proto") != "https" {
+		t.Errorf("the pod saw %v, want what the ingress said", h)
+	}
+}

@@ -82,6 +82,26 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
+// TestHostAndProtocolAreTheFrontsToSay: behind an activator the Host that comes is the pod's address, behind a Service
+// nobody stands in front who could say more than the Host does.
+func TestHostAndProtocolAreTheFrontsToSay(t *testing.T) {
+	received := make(chan *http.Request, 1)
+	r := start(t, environ(application(t, func(_ http.ResponseWriter, r *http.Request) { received <- r.Clone(t.Context()) })))
+	defer r.stop()
+	for name, sent := range map[string][]string{"behind an activator": {"K-Original-Host", "hello.default.example.com"}, "behind a Service": nil} {
+		r.get("QUEUE_SERVING_PORT", "/", sent...)
+		req := <-received
+		if got := req.Header.Get("X-Forwarded-For"); got != "127.0.0.1" {
+			t.Errorf("%s: X-Forwarded-For = %q, want the caller", name, got)
+		}
+		for _, field := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"} {
+			if v := req.Header.Get(field); v != "" {
+				t.Errorf("%s: %s = %q, want none", name, field, v)
+			}
+		}
+	}
+}
+
 // TestStatsAsKnativesAutoscalerReadsThem: one Stat in protobuf, small enough for its reader.
 func TestStatsAsKnativesAutoscalerReadsThem(t *testing.T) {
 	r := start(t, environ(application(t, hello)))
