@@ -163,8 +163,8 @@ func (s *Sidecar) Announced() {
 	}
 }
 
-// Drain begins to drain, and returns when the minimum has passed, nothing is in flight and no new connection came for
-// the quiet time, or when ctx ends. Requests are served throughout. Calling it again, from any goroutine, waits for
+// Drain begins to drain, and returns when the minimum has passed, nothing is in flight and neither a request nor a new
+// connection came for the quiet time, or when ctx ends. Requests are served throughout. Calling it again, from any goroutine, waits for
 // the same end.
 func (s *Sidecar) Drain(ctx context.Context) error {
 	s.BeginDrain()
@@ -205,7 +205,7 @@ func (s *Sidecar) drained(now time.Time) bool {
 	for _, srv := range s.servers {
 		st := srv.Stats()
 		active += st.Active + st.Tunnels
-		s.drain.Came(st.LastAccept)
+		s.drain.Came(st.LastCame())
 	}
 	inside, _ := s.proxy.Depth()
 	s.drain.Load(max(inside, active))

@@ -66,7 +66,7 @@ func (p *plane) drain(s *settings, signals <-chan os.Signal) error {
 	defer tick.Stop()
 	for {
 		st := p.server.Stats()
-		d.Came(st.LastAccept)
+		d.Came(st.LastCame())
 		d.Load(st.Active + st.Tunnels)
 		if state, _ := d.State(time.Now()); state == lifecycle.Drained {
 			return p.cut()

@@ -64,8 +64,17 @@ type PoolConfig struct {
 
 // ServerStats are a server's connection figures at one moment.
 type ServerStats struct {
-	Open       int       // connections
-	Active     int       // requests between head and end of response
-	Tunnels    int       // upgraded connections
-	LastAccept time.Time // newest connection but those of probes: see Exchange.MarkProbe
+	Open        int       // connections
+	Active      int       // requests between head and end of response
+	Tunnels     int       // upgraded connections
+	LastAccept  time.Time // newest connection but those of probes: see Exchange.MarkProbe
+	LastRequest time.Time // when the newest request came but those of probes and those that are Active; zero for none
+}
+
+// LastCame is when a client was last heard of, on a new connection or on one that it kept.
+func (s ServerStats) LastCame() time.Time {
+	if s.LastRequest.After(s.LastAccept) {
+		return s.LastRequest
+	}
+	return s.LastAccept
 }

@@ -48,7 +48,8 @@ type Exchange interface {
 	// TLS reports that the client's connection is encrypted.
 	TLS() bool
 	RemoteAddr() netip.AddrPort
-	// MarkProbe says that the request asks for the proxy's own state: its connection is no sign that clients still come.
+	// MarkProbe says that the request asks for the proxy's own state: neither it nor its connection is a sign that clients
+	// still come.
 	MarkProbe()
 	// Received is when the first byte of the head was read.
 	Received() time.Time

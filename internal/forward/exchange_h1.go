@@ -153,7 +153,10 @@ func (c *conn) TLS() bool { return c.tls }
 func (c *conn) RemoteAddr() netip.AddrPort { return c.remote }
 
 // MarkProbe implements [Exchange].
-func (c *conn) MarkProbe() { c.probe.Store(true) }
+func (c *conn) MarkProbe() {
+	c.probing = true
+	c.probe.Store(true)
+}
 
 // Received implements [Exchange].
 func (c *conn) Received() time.Time { return c.received }

@@ -305,7 +305,7 @@ func (p *process) awaitIdle(wishes <-chan struct{}, began time.Time) bool {
 		for _, s := range p.servers() {
 			st := s.Stats()
 			active += st.Active + st.Tunnels
-			d.Came(st.LastAccept)
+			d.Came(st.LastCame())
 		}
 		d.Load(active)
 		if state, _ := d.State(time.Now()); state == lifecycle.Drained {
