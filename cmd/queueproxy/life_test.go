@@ -213,6 +213,23 @@ func TestRequestLog(t *testing.T) {
 	}
 }
 
+// TestRequestLogThatCannotBeStopsNothing: Knative's check of its ConfigMap lets through what our templates do not have.
+func TestRequestLogThatCannotBeStopsNothing(t *testing.T) {
+	for template, want := range map[string]string{`{{call .Request.GetBody}}`: `function \"call\" not defined`, "{{": "request log template"} {
+		r := start(t, environ(application(t, hello), "SERVING_ENABLE_REQUEST_LOG=true", "SERVING_REQUEST_LOG_TEMPLATE="+template))
+		if resp, body := r.get("QUEUE_SERVING_PORT", "/a"); resp.StatusCode != 200 || body != "hello from /a" {
+			t.Errorf("%s: %d %q, want the application's answer", template, resp.StatusCode, body)
+		}
+		if _, page := r.get("ROUSE_ADMIN_PORT", "/config"); !strings.Contains(page, `"request_log":false`) {
+			t.Errorf("%s: /config = %s, want no request log", template, page)
+		}
+		r.stop()
+		if log := r.stderr.String(); r.stdout.String() != "" || !strings.Contains(log, `"ERROR"`) || !strings.Contains(log, want) {
+			t.Errorf("%s: wrote %q and logged %s; want nothing, and an error that says %s", template, r.stdout.String(), log, want)
+		}
+	}
+}
+
 // TestProfilesOnlyWhenAskedFor opens the port of profiles.
 func TestProfilesOnlyWhenAskedFor(t *testing.T) {
 	r := start(t, environ(application(t, hello), "ENABLE_PROFILING=true", "ROUSE_PROFILE_PORT=0"))

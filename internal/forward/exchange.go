@@ -41,6 +41,8 @@ type Exchange interface {
 	Host() []byte
 	// Header returns the first value of a request header, nil when absent. name is in any case.
 	Header(name string) []byte
+	// Values returns all values of a request header, in their order. Unlike Header it allocates.
+	Values(name string) [][]byte
 	Proto() Proto
 	// Upgrade reports that the client asks to leave HTTP, GRPC that it speaks gRPC.
 	Upgrade() bool

@@ -125,6 +125,18 @@ func (c *conn) Header(name string) []byte {
 	return nil
 }
 
+// Values implements [Exchange].
+func (c *conn) Values(name string) (all [][]byte) {
+	b := c.in.b
+	for i := range c.req.fields {
+		f := &c.req.fields[i]
+		if int(f.name) == len(name) && foldString(f.nameOf(b), name) {
+			all = append(all, f.val(b))
+		}
+	}
+	return all
+}
+
 // Proto implements [Exchange].
 func (c *conn) Proto() Proto {
 	if c.req.major1 {

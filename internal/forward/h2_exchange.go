@@ -99,6 +99,13 @@ func (x *h2Exchange) Header(name string) []byte {
 	return x.bytes(values[0])
 }
 
+func (x *h2Exchange) Values(name string) (all [][]byte) {
+	for _, v := range x.r.Header.Values(name) {
+		all = append(all, []byte(v))
+	}
+	return all
+}
+
 func (x *h2Exchange) Proto() Proto               { return HTTP2 }
 func (x *h2Exchange) Upgrade() bool              { return false }
 func (x *h2Exchange) GRPC() bool                 { return grpcContent(x.r.Header.Get("Content-Type")) }

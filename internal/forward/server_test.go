@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -210,6 +211,41 @@ func TestLastRequestLeavesProbesOut(t *testing.T) {
 			last("a stream: "+path, came)
 		}
 		h2.CloseIdleConnections()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestValuesOfARepeatedHeader come in their order, by either protocol.
+func TestValuesOfARepeatedHeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, _ := memServer(t, Config{}, HandlerFunc(func(x Exchange) {
+			x.Reply(200, "text/plain", fmt.Sprintf("%q %q %q", x.Header("x-a"), x.Values("x-a"), x.Values("x-b")))
+		}))
+		for _, h2 := range []bool{false, true} {
+			protocols := new(http.Protocols)
+			protocols.SetHTTP1(!h2)
+			protocols.SetUnencryptedHTTP2(h2)
+			client := &http.Client{Transport: &http.Transport{
+				Protocols: protocols, DialContext: func(context.Context, string, string) (net.Conn, error) { return l.dial(), nil },
+			}}
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://a/", http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header["X-A"] = []string{"1", "2"}
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if want := `"1" ["1" "2"] []`; err != nil || string(body) != want {
+				t.Errorf("over HTTP/2 %t: %s, %v; want %s", h2, body, err, want)
+			}
+			client.CloseIdleConnections()
+		}
 		if err := s.Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
