@@ -3,6 +3,7 @@ package queueproxy
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -324,4 +325,31 @@ func TestDrainGoesOnWhileRequestsCome(t *testing.T) {
 			t.Errorf("Run = %v", err)
 		}
 	})
+}
+
+// TestStopSaysThatRequestsWereCut when some were: one that ran out of time while nothing was in flight has cut none.
+func TestStopSaysThatRequestsWereCut(t *testing.T) {
+	for name, busy := range map[string]bool{"idle": false, "with a request": true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSidecar(t, Deps{})
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // less than the minimum of 5 s
+			defer cancel()
+			release := make(chan struct{})
+			var all sync.WaitGroup
+			if busy {
+				x := forwardtest.New("hello")
+				x.OnForward = func(*forward.Pool) forward.Result {
+					<-release
+					return forward.Result{Status: 200}
+				}
+				all.Go(func() { s.Proxy().ServeExchange(x) })
+				synctest.Wait()
+			}
+			if err := s.Stop(ctx); busy != errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: Stop = %v, want an error only when something was cut", name, err)
+			}
+			close(release)
+			all.Wait()
+		})
+	}
 }

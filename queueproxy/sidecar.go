@@ -201,24 +201,39 @@ func (s *Sidecar) AwaitDrain(ctx context.Context) (drained bool, err error) {
 func (s *Sidecar) drained(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	active := 0
-	for _, srv := range s.servers {
-		st := srv.Stats()
-		active += st.Active + st.Tunnels
-		s.drain.Came(st.LastCame())
-	}
-	inside, _ := s.proxy.Depth()
-	s.drain.Load(max(inside, active))
+	inFlight, came := s.look()
+	s.drain.Load(inFlight)
+	s.drain.Came(came)
 	state, _ := s.drain.State(now)
 	return state == lifecycle.Drained
 }
 
-// Stop drains and then ends every connection. When ctx ends first, what is left is cut.
+// look returns how many requests and tunnels are in flight, and when a client was last heard of.
+func (s *Sidecar) look() (inFlight int, came time.Time) {
+	active := 0
+	for _, srv := range s.servers {
+		st := srv.Stats()
+		active += st.Active + st.Tunnels
+		if last := st.LastCame(); last.After(came) {
+			came = last
+		}
+	}
+	inside, _ := s.proxy.Depth()
+	return max(inside, active), came
+}
+
+// Stop drains and then ends every connection. When ctx ends first, what is left is cut, and the error is that of ctx; when
+// nothing was left there is none.
 func (s *Sidecar) Stop(ctx context.Context) error {
 	errs := []error{s.Drain(ctx)}
+	left, _ := s.look()
+	nothingCut := errs[0] != nil && left == 0
 	for _, srv := range s.servers {
 		errs = append(errs, srv.Shutdown(ctx))
 	}
 	s.closePools()
+	if nothingCut {
+		return nil
+	}
 	return errors.Join(errs...)
 }
