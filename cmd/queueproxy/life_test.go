@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -243,6 +244,27 @@ func TestProfilesOnlyWhenAskedFor(t *testing.T) {
 	if strings.Contains(r.stderr.String(), "ROUSE_PROFILE_PORT") == strings.Contains(quiet(t), "ROUSE_PROFILE_PORT") {
 		t.Error("the port of profiles is open without being asked for")
 	}
+}
+
+// TestMetricsPortIsOthersWithoutPrometheus: Knative says with its backend whether there is one, and another container of the
+// pod may serve there.
+func TestMetricsPortIsOthersWithoutPrometheus(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	for _, backend := range []string{"none", "opencensus"} {
+		r := start(t, environ(application(t, hello), "ROUSE_METRICS_PORT="+port, "SERVING_REQUEST_METRICS_BACKEND="+backend))
+		if resp, _ := r.get("QUEUE_SERVING_PORT", "/"); resp.StatusCode != 200 {
+			t.Errorf("backend %q: %d, want the application's answer", backend, resp.StatusCode)
+		}
+		r.stop()
+	}
+	r := start(t, environ(application(t, hello), "SERVING_REQUEST_METRICS_BACKEND=prometheus"))
+	r.addr("ROUSE_METRICS_PORT")
+	r.stop()
 }
 
 // quiet runs a sidecar without profiles and returns its log.
