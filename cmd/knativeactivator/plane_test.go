@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,5 +141,15 @@ func TestHostAndProtocolAreTheIngresssToSay(t *testing.T) {
 	get(t, url, "X-Forwarded-Host", "shop.example.com", "X-Forwarded-Proto", "https")
 	if h := <-seen; h.Get("X-Forwarded-Host") != "shop.example.com" || h.Get("X-Forwarded-Proto") != "https" {
 		t.Errorf("the pod saw %v, want what the ingress said", h)
+	}
+}
+
+// TestNoPodInTimeIsATimeout: what Knative's activator answers when no pod came within timeoutSeconds.
+func TestNoPodInTimeIsATimeout(t *testing.T) {
+	p, url := serving(t)
+	p.Put(knative.Revision{ID: cart, Timeout: 20 * time.Millisecond})
+	status, body, header := get(t, url)
+	if status != 504 || !strings.Contains(body, "activator request timeout") || header.Get("Retry-After") != "" {
+		t.Errorf("without a pod: %d %q, Retry-After %q; want 504, Knative's text and none", status, body, header.Get("Retry-After"))
 	}
 }

@@ -32,6 +32,7 @@ func (p *plane) Put(r knative.Revision) {
 		ContainerConcurrency: r.ContainerConcurrency,
 		QueueLimit:           p.queueLimit,
 		QueueDeadline:        r.Timeout,
+		QueueTimeout:         true,
 		Timeouts:             forward.Timeouts{Total: r.Timeout, FirstByte: r.ResponseStart, Idle: r.Idle},
 	})
 }
