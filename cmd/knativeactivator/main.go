@@ -103,6 +103,8 @@ type plane struct {
 }
 
 func (p *plane) build(s *settings, stats activator.StatSink, registry prometheus.Registerer) (err error) {
+	// Every series says which activator it is of, as Knative's do.
+	registry = prometheus.WrapRegistererWith(prometheus.Labels{"pod_name": s.Pod, "container_name": "activator"}, registry)
 	if p.telemetry, err = activator.NewTelemetry(registry, func() float64 { return p.activator.Parked() }); err != nil {
 		return err
 	}

@@ -31,9 +31,15 @@ func (unheard) Report(metrics.Message) {}
 // serving returns a plane that serves on loopback until the test ends, and its address.
 func serving(t *testing.T) (p *plane, url string) {
 	t.Helper()
+	return measured(t, prometheus.NewRegistry())
+}
+
+// measured is serving with metrics in registry.
+func measured(t *testing.T, registry *prometheus.Registry) (p *plane, url string) {
+	t.Helper()
 	s := &settings{Pod: "activator-1", MaxIdlePerHost: 10}
 	p = &plane{log: slog.New(slog.DiscardHandler), queueLimit: 100, synced: make(chan struct{})}
-	if err := p.build(s, unheard{}, prometheus.NewRegistry()); err != nil {
+	if err := p.build(s, unheard{}, registry); err != nil {
 		t.Fatal(err)
 	}
 	close(p.synced)
@@ -151,5 +157,41 @@ func TestNoPodInTimeIsATimeout(t *testing.T) {
 	status, body, header := get(t, url)
 	if status != 504 || !strings.Contains(body, "activator request timeout") || header.Get("Retry-After") != "" {
 		t.Errorf("without a pod: %d %q, Retry-After %q; want 504, Knative's text and none", status, body, header.Get("Retry-After"))
+	}
+}
+
+// TestMetricsAsKnativesDashboardsReadThem: names and labels of Knative's activator.
+func TestMetricsAsKnativesDashboardsReadThem(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	p, url := measured(t, registry)
+	p.Put(knative.Revision{ID: cart, Service: "cart", Configuration: "cart", Timeout: time.Minute})
+	p.tell(t, podOf(t, "a", endpoint.Ready, func(http.ResponseWriter, *http.Request) {}))
+	get(t, url)
+	want := "configuration_name=cart container_name=activator namespace_name=shop pod_name=activator-1 "
+	answered := "response_code=200 response_code_class=2xx "
+	const last = "revision_name=cart-00001 service_name=cart "
+	missing := map[string]string{
+		"activator_request_concurrency": want + last,
+		"activator_request_count":       want + answered + last,
+		"activator_request_latencies":   want + answered + last,
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(missing) > 0; { // a request is counted when it has been answered
+		if time.Now().After(deadline) {
+			t.Fatalf("there is no %v", missing)
+		}
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			labels := ""
+			for _, l := range f.GetMetric()[0].GetLabel() {
+				labels += l.GetName() + "=" + l.GetValue() + " "
+			}
+			if want, ok := missing[f.GetName()]; ok && labels != want {
+				t.Errorf("%s has the labels %s, want %s", f.GetName(), labels, want)
+			}
+			delete(missing, f.GetName())
+		}
 	}
 }
