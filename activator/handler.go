@@ -211,12 +211,17 @@ func (h *handler) unpark(x forward.Exchange, r *revision, w *breaker.Waiter, col
 // refuse answers a request that got no pod.
 func (h *handler) refuse(x forward.Exchange, r *revision, err error) forward.Result {
 	cause, detail := refusalOf(err)
+	answer, retryAfter := cause, time.Second
 	if cause == fault.QueueDeadline {
-		detail = "rouse.dev/queue-deadline is " + r.settings.Load().QueueDeadline.String()
+		s := r.settings.Load()
+		if s.QueueTimeout {
+			answer, detail, retryAfter = fault.TimeoutTotal, "activator request timeout: no pod became free", 0
+		} else {
+			detail = "rouse.dev/queue-deadline is " + s.QueueDeadline.String()
+		}
 	}
-	row := fault.Of(cause)
-	x.Fail(cause, detail, time.Second)
-	return forward.Result{Cause: cause, Status: row.Status, Err: err}
+	x.Fail(answer, detail, retryAfter)
+	return forward.Result{Cause: cause, Status: fault.Of(answer).Status, Err: err}
 }
 
 func limitText(knob string, n int) string { return knob + " is " + strconv.Itoa(n) }

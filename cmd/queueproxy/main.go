@@ -121,13 +121,7 @@ func (s *settings) deps(ctx context.Context, owned *sync.WaitGroup, stdout io.Wr
 	if len(s.probes) > 0 {
 		d.Ready = readiness.New(readiness.Config{Probes: s.probes, DetectHTTP2: s.DetectHTTP2, Paced: s.ReadinessPaced, Log: log}).Ready
 	}
-	if s.requestLogged() {
-		requests, err := s.requestLog(stdout)
-		if err != nil {
-			return d, fmt.Errorf("SERVING_REQUEST_LOG_TEMPLATE: %w", err)
-		}
-		d.Log = requests
-	}
+	d.Log = s.openRequestLog(stdout, log)
 	d.Usage = s.usage(log)
 	if s.StatsURL == "" {
 		return d, nil

@@ -34,6 +34,8 @@ type conn struct {
 
 	accepted time.Time
 	probe    atomic.Bool // nothing but a probe: see MarkProbe
+	// came is when the newest request that has ended came, in nanoseconds since the server's epoch; 0 for none.
+	came atomic.Int64
 
 	in   *buffer // head and what followed it; nil while idle
 	have int     // bytes in it
@@ -69,6 +71,7 @@ type request struct {
 	answered   bool   // a response head was written
 	aborted    bool   // given up without an answer
 	keep       bool   // the connection can serve a next request
+	probing    bool   // the handler called MarkProbe
 	continued  bool   // 100 Continue was passed on
 	untilClose bool   // the response's body ends with the connection
 	status     int
@@ -321,6 +324,9 @@ func (c *conn) prepare() bool {
 }
 
 func (c *conn) endRequest() {
+	if !c.probing {
+		c.came.Store(c.srv.since(c.received))
+	}
 	if !c.answered && !c.aborted {
 		c.Fail(fault.Internal, "the handler gave no answer", 0)
 	}

@@ -125,6 +125,18 @@ func (c *conn) Header(name string) []byte {
 	return nil
 }
 
+// Values implements [Exchange].
+func (c *conn) Values(name string) (all [][]byte) {
+	b := c.in.b
+	for i := range c.req.fields {
+		f := &c.req.fields[i]
+		if int(f.name) == len(name) && foldString(f.nameOf(b), name) {
+			all = append(all, f.val(b))
+		}
+	}
+	return all
+}
+
 // Proto implements [Exchange].
 func (c *conn) Proto() Proto {
 	if c.req.major1 {
@@ -153,7 +165,10 @@ func (c *conn) TLS() bool { return c.tls }
 func (c *conn) RemoteAddr() netip.AddrPort { return c.remote }
 
 // MarkProbe implements [Exchange].
-func (c *conn) MarkProbe() { c.probe.Store(true) }
+func (c *conn) MarkProbe() {
+	c.probing = true
+	c.probe.Store(true)
+}
 
 // Received implements [Exchange].
 func (c *conn) Received() time.Time { return c.received }

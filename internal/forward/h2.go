@@ -19,6 +19,7 @@ const maxStreams = 250
 type h2Server struct {
 	draining atomic.Bool
 	active   atomic.Int64 // streams
+	came     atomic.Int64 // when the newest stream that has ended came, but for probes: as conn.came
 
 	exchanges sync.Pool // of *h2Exchange
 
@@ -160,6 +161,12 @@ func downgradable(r *http.Request) bool {
 	target := []byte(r.RequestURI)
 	return isToken([]byte(r.Method)) && validTarget([]byte(r.Method), target) && authority(target) == nil &&
 		validHost([]byte(r.Host))
+}
+
+// cameAt notes when a stream that ends came.
+func (h *h2Server) cameAt(n int64) {
+	for old := h.came.Load(); n > old && !h.came.CompareAndSwap(old, n); old = h.came.Load() {
+	}
 }
 
 func (s *Server) streamEnded() {
