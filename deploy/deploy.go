@@ -49,6 +49,8 @@ type Options struct {
 	Webhook bool
 	// Autoscaler are settings of all workloads, with the keys of config-autoscaler.
 	Autoscaler map[string]string
+	// Only are the [Parts] that are rendered; none stands for all.
+	Only []string
 }
 
 // Default returns the options with every zero field that is no switch replaced by its default.
@@ -76,6 +78,11 @@ func (o Options) Validate() error {
 		errs = append(errs, fmt.Errorf("activators = %d: must be 1 or more, or 0 for the chart's 2", o.Activators))
 	}
 	errs = append(errs, o.validateNames()...)
+	for _, part := range o.Only {
+		if !slices.Contains(Parts(), part) {
+			errs = append(errs, fmt.Errorf("only = %q: must be one of %s", part, strings.Join(Parts(), ", ")))
+		}
+	}
 	for name, text := range map[string]string{"image repository": o.Repository, "image tag": o.Tag,
 		"token audience": o.Audience} {
 		if strings.ContainsAny(text, " \t\r\n\"'{}#,") {
@@ -113,14 +120,26 @@ func (o Options) validateNames() (errs []error) {
 	return errs
 }
 
+// Parts are what an installation is divided into, in the order in which they should be made. Access is every service account
+// with its rights: it can be brought up to date before anything that needs them.
+func Parts() []string {
+	return []string{"namespace", "access", "settings", "control", "activator", "webhook", "policy"}
+}
+
 // Component is one file of the installation.
 type Component struct {
 	Name string // such as 30-control.yaml
 	YAML []byte
 }
 
+// part is which of [Parts] it is.
+func (c Component) part() string {
+	_, name, _ := strings.Cut(strings.TrimSuffix(c.Name, ".yaml"), "-")
+	return name
+}
+
 // Render returns the objects of an installation, in the order in which they should be made. Those that are switched off
-// are left out.
+// are left out; it is an error if nothing is left.
 func Render(o Options) ([]Component, error) {
 	o = o.Default()
 	if err := o.Validate(); err != nil {
@@ -130,7 +149,15 @@ func Render(o Options) ([]Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	return execute(values, o.Namespace)
+	all, err := execute(values, o.Namespace)
+	if err != nil || len(o.Only) == 0 {
+		return all, err
+	}
+	all = slices.DeleteFunc(all, func(c Component) bool { return !slices.Contains(o.Only, c.part()) })
+	if len(all) == 0 {
+		return nil, fmt.Errorf("only = %s: that is switched off", strings.Join(o.Only, ", "))
+	}
+	return all, nil
 }
 
 // execute renders the templates. Values may be of any type that YAML has: Helm's --set makes numbers of digits.

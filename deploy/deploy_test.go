@@ -66,8 +66,11 @@ type object struct {
 	Metadata   struct {
 		Name, Namespace string
 	} `json:"metadata"`
-	Rules []rule         `json:"rules"`
-	Spec  map[string]any `json:"spec"`
+	Rules    []rule `json:"rules"`
+	Subjects []struct {
+		Name, Namespace string
+	} `json:"subjects"`
+	Spec map[string]any `json:"spec"`
 }
 
 type rule struct {
@@ -202,6 +205,48 @@ func TestSecretsOfControl(t *testing.T) {
 		if text := strings.Join(got, ", "); text != want {
 			t.Errorf("with --token-secret %q control may %s, want %s", secret, text, want)
 		}
+	}
+}
+
+// TestOnlyAccess: the rights alone, those of the webhook with them, for the installation that is asked about.
+func TestOnlyAccess(t *testing.T) {
+	o := Options{Namespace: "tools", CreateNamespace: true, TokenSecret: "mine", Webhook: true, Only: []string{"access"}}
+	found := map[string]int{}
+	for _, x := range objects(t, render(t, o)) {
+		found[x.Kind]++
+		for _, s := range x.Subjects {
+			if s.Namespace != "tools" {
+				t.Errorf("%s %s is for the account %s of %q", x.Kind, x.Metadata.Name, s.Name, s.Namespace)
+			}
+		}
+	}
+	want := map[string]int{"ServiceAccount": 3, "ClusterRole": 2, "ClusterRoleBinding": 2, "Role": 2, "RoleBinding": 2}
+	if d := cmp.Diff(want, found); d != "" {
+		t.Errorf("objects (-want +got):\n%s", d)
+	}
+	o.Only = nil // and nothing of the kind is anywhere else
+	for _, c := range render(t, o) {
+		for _, x := range objects(t, []Component{c}) {
+			if _, right := want[x.Kind]; right && c.Name != "10-access.yaml" {
+				t.Errorf("%s %s is in %s", x.Kind, x.Metadata.Name, c.Name)
+			}
+		}
+	}
+	for _, only := range []string{"acess", "webhook"} { // misspelt, and switched off
+		if _, err := Render(Options{Only: []string{only}}); err == nil || !strings.Contains(err.Error(), only) {
+			t.Errorf("only %s: %v", only, err)
+		}
+	}
+}
+
+// TestParts: each component is one of them, in their order.
+func TestParts(t *testing.T) {
+	var got []string
+	for _, c := range render(t, Options{CreateNamespace: true, Webhook: true}) {
+		got = append(got, c.part())
+	}
+	if d := cmp.Diff(Parts(), got); d != "" {
+		t.Errorf("parts (-want +got):\n%s", d)
 	}
 }
 

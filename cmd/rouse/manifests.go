@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -253,4 +254,5 @@ func installFlags(cmd *cobra.Command, o *deploy.Options) {
 	f.StringVar(&o.Audience, "token-audience", "", "let queue-proxies push their reports, with service account tokens for this audience; empty lets control fetch them")
 	f.BoolVar(&o.Webhook, "webhook", false, "inject the queue-proxy into pods labelled rouse.dev/inject: enabled")
 	f.StringToStringVar(&o.Autoscaler, "set", nil, "KEY=VALUE of config-autoscaler (repeatable)")
+	f.StringSliceVar(&o.Only, "only", nil, "print only PART: "+strings.Join(deploy.Parts(), ", ")+" (repeatable)")
 }

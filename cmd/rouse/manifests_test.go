@@ -225,6 +225,10 @@ func TestInstall(t *testing.T) {
 	if _, out, _ := command(t, "", "install", "--token-secret", "mine"); strings.Contains(out, "kind: Secret") || !strings.Contains(out, "name: mine") {
 		t.Error("with a Secret that is there, another was made")
 	}
+	code, out, errs = command(t, "", "install", "-n", "tools", "--token-secret", "mine", "--only", "access")
+	if code != 0 || strings.Contains(out, "rouse-system") || strings.Contains(out, "kind: Deployment") || !strings.Contains(out, "resourceNames: [mine]") {
+		t.Errorf("install --only access = %d\n%s\n%s, want the rights of that installation", code, out, errs)
+	}
 }
 
 // TestSimulateWarns: of what is misspelt in a manifest, with its place.
