@@ -194,6 +194,7 @@ type checker struct {
 
 	control, activators, webhook *kube.Component // nil when not there
 	blind                        bool            // they could not be read
+	elsewhere                    bool            // another namespace has them
 	base                         config.Autoscaler
 	in                           surroundings
 }
@@ -236,7 +237,7 @@ func (k *checker) workloads(ctx context.Context) {
 		k.add(unasked(checkWorkload, err, kube.Right{}))
 	} else if n == 0 {
 		k.add(finding{Level: good, Check: checkWorkload, Text: "none is annotated in " + k.reach.scope()})
-	} else if k.control == nil && !k.blind {
+	} else if k.control == nil && !k.blind && !k.elsewhere {
 		k.add(finding{failed, checkWorkload, "", fmt.Sprintf("%d are annotated, and nobody scales them", n), install})
 	}
 }

@@ -74,6 +74,12 @@ func TestCheckCluster(t *testing.T) {
 		{"no workload", func(f *fake) { f.manifests = "" }, 0, good, "none is annotated in namespace shop"},
 		{"not installed", func(f *fake) { f.components, f.manifests = nil, "" }, 0, warned, "Rouse is not installed in namespace rouse-system"},
 		{"not installed: it could be", func(f *fake) { f.components, f.manifests = nil, "" }, 0, good, "you may make all"},
+		{"installed elsewhere", func(f *fake) {
+			f.components, f.bound = nil, map[string][]string{"rouse-control": {"tools"}}
+		}, 1, failed, "Rouse is not in namespace rouse-system: its rights are for namespace tools"},
+		{"not installed, and who else has rights may not be read", func(f *fake) {
+			f.components, f.manifests, f.refuses["bound"] = nil, "", errors.New("refused")
+		}, 0, good, "you may make all"},
 		{"not installed, and somebody counts on it", func(f *fake) { f.components = nil }, 1, failed, "nobody scales them"},
 		{"may not install", func(f *fake) { f.components, f.manifests, f.lacks = nil, "", "clusterroles" }, 1, failed, "you may not create clusterroles.rbac.authorization.k8s.io"},
 		{"too old to install", func(f *fake) { f.components, f.manifests, f.unserved = nil, "", "PodDisruptionBudget" }, 1, failed, "does not serve policy/v1 PodDisruptionBudget"},
