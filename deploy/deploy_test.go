@@ -191,6 +191,19 @@ func TestValuesOfAnyType(t *testing.T) {
 	}
 }
 
+// TestSlicesOnOpenShift: there a controller that writes addresses of pods needs a right of its own, on a resource that no API
+// server serves (openshift/kubernetes, openshift-kube-apiserver/admission/network/restrictedendpoints).
+func TestSlicesOnOpenShift(t *testing.T) {
+	for _, o := range objects(t, render(t, Options{})) {
+		for _, r := range o.Rules {
+			if o.Kind == "ClusterRole" && slices.Equal(r.Resources, []string{"endpointslices/restricted"}) && slices.Equal(r.APIGroups, []string{"discovery.k8s.io"}) && slices.Equal(r.Verbs, []string{"create"}) {
+				return
+			}
+		}
+	}
+	t.Error("control may not write addresses of the cluster's network on OpenShift")
+}
+
 // TestSecretsOfControl: it may make the token's Secret, unless there is one already, and read that one alone.
 func TestSecretsOfControl(t *testing.T) {
 	for secret, want := range map[string]string{"": "get [rouse-token], create []", "mine": "get [mine]"} {
