@@ -1,6 +1,6 @@
 // Package deploy is what runs Rouse in a cluster: a Helm chart, and the kustomize base that is made from it.
 //
-// The chart's templates are the one source. They use nothing of Helm beyond Go's text/template, .Values and .Release, so
+// The chart's templates are the one source. They use nothing of Helm beyond Go's text/template, .Values, .Release and fail, so
 // that [Render] prints what `helm template` would, and base/ is checked against it.
 //
 // Concurrency: values only.
@@ -24,7 +24,7 @@ import (
 	"github.com/rousehq/rouse/internal/config"
 )
 
-//go:embed chart
+//go:embed all:chart
 var chart embed.FS
 
 // Options are what people decide about an installation. The zero value of a field means the chart's default.
@@ -160,7 +160,14 @@ func Render(o Options) ([]Component, error) {
 	return all, nil
 }
 
-// execute renders the templates. Values may be of any type that YAML has: Helm's --set makes numbers of digits.
+// helpers are templates that the others use.
+const helpers = "chart/templates/_values.tpl"
+
+// fail ends the rendering, as Helm's function of this name does.
+func fail(text string) (string, error) { return "", errors.New(text) }
+
+// execute renders the templates. Values may be of any type that YAML has: Helm's --set makes int64 of digits, its values files
+// float64, and those of the chart itself json.Number.
 func execute(values map[string]any, namespace string) ([]Component, error) {
 	names, err := fs.Glob(chart, "chart/templates/*.yaml")
 	if err != nil {
@@ -170,7 +177,7 @@ func execute(values map[string]any, namespace string) ([]Component, error) {
 	data := map[string]any{"Values": values, "Release": map[string]any{"Namespace": namespace, "Name": "rouse"}}
 	var all []Component
 	for _, name := range names {
-		t, err := template.New(name).Option("missingkey=error").ParseFS(chart, name)
+		t, err := template.New(name).Funcs(template.FuncMap{"fail": fail}).Option("missingkey=error").ParseFS(chart, name, helpers)
 		if err != nil {
 			return nil, err
 		}

@@ -2,10 +2,12 @@ package deploy
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -144,7 +146,7 @@ func TestOptionsReachTheObjects(t *testing.T) {
 		text.Write(c.YAML)
 	}
 	for _, want := range []string{
-		"image: example.test/rouse/activator:v7", "replicas: 3", "minReplicas: 25", "maxReplicas: 25", "imagePullSecrets: [{name: registry}]",
+		"image: example.test/rouse/activator:v7", "replicas: 3", "minReplicas: 25", "maxReplicas: 25", `imagePullSecrets: [{name: "registry"}]`,
 		`{name: ROUSE_TOKEN_AUDIENCE, value: "rouse"}`, `{name: ROUSE_STATS_URL, value: "ws://autoscaler.elsewhere.svc:8080"}`, `stable-window: "30s"`,
 		"ws://autoscaler-0.autoscaler.elsewhere.svc:8081,ws://autoscaler-1.autoscaler.elsewhere.svc:8081,ws://autoscaler-2.autoscaler.elsewhere.svc:8081",
 	} {
@@ -172,6 +174,7 @@ func TestValuesOfAnyType(t *testing.T) {
 	}
 	set("image", "tag", int64(20260101))
 	set("token", "value", int64(42))
+	set("token", "secret", int64(1))
 	set("reports", "audience", int64(7))
 	v["autoscaler"] = map[string]any{"max-scale": float64(10), "enable-scale-to-zero": false}
 	all, err := execute(v, "rouse-system")
@@ -183,7 +186,7 @@ func TestValuesOfAnyType(t *testing.T) {
 	for _, c := range all {
 		text.Write(c.YAML)
 	}
-	for _, want := range []string{`value: "rouse/queueproxy:20260101"`, "image: rouse/webhook:20260101", `token: "42"`, `ROUSE_TOKEN_AUDIENCE, value: "7"`,
+	for _, want := range []string{`value: "rouse/queueproxy:20260101"`, "image: rouse/webhook:20260101", `token: "42"`, `resourceNames: ["1"]`, `secretKeyRef: {name: "1"`, `ROUSE_TOKEN_AUDIENCE, value: "7"`,
 		`max-scale: "10"`, `enable-scale-to-zero: "false"`} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the objects lack %s", want)
@@ -217,6 +220,105 @@ func TestSecretsOfControl(t *testing.T) {
 		}
 		if text := strings.Join(got, ", "); text != want {
 			t.Errorf("with --token-secret %q control may %s, want %s", secret, text, want)
+		}
+	}
+}
+
+// values reads a values file as Helm does, into numbers of one type, and lays it over the chart's.
+func values(t *testing.T, file string, number func(text json.Number) any) map[string]any {
+	t.Helper()
+	v, err := Options{}.values()
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := map[string]any{}
+	if err := yaml.Unmarshal([]byte(file), &over, func(d *json.Decoder) *json.Decoder { d.UseNumber(); return d }); err != nil {
+		t.Fatal(err)
+	}
+	var lay func(onto, over map[string]any)
+	lay = func(onto, over map[string]any) {
+		for key, value := range over {
+			below, both := onto[key].(map[string]any)
+			switch value := value.(type) {
+			case map[string]any:
+				if !both {
+					below = map[string]any{}
+					onto[key] = below
+				}
+				lay(below, value)
+			case json.Number:
+				onto[key] = number(value)
+			default:
+				onto[key] = value
+			}
+		}
+	}
+	lay(v, over)
+	return v
+}
+
+// numbers are the types in which Helm hands numbers over: of -f, of the chart's own values, of --set.
+func numbers(t *testing.T) map[string]func(json.Number) any {
+	return map[string]func(json.Number) any{
+		"float64": func(n json.Number) any {
+			f, err := n.Float64()
+			if err != nil {
+				t.Error(err)
+			}
+			return f
+		},
+		"json.Number": func(n json.Number) any { return n },
+		"int64": func(n json.Number) any {
+			if i, err := n.Int64(); err == nil {
+				return i
+			}
+			return n.String() // --set leaves what has a point a text
+		},
+	}
+}
+
+// TestNumbersOfAValuesFile: they come out as they went in, however large.
+func TestNumbersOfAValuesFile(t *testing.T) {
+	const file = `
+control: {resources: {requests: {cpu: 2, memory: 1073741824}, limits: {memory: 2147483648}}}
+activator: {replicas: 1000000, maxReplicas: 20000000, queueTotal: 123456789, resources: {requests: {cpu: 0.25, memory: 134217728}, limits: {memory: 1000000000000}}}
+webhook: {enabled: true, replicas: 30000000, resources: {requests: {cpu: 0.5, memory: 33554432}, limits: {memory: 268435456}}}
+autoscaler: {max-scale: 1000000, container-concurrency-target-percentage: 0.7, requests-per-second-target-default: 1500000.5}
+`
+	for kind, number := range numbers(t) {
+		all, err := execute(values(t, file, number), "rouse-system")
+		if err != nil {
+			t.Errorf("%s: %v", kind, err)
+			continue
+		}
+		objects(t, all)
+		var text strings.Builder
+		for _, c := range all {
+			text.Write(c.YAML)
+		}
+		for _, want := range []string{"cpu: 2\n", "memory: 1073741824\n", "memory: 2147483648\n", "minReplicas: 1000000\n", "maxReplicas: 20000000\n", `ROUSE_QUEUE_TOTAL, value: "123456789"`,
+			"cpu: 0.25\n", "memory: 134217728\n", "memory: 1000000000000\n", "replicas: 30000000\n", "cpu: 0.5\n", `max-scale: "1000000"`, `target-percentage: "0.7"`, `target-default: "1500000.5"`} {
+			if !strings.Contains(text.String(), want) {
+				t.Errorf("as %s the objects lack %s", kind, want)
+			}
+		}
+		if bad := regexp.MustCompile(`[0-9]e\+[0-9].*`).FindString(text.String()); bad != "" {
+			t.Errorf("as %s there is %s", kind, bad)
+		}
+	}
+}
+
+// TestNumbersThatAreTexts: of a number in a file it can't be known what it was, so that it is refused. Of digits by --set it can.
+func TestNumbersThatAreTexts(t *testing.T) {
+	for _, name := range []string{"image.tag", "image.pullSecret", "token.secret", "token.value", "reports.audience"} {
+		section, key, _ := strings.Cut(name, ".")
+		for kind, number := range numbers(t) {
+			for _, written := range []string{"20241129", "1.10"} {
+				_, err := execute(values(t, section+": {"+key+": "+written+"}", number), "rouse-system")
+				if refused := err != nil && strings.Contains(err.Error(), name+" = ") && strings.Contains(err.Error(), "quotes"); refused != (kind != "int64") {
+					t.Errorf("%s: %s as %s: %v", name, written, kind, err)
+				}
+			}
 		}
 	}
 }
