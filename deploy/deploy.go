@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/inject"
 )
 
 //go:embed all:chart
@@ -45,8 +46,9 @@ type Options struct {
 	Everything bool
 	// Control and Activators are how many instances there are, of activators at least.
 	Control, Activators int
-	// Webhook injects the queue-proxy into labelled pods.
+	// Webhook injects the queue-proxy into labelled pods, with the sizes of Sidecar where annotations don't say.
 	Webhook bool
+	Sidecar inject.Sizes
 	// Autoscaler are settings of all workloads, with the keys of config-autoscaler.
 	Autoscaler map[string]string
 	// Only are the [Parts] that are rendered; none stands for all.
@@ -88,6 +90,10 @@ func (o Options) Validate() error {
 		if strings.ContainsAny(text, " \t\r\n\"'{}#,") {
 			errs = append(errs, fmt.Errorf("%s = %q: must be a name without blanks and quotes", name, text))
 		}
+	}
+	errs = append(errs, o.Sidecar.Validate(func(name string) string { return "sidecar " + name }))
+	if o.Sidecar != (inject.Sizes{}) && !o.Webhook {
+		errs = append(errs, errors.New("sizes of the sidecar need the webhook, which is off: nobody else injects by them"))
 	}
 	_, faults := config.ParseAutoscaler(o.Autoscaler, nil) // control would go on with its defaults
 	for _, f := range faults {
@@ -210,7 +216,8 @@ func (o Options) values() (map[string]any, error) {
 		m[parts[len(parts)-1]] = value
 	}
 	texts := map[string]string{"image.repository": o.Repository, "image.tag": o.Tag, "image.pullSecret": o.PullSecret, "token.secret": o.TokenSecret,
-		"reports.audience": o.Audience}
+		"reports.audience": o.Audience, "webhook.sidecar.requests.cpu": o.Sidecar.CPURequest, "webhook.sidecar.limits.cpu": o.Sidecar.CPULimit,
+		"webhook.sidecar.requests.memory": o.Sidecar.MemoryRequest, "webhook.sidecar.limits.memory": o.Sidecar.MemoryLimit}
 	for _, path := range slices.Sorted(maps.Keys(texts)) {
 		if texts[path] != "" {
 			set(path, texts[path])

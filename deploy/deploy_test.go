@@ -15,6 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
+
+	"github.com/rousehq/rouse/internal/inject"
 )
 
 var update = flag.Bool("update", false, "rewrite base/")
@@ -140,13 +142,14 @@ func TestNoRuleIsAWildcard(t *testing.T) {
 // TestOptionsReachTheObjects.
 func TestOptionsReachTheObjects(t *testing.T) {
 	all := render(t, Options{Namespace: "elsewhere", Repository: "example.test/rouse", Tag: "v7", Control: 3, Activators: 25,
-		PullSecret: "registry", Audience: "rouse", Webhook: true, Autoscaler: map[string]string{"stable-window": "30s"}})
+		PullSecret: "registry", Audience: "rouse", Webhook: true, Sidecar: inject.Sizes{CPURequest: "50m", MemoryLimit: "64Mi"}, Autoscaler: map[string]string{"stable-window": "30s"}})
 	var text strings.Builder
 	for _, c := range all {
 		text.Write(c.YAML)
 	}
 	for _, want := range []string{
 		"image: example.test/rouse/activator:v7", "replicas: 3", "minReplicas: 25", "maxReplicas: 25", `imagePullSecrets: [{name: "registry"}]`,
+		`{name: ROUSE_SIDECAR_CPU_REQUEST, value: "50m"}`, `{name: ROUSE_SIDECAR_MEMORY_LIMIT, value: "64Mi"}`,
 		`{name: ROUSE_TOKEN_AUDIENCE, value: "rouse"}`, `{name: ROUSE_STATS_URL, value: "ws://autoscaler.elsewhere.svc:8080"}`, `stable-window: "30s"`,
 		"ws://autoscaler-0.autoscaler.elsewhere.svc:8081,ws://autoscaler-1.autoscaler.elsewhere.svc:8081,ws://autoscaler-2.autoscaler.elsewhere.svc:8081",
 	} {
@@ -156,6 +159,9 @@ func TestOptionsReachTheObjects(t *testing.T) {
 	}
 	if n := strings.Count(text.String(), "imagePullSecrets"); n != 3 {
 		t.Errorf("%d of three kinds of pods have the secret of the registry", n)
+	}
+	if strings.Contains(text.String(), "ROUSE_SIDECAR_CPU_LIMIT") {
+		t.Error("a size was set without being asked for")
 	}
 	if strings.Contains(text.String(), "kind: Namespace\n") || strings.Contains(text.String(), "kind: Secret\n") {
 		t.Error("a namespace or a secret was made without being asked for")
@@ -282,7 +288,7 @@ func TestNumbersOfAValuesFile(t *testing.T) {
 	const file = `
 control: {resources: {requests: {cpu: 2, memory: 1073741824}, limits: {memory: 2147483648}}}
 activator: {replicas: 1000000, maxReplicas: 20000000, queueTotal: 123456789, resources: {requests: {cpu: 0.25, memory: 134217728}, limits: {memory: 1000000000000}}}
-webhook: {enabled: true, replicas: 30000000, resources: {requests: {cpu: 0.5, memory: 33554432}, limits: {memory: 268435456}}}
+webhook: {enabled: true, replicas: 30000000, resources: {requests: {cpu: 0.5, memory: 33554432}, limits: {memory: 268435456}}, sidecar: {requests: {cpu: 1, memory: 67108864}}}
 autoscaler: {max-scale: 1000000, container-concurrency-target-percentage: 0.7, requests-per-second-target-default: 1500000.5}
 `
 	for kind, number := range numbers(t) {
@@ -297,7 +303,7 @@ autoscaler: {max-scale: 1000000, container-concurrency-target-percentage: 0.7, r
 			text.Write(c.YAML)
 		}
 		for _, want := range []string{"cpu: 2\n", "memory: 1073741824\n", "memory: 2147483648\n", "minReplicas: 1000000\n", "maxReplicas: 20000000\n", `ROUSE_QUEUE_TOTAL, value: "123456789"`,
-			"cpu: 0.25\n", "memory: 134217728\n", "memory: 1000000000000\n", "replicas: 30000000\n", "cpu: 0.5\n", `max-scale: "1000000"`, `target-percentage: "0.7"`, `target-default: "1500000.5"`} {
+			"cpu: 0.25\n", "memory: 134217728\n", "memory: 1000000000000\n", "replicas: 30000000\n", "cpu: 0.5\n", `SIDECAR_CPU_REQUEST, value: "1"`, `SIDECAR_MEMORY_REQUEST, value: "67108864"`, `max-scale: "1000000"`, `target-percentage: "0.7"`, `target-default: "1500000.5"`} {
 			if !strings.Contains(text.String(), want) {
 				t.Errorf("as %s the objects lack %s", kind, want)
 			}
@@ -366,8 +372,8 @@ func TestParts(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	_, err := Render(Options{Control: 21, Activators: -1, Namespace: "a b", Tag: "x\ny", Autoscaler: map[string]string{"stable-window": "soon", "max-scal": "1"}})
-	for _, name := range []string{"control", "activators", "namespace", "image tag", "stable-window", "max-scal:"} {
+	_, err := Render(Options{Control: 21, Activators: -1, Namespace: "a b", Tag: "x\ny", Sidecar: inject.Sizes{CPULimit: "many"}, Autoscaler: map[string]string{"stable-window": "soon", "max-scal": "1"}})
+	for _, name := range []string{"control", "activators", "namespace", "image tag", "stable-window", "max-scal:", "sidecar cpu-limit", "need the webhook"} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("error %v does not name %s", err, name)
 		}

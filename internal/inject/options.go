@@ -63,6 +63,8 @@ type Options struct {
 	// TokenAudience, when set, mounts a token of the pod's service account for this audience and sends it with the
 	// reports.
 	TokenAudience string
+	// Sizes are what the sidecar asks for when annotations do not say.
+	Sizes Sizes
 	// All injects workloads that are not opted in, too, unless they are opted out.
 	All bool
 	// KnativeProbes says that readiness probes are those of Knative Services: one without a period is asked until it succeeds.
@@ -84,6 +86,7 @@ func (o Options) Validate() error {
 	if o.TokenAudience != "" && o.StatsURL == "" {
 		errs = append(errs, errors.New("a token audience needs a stats URL: without one nothing is pushed"))
 	}
+	errs = append(errs, o.Sizes.Validate(func(name string) string { return "sidecar " + name }))
 	return errors.Join(errs...)
 }
 
