@@ -200,6 +200,22 @@ func TestValuesOfAnyType(t *testing.T) {
 	}
 }
 
+// TestNoServiceLinks: Services of the namespace name no variables of our own pods.
+func TestNoServiceLinks(t *testing.T) {
+	seen := 0
+	for _, o := range objects(t, render(t, Options{Webhook: true})) {
+		if template, ok := o.Spec["template"].(map[string]any); ok {
+			seen++
+			if spec, _ := template["spec"].(map[string]any); spec["enableServiceLinks"] != false {
+				t.Errorf("%s %s: enableServiceLinks is %v", o.Kind, o.Metadata.Name, spec["enableServiceLinks"])
+			}
+		}
+	}
+	if seen != 3 {
+		t.Errorf("saw %d templates, want three", seen)
+	}
+}
+
 // TestSlicesOnOpenShift: there a controller that writes addresses of pods needs a right of its own, on a resource that no API
 // server serves (openshift/kubernetes, openshift-kube-apiserver/admission/network/restrictedendpoints).
 func TestSlicesOnOpenShift(t *testing.T) {
