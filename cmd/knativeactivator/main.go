@@ -44,6 +44,9 @@ func run(environ []string, signals <-chan os.Signal, stderr io.Writer) int {
 		log.Error("the environment is not usable", "error", err.Error())
 		return 2
 	}
+	for _, name := range config.ServiceLinks(environ, s) {
+		log.Info("a variable is not set: kubelet names a Service of this namespace by it", "name", name)
+	}
 	if err := s.serve(signals, log); err != nil {
 		log.Error("activator failed", "error", err.Error())
 		return 1

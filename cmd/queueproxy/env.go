@@ -107,6 +107,9 @@ func sayIgnored(environ []string, log *slog.Logger) {
 			log.Debug("a variable has no effect", "name", name, "value", value, "reason", reason)
 		}
 	}
+	for _, name := range config.ServiceLinks(environ, &settings{}) {
+		log.Info("a variable is not set: kubelet names a Service of this namespace by it", "name", name)
+	}
 }
 
 // load reads the environment and reports every fault of it at once.

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/rousehq/rouse/deploy"
 	"github.com/rousehq/rouse/internal/cmdline"
@@ -30,6 +32,15 @@ func sidecarFlags(cmd *cobra.Command, o *inject.Options) {
 	f.StringVar(&o.Image, "image", defaultImage, "image of the queue-proxy")
 	f.StringVar(&o.StatsURL, "stats-url", "", "where sidecars push their reports, ws://HOST:PORT; empty lets control fetch them")
 	f.StringVar(&o.TokenAudience, "token-audience", "", "mount a service account token for this audience and send it with the reports")
+	sizeFlags(f, &o.Sizes)
+}
+
+// sizeFlags are what a sidecar asks for.
+func sizeFlags(f *pflag.FlagSet, s *inject.Sizes) {
+	for _, size := range s.Each() {
+		what, which, _ := strings.Cut(size.Name, "-")
+		f.StringVar(size.Text, "sidecar-"+size.Name, "", "default "+which+" of "+what+" of the queue-proxy, such as 50m or 64Mi; annotations win")
+	}
 }
 
 func newInject() *cobra.Command {
@@ -252,5 +263,7 @@ func installFlags(cmd *cobra.Command, o *deploy.Options) {
 	f.IntVar(&o.Activators, "activators", 0, "activators at least; 0 for the chart's 2")
 	f.StringVar(&o.Audience, "token-audience", "", "let queue-proxies push their reports, with service account tokens for this audience; empty lets control fetch them")
 	f.BoolVar(&o.Webhook, "webhook", false, "inject the queue-proxy into pods labelled rouse.dev/inject: enabled")
+	sizeFlags(f, &o.Sidecar)
 	f.StringToStringVar(&o.Autoscaler, "set", nil, "KEY=VALUE of config-autoscaler (repeatable)")
+	f.StringSliceVar(&o.Only, "only", nil, "print only PART: "+strings.Join(deploy.Parts(), ", ")+" (repeatable)")
 }

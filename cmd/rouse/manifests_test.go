@@ -222,8 +222,12 @@ func TestInstall(t *testing.T) {
 	if _, again, _ := command(t, "", "install", "--image-tag", "v3", "--set", "stable-window=30s"); again != out {
 		t.Error("the same command printed something else the second time")
 	}
-	if _, out, _ := command(t, "", "install", "--token-secret", "mine"); strings.Contains(out, "kind: Secret") || !strings.Contains(out, "name: mine") {
+	if _, out, _ := command(t, "", "install", "--token-secret", "mine"); strings.Contains(out, "kind: Secret") || !strings.Contains(out, `name: "mine"`) {
 		t.Error("with a Secret that is there, another was made")
+	}
+	code, out, errs = command(t, "", "install", "-n", "tools", "--token-secret", "mine", "--only", "access")
+	if code != 0 || strings.Contains(out, "rouse-system") || strings.Contains(out, "kind: Deployment") || !strings.Contains(out, `resourceNames: ["mine"]`) {
+		t.Errorf("install --only access = %d\n%s\n%s, want the rights of that installation", code, out, errs)
 	}
 }
 

@@ -98,7 +98,7 @@ func (p *plan) sidecar() container {
 		Env:            p.env(),
 		Lifecycle:      lifecycle{PreStop: handler{HTTPGet: httpGet{Path: "/drain", Port: p.ports.Admin}}},
 		ReadinessProbe: p.probe.kubelet(p.ports.Serving),
-		Resources:      p.sizes.resources(p.kept),
+		Resources:      p.sizes.resources(p.options.Sizes, p.kept),
 		SecurityContext: map[string]any{
 			"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true,
 			"capabilities": map[string]any{"drop": []string{"ALL"}}, "seccompProfile": map[string]any{"type": "RuntimeDefault"},

@@ -31,6 +31,10 @@ type Seen struct {
 	Guard   Guard
 	// Astray are ports of the Service that lead to none that a container declares; a number may be served all the same.
 	Astray []workload.Port
+	// Injected says that the template has a queue-proxy. OwnAnnotations are those of the workload alone, PodAnnotations those of
+	// its template alone, as the webhook gets to see them.
+	Injected                       bool
+	OwnAnnotations, PodAnnotations map[string]string
 	// Imageless are the containers of the template that name no image.
 	Imageless []string
 }
@@ -68,7 +72,8 @@ func (v *View) Seen(base config.Autoscaler) []Seen {
 	}
 	all := make([]Seen, 0, len(v.workloads))
 	for _, a := range v.workloads {
-		s := Seen{Object: a.Object, Origin: a.origin, SetsReplicas: a.setsReplicas, Created: a.created, Ready: a.ready, Imageless: a.imageless}
+		s := Seen{Object: a.Object, Origin: a.origin, SetsReplicas: a.setsReplicas, Created: a.created, Ready: a.ready, Imageless: a.imageless,
+			Injected: a.injected, OwnAnnotations: a.own, PodAnnotations: a.ofPods}
 		if a.Kind == workload.StatefulSet && workload.Shadowed(deployments[key{a.Namespace, a.Name}], &a.Object) {
 			s.Problems = []workload.Problem{workload.Taken()}
 		} else {

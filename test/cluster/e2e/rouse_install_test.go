@@ -59,7 +59,7 @@ func TestRouseInstalled(t *testing.T) {
 	pipe(t, c, []string{"install", "--webhook", "--image-repository", "local", "--image-tag", "test",
 		"--set", "stable-window=6s", "--set", "scale-to-zero-grace-period=6s"}, "apply", "-f", "-")
 	t.Cleanup(func() {
-		pipe(t, c, []string{"uninstall", "--keep-services"}, "delete", "--ignore-not-found", "--wait=false", "-f", "-")
+		pipe(t, c, []string{"uninstall", "--offline"}, "delete", "--ignore-not-found", "--wait=false", "-f", "-")
 	})
 	awaitInstalled(t, c)
 
