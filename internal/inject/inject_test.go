@@ -3,6 +3,7 @@ package inject
 import (
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -509,6 +510,29 @@ func TestOwnHook(t *testing.T) {
 		if len(r.Faults) != want || len(r.Injected) != 1 || !strings.Contains(string(r.YAML), "preStop: "+hook) {
 			t.Errorf("%s: %v, want %d warnings", hook, r.Faults, want)
 		}
+	}
+}
+
+// TestHooksOfOthers: what takes connections beside the application waits for the drain, too, unless it has a hook of its own.
+func TestHooksOfOthers(t *testing.T) {
+	text := strings.Replace(small, "{containers: [", "{containers: [{name: silent, image: a}, {name: dns, image: a, ports: [{containerPort: 53, protocol: UDP}]}, "+
+		"{name: admin, image: a, ports: [{containerPort: 9000}]}, {name: mesh, image: a, ports: [{containerPort: 15090}], lifecycle: {preStop: {sleep: {seconds: 5}}}}, ", 1)
+	text = strings.Replace(text, "rouse.dev/inject: enabled", "rouse.dev/inject: enabled, rouse.dev/inject-container: user", 1)
+	r := injected(t, "x", []byte(text), options)
+	if len(r.Faults) > 0 || len(r.Injected) != 1 {
+		t.Fatalf("%v, injected %q", r.Faults, r.Injected)
+	}
+	root := new(yaml.Node)
+	if err := yaml.Unmarshal(r.YAML, root); err != nil {
+		t.Fatal(err)
+	}
+	waits := map[string]bool{}
+	for _, c := range (field{node: root.Content[0]}).at("spec").at("template").at("spec").at("containers").items() {
+		waits[c.at("name").text()] = c.at("lifecycle").at("preStop").at("httpGet").at("path").text() == drainPath
+	}
+	want := map[string]bool{"silent": false, "dns": false, "admin": true, "mesh": false, "user": true}
+	if !maps.Equal(waits, want) || !strings.Contains(string(r.YAML), "preStop: {sleep: {seconds: 5}}") {
+		t.Errorf("waiting for the drain: %v, want %v:\n%s", waits, want, r.YAML)
 	}
 }
 

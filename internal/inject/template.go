@@ -266,19 +266,35 @@ func (t *template) moveProbe(p *plan) (bool, error) {
 	return p.probe.moved && drop(p.app.field.node, "readinessProbe"), nil
 }
 
-// putHook makes the end of the application wait for the drain. A container has one hook: one that is there stays.
-func (t *template) putHook(p *plan) (bool, error) {
+// putHook makes the end of the application wait for the drain, and that of whatever else in the pod takes connections: requests
+// to a Service's further ports, which go by activators, are in flight there. A container has one hook: one that is there stays.
+func (t *template) putHook(p *plan) (changed bool, err error) {
 	hook := handler{HTTPGet: httpGet{Path: drainPath, Port: p.ports.Admin}}
-	at := p.app.field.at("lifecycle")
+	for _, c := range t.spec.at("containers").items() {
+		serves := c.node == p.app.field.node
+		if !serves && len(tcpPorts(c)) == 0 {
+			continue
+		}
+		put, err := t.hookInto(c, hook, serves)
+		if changed = changed || put; err != nil {
+			return changed, err
+		}
+	}
+	return changed, nil
+}
+
+// hookInto gives a container its hook. A hook of its own, of the container that serves, must wait for the drain itself.
+func (t *template) hookInto(c field, hook handler, serves bool) (bool, error) {
+	at := c.at("lifecycle")
 	if at.node == nil || at.node.Kind != yaml.MappingNode {
-		return put(p.app.field.node, "lifecycle", lifecycle{PreStop: hook})
+		return put(c.node, "lifecycle", lifecycle{PreStop: hook})
 	}
 	if own := at.at("preStop"); own.node != nil && own.at("httpGet").at("path").text() != drainPath {
-		if commands(own, fmt.Sprintf(":%d%s", p.ports.Admin, drainPath)) {
-			return false, nil
+		wait := fmt.Sprintf(":%d%s", hook.HTTPGet.Port, drainPath)
+		if serves && !commands(own, wait) {
+			t.warn(own, "the container has a preStop hook of its own, which does not wait for requests in flight",
+				"let it end with GET http://127.0.0.1"+wait+", or remove it")
 		}
-		t.warn(own, "the container has a preStop hook of its own, which does not wait for requests in flight",
-			fmt.Sprintf("let it end with GET http://127.0.0.1:%d%s, or remove it", p.ports.Admin, drainPath))
 		return false, nil
 	}
 	return put(at.node, "preStop", hook)

@@ -90,6 +90,7 @@ func TestRousePortsInAnotherOrder(t *testing.T) {
         image: {{image "testapp"}}
         args: [-name, admin, -listen, ":9000"]
         ports: [{containerPort: 9000}]
+        lifecycle: {preStop: {httpGet: {port: 8022, path: /wait-for-drain}}}
       initContainers:
 `, 1)
 	c.Apply(strings.Replace(y, "ports: [{name: http, port: 80, targetPort: 8080}]", "ports: [{name: web, port: 80, targetPort: 8080}, {name: admin, port: 9000, targetPort: 9000}]", 1))
