@@ -70,6 +70,9 @@ type Target struct {
 	Mode ModeTarget
 	// Replicas is what the scale is set to when the revision is added.
 	Replicas int
+	// New says that these pods were asked for with the revision: none of them carries anything yet. Pods that were there
+	// before it are kept for a stable window, whatever is reported of their load.
+	New bool
 	// AtOnce is how many pods can start at the same time without one delaying the other, when all of them run on one
 	// machine: twice its cores is a good value. 0: they run on many. Drain-aware bursts heed it, and Pace: after how long
 	// one more may be started beyond those, 5 ms when it is 0.

@@ -112,8 +112,12 @@ func (r *revision) begin(cancel func(), before *RevisionState, now time.Time) bo
 	r.cancel = cancel
 	r.live = true
 	ready := r.pods.Count(endpoint.Ready)
+	met := max(ready, r.replicas) // pods may become known, or ready, later than their number: they may all be busy
+	if r.target.New {
+		met = ready
+	}
 	r.replicas = max(r.replicas, ready+r.pods.Count(endpoint.Starting))
-	r.state = kpa.NewState(r.policy, ready, now)
+	r.state = kpa.NewState(r.policy, met, now)
 	if before != nil {
 		r.inherit(before)
 	}

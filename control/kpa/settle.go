@@ -25,8 +25,10 @@ type Settlement struct {
 // Settle bounds a wish of raw pods and takes a revision to zero step by step. It reads s and changes nothing.
 func Settle(p *Policy, s *State, o *Observation, raw int, now time.Time) Settlement {
 	want, limit := p.bound(s, o, raw)
-	if raw < 0 && s.Activity != Activating && want <= o.Replicas {
-		return Settlement{Want: raw}
+	if raw < 0 {
+		if set, stays := p.stay(s, o, want); stays {
+			return set
+		}
 	}
 	if want != 0 {
 		return Settlement{Want: want, Apply: true, Limit: limit}
@@ -43,6 +45,21 @@ func Settle(p *Policy, s *State, o *Observation, raw int, now time.Time) Settlem
 	default:
 		return p.dropLastPod(o, idle, now)
 	}
+}
+
+// stay keeps the number of pods of a revision of which no load is known, least being its lower bound: that one asks for more
+// pods and never takes some away, as max-scale does. A revision that never had pods goes on to activate.
+func (p *Policy) stay(s *State, o *Observation, least int) (set Settlement, stays bool) {
+	if p.MaxScale != 0 && o.Replicas > p.MaxScale {
+		return Settlement{Want: p.MaxScale, Apply: true, Limit: LimitMax}, true
+	}
+	if s.Activity == Activating {
+		if !p.ScaleToZero {
+			least = max(least, 1)
+		}
+		return Settlement{Want: -1}, 0 < least && least < o.Replicas
+	}
+	return Settlement{Want: -1}, least <= o.Replicas
 }
 
 // bound applies min, initial, scheduled and max scale.
