@@ -183,9 +183,10 @@ func (l *Loop) route(ctx context.Context, r *revision) {
 	if !r.owned {
 		return
 	}
-	r.path.Probe = kpa.ProbeFailed
+	r.path.Probe, r.answered = kpa.ProbeFailed, l.now()
 	if ok && err == nil {
 		r.path.Probe = kpa.ProbeOK
+		l.appointed(r, r.appoint(r.answered)) // the last pod may go while this is fresh
 	}
 }
 

@@ -40,6 +40,7 @@ type revision struct {
 	told       int       // what it is set to by the last word of somebody else, -1 without one
 	news       bool      // that came while a request waited or was under way
 	through    time.Time // when the last request was
+	answered   time.Time // when the public address did last
 
 	path       kpa.Path
 	mode       kpa.Mode  // asked for
@@ -262,6 +263,10 @@ func measured(m kpa.Metric, s *metrics.Stat, concurrency float64) float64 {
 	}
 }
 
+// proofPeriods is for how many periods the public address is believed to lead to an activator because one has answered
+// there: activators may all have gone since, and then it leads to the pods.
+const proofPeriods = 3
+
 // observe puts together what is seen at now; the caller holds r.mu.
 func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
 	r.seen = r.inFlight(now, cfg.ReportTTL)
@@ -283,6 +288,7 @@ func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
 	if r.path.Activators == 0 {
 		o.Path.Activators = cfg.Activators
 	}
+	o.Path.Stale = r.target.Mode != nil && (r.path.Probe != kpa.ProbeOK || now.Sub(r.answered) > proofPeriods*cfg.Period)
 	// Where nobody but an activator reports, silence means that nothing is in flight.
 	silent := r.policy.TargetBurstCapacity == -1 || o.Ready > 0 && !r.hasSidecar()
 	for m, w := range &r.windows {

@@ -244,3 +244,10 @@ func (r *routes) ActivatorAnswers(context.Context, identity.Revision) (bool, err
 	r.asked++
 	return r.answer, nil
 }
+
+// answers says whether an activator answers from now on.
+func (r *routes) answers(yes bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answer = yes
+}

@@ -43,6 +43,9 @@ type Path struct {
 	Activators int
 	// Probe is the last answer of the public address.
 	Probe ProbeResult
+	// Stale says that there is no answer from an activator that is young enough to let the last pod go by: it is asked for
+	// again in that moment. A caller that knows it to be lasting, as Knative believes it to be, leaves it false.
+	Stale bool
 }
 
 // Startup is what was learnt about the revision for drain-aware bursts; zero values are "not learnt yet".

@@ -106,11 +106,21 @@ func (p *Policy) deactivate(o *Observation, active time.Duration) Settlement {
 	return set
 }
 
-// dropLastPod lets the last pod go once an activator is known to be in the path and has been for long enough.
+// dropLastPod lets the last pod go once an activator is known to be in the path and has been for long enough, and when
+// that is still so.
 func (p *Policy) dropLastPod(o *Observation, inactive time.Duration, now time.Time) Settlement {
 	if p.TargetBurstCapacity != -1 && o.Path.Probe != ProbeOK {
 		return Settlement{Want: 0, ProbeActivator: true, Limit: LimitProbe}
 	}
+	set := p.waitOut(o, inactive, now)
+	if set.Apply && o.Path.Stale && o.Replicas > 0 { // one without pods has nothing to lose
+		return Settlement{Want: 0, ProbeActivator: true, Limit: LimitProbe}
+	}
+	return set
+}
+
+// waitOut holds the last pod for the grace period and the retention.
+func (p *Policy) waitOut(o *Observation, inactive time.Duration, now time.Time) Settlement {
 	retention := p.ScaleToZeroRetention
 	if o.Reachability == Unreachable {
 		retention = 0
