@@ -179,6 +179,7 @@ func TestVictimsAreTheIdlest(t *testing.T) {
 		w.add(revisionOf(t, "hello-1", "min-scale", "1"))
 		busy := []float64{3, 0, 5, 1} // of pod-1 … pod-4; some of it came through an activator
 		for range 80 {
+			w.report(id, "activator", 5, 0)
 			for i, uid := range []string{"pod-1", "pod-2", "pod-3", "pod-4"} {
 				w.report(id, uid, busy[i], float64(i%3)/2*busy[i])
 			}

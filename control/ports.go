@@ -56,6 +56,14 @@ type PodSource interface {
 	Subscribe(rev identity.Revision, fn func(endpoint.Update)) (cancel func())
 }
 
+// ActivatorSource tells by another way than reports what activators have in hand.
+type ActivatorSource interface {
+	// Unheard returns how many requests of a revision, parked and in flight, those activators have for which heard says no;
+	// it is given the name that an activator reports by. connected is false when there is no activator to tell. It must not
+	// block, nor call the loop.
+	Unheard(rev identity.Revision, heard func(activator string) bool) (requests int, connected bool)
+}
+
 // Ownership says for which revisions this instance applies what it decides. Two owners for a moment do no harm: they
 // decide from the same load and ask for the same numbers.
 type Ownership interface {

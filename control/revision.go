@@ -40,7 +40,8 @@ type revision struct {
 	told       int       // what it is set to by the last word of somebody else, -1 without one
 	news       bool      // that came while a request waited or was under way
 	through    time.Time // when the last request was
-	answered   time.Time // when the public address did last
+	answered   int64     // when the public address did last, in Unix nanoseconds
+	hidden     int64     // when requests last may have been in flight of which no report told, likewise
 
 	path       kpa.Path
 	mode       kpa.Mode  // asked for
@@ -268,7 +269,7 @@ func measured(m kpa.Metric, s *metrics.Stat, concurrency float64) float64 {
 const proofPeriods = 3
 
 // observe puts together what is seen at now; the caller holds r.mu.
-func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
+func (r *revision) observe(now time.Time, cfg Config, activators ActivatorSource) kpa.Observation {
 	r.seen = r.inFlight(now, cfg.ReportTTL)
 	o := kpa.Observation{
 		Ready:        r.pods.Count(endpoint.Ready),
@@ -288,15 +289,10 @@ func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
 	if r.path.Activators == 0 {
 		o.Path.Activators = cfg.Activators
 	}
-	o.Path.Stale = r.target.Mode != nil && (r.path.Probe != kpa.ProbeOK || now.Sub(r.answered) > proofPeriods*cfg.Period)
-	// Where nobody but an activator reports, silence means that nothing is in flight.
-	silent := r.policy.TargetBurstCapacity == -1 || o.Ready > 0 && !r.hasSidecar()
-	for m, w := range &r.windows {
-		if w == nil {
-			continue
-		}
-		stable, panicking, ok := w.Averages(now)
-		o.Metrics[m] = kpa.Sample{Stable: stable, Panic: panicking, Present: ok || silent}
+	o.Path.Stale = r.target.Mode != nil && (r.path.Probe != kpa.ProbeOK || time.Duration(now.UnixNano()-r.answered) > proofPeriods*cfg.Period)
+	silence := r.listen(now, cfg.ReportTTL, activators)
+	for m := range o.Metrics {
+		o.Metrics[m] = r.sample(kpa.Metric(m), now, silence)
 	}
 	return o
 }
@@ -311,13 +307,4 @@ func (r *revision) scheduled(now time.Time) int {
 		r.floorNow, r.floorUntil = floors.At(now)
 	}
 	return r.floorNow
-}
-
-func (r *revision) hasSidecar() bool {
-	for i := range r.pods.Endpoints {
-		if r.pods.Endpoints[i].Sidecar {
-			return true
-		}
-	}
-	return false
 }

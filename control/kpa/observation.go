@@ -10,6 +10,9 @@ type Sample struct {
 	// Present is false when there was no data in the stable window. A caller that has nothing to collect from
 	// (target burst capacity -1, where every request is reported by an activator) passes zeros as present.
 	Present bool
+	// Partial says that there may be load besides, of which nobody tells now: the sample may ask for more pods, not for
+	// fewer.
+	Partial bool
 }
 
 // Reachability says whether a route leads to the revision. Without one, bounds and rates that keep pods are ignored.
