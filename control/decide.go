@@ -21,7 +21,7 @@ func (l *Loop) decide(r *revision, now time.Time) {
 		return
 	}
 	r.heed(now)
-	o := r.observe(now, l.cfg, l.deps.Activators)
+	o := r.observe(now, onTheWall(now, l.off()), l.cfg, l.deps.Activators)
 	bursting := r.state.Bursting()
 	d := kpa.Decide(r.policy, &r.state, &o, now)
 	before := r.last

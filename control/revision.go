@@ -34,7 +34,8 @@ type revision struct {
 	reach      kpa.Reachability
 	floor      int     // set from outside
 	seen       float64 // in flight at the last decision
-	floorNow   int     // of the schedule, until floorUntil
+	floorNow   int     // of the schedule, from floorSince until floorUntil on the wall clock
+	floorSince int64   // in Unix seconds
 	floorUntil time.Time
 	replicas   int       // what the scale is set to, or will be once the request under way is through
 	told       int       // what it is set to by the last word of somebody else, -1 without one
@@ -268,8 +269,8 @@ func measured(m kpa.Metric, s *metrics.Stat, concurrency float64) float64 {
 // there: activators may all have gone since, and then it leads to the pods.
 const proofPeriods = 3
 
-// observe puts together what is seen at now; the caller holds r.mu.
-func (r *revision) observe(now time.Time, cfg Config, activators ActivatorSource) kpa.Observation {
+// observe puts together what is seen at now, when the wall clock shows wall; the caller holds r.mu.
+func (r *revision) observe(now, wall time.Time, cfg Config, activators ActivatorSource) kpa.Observation {
 	r.seen = r.inFlight(now, cfg.ReportTTL)
 	o := kpa.Observation{
 		Ready:        r.pods.Count(endpoint.Ready),
@@ -280,7 +281,7 @@ func (r *revision) observe(now time.Time, cfg Config, activators ActivatorSource
 		Path:         r.path,
 		InFlight:     r.seen,
 		Startup:      r.learnt.Startup(r.pods.Count(endpoint.Starting) > 0 || r.replicas > r.pods.Count(endpoint.Ready), now),
-		Floor:        max(r.floor, r.scheduled(now)),
+		Floor:        max(r.floor, r.scheduled(wall)),
 	}
 	o.Startup.AtOnce, o.Startup.Pace = r.target.AtOnce, r.target.Pace
 	o.Ceiling = r.ceiling(now, cfg.ReportTTL)
@@ -297,14 +298,16 @@ func (r *revision) observe(now time.Time, cfg Config, activators ActivatorSource
 	return o
 }
 
-// scheduled returns the floor of the configured schedule; the caller holds r.mu.
-func (r *revision) scheduled(now time.Time) int {
+// scheduled returns the floor of the configured schedule by the wall clock, which may have been set back since it was looked
+// at. The caller holds r.mu.
+func (r *revision) scheduled(wall time.Time) int {
 	floors := r.cfg.Scaling.Floors()
 	if floors == nil {
 		return 0
 	}
-	if !now.Before(r.floorUntil) {
-		r.floorNow, r.floorUntil = floors.At(now)
+	if wall.Unix() < r.floorSince || !wall.Before(r.floorUntil) {
+		r.floorSince = wall.Unix()
+		r.floorNow, r.floorUntil = floors.At(wall)
 	}
 	return r.floorNow
 }
