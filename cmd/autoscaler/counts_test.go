@@ -31,7 +31,7 @@ func TestConnectedActivatorsAreCounted(t *testing.T) {
 			return nil
 		})
 	}
-	conn, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(h.URL, "http"), nil) //nolint:bodyclose // the library says that nobody needs to
+	conn, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(h.URL, "http"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
