@@ -467,10 +467,10 @@ func TestTheLastPodGoesOnAFreshProofAlone(t *testing.T) {
 			if n := len(w.pods(id)); n != 0 {
 				w.t.Fatalf("%d pods after the first sleep", n)
 			}
-			w.load(id, 1, time.Hour)
+			w.load(id, 1, 10*time.Minute)
 		}, time.Minute},
-		{"the proof is of an hour ago", []string{"window", "6s", "scale-to-zero-pod-retention-period", "1h"},
-			func(w *world, id identity.Revision) { w.load(id, 0, idle) }, 65 * time.Minute},
+		{"the proof is of the beginning of a long retention", []string{"window", "6s", "scale-to-zero-pod-retention-period", "10m"},
+			func(w *world, id identity.Revision) { w.load(id, 0, idle) }, 15 * time.Minute},
 		{"no burst capacity, which needs no proof in Knative", []string{"window", "6s", "target-burst-capacity", "-1"},
 			func(*world, identity.Revision) {}, time.Minute},
 	} {
@@ -506,12 +506,12 @@ func TestProbesAreFew(t *testing.T) {
 		if err := w.loop.Add(rev, Target{Scale: w, Mode: rt}); err != nil {
 			t.Fatal(err)
 		}
-		w.load(rev.ID, 1, time.Hour)
+		w.load(rev.ID, 1, 10*time.Minute)
 		w.load(rev.ID, 0, 65*time.Minute)
 		if n := len(w.pods(rev.ID)); n != 0 {
 			t.Errorf("%d pods after the retention, want 0", n)
 		}
-		time.Sleep(24 * time.Hour)
+		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		rt.mu.Lock()
 		defer rt.mu.Unlock()
