@@ -74,6 +74,9 @@ type Deps struct {
 	Pods PodSource
 	// Ownership says which revisions are ours; nil for all.
 	Ownership Ownership
+	// Activators tells what activators have in hand when their reports stay out; nil when they can't, or when reports of
+	// theirs do not get lost: then what one said last holds.
+	Activators ActivatorSource
 	// Observer is told of events; nil for nobody.
 	Observer Observer
 	// Log gets one line per change; nil for none.

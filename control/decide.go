@@ -21,7 +21,7 @@ func (l *Loop) decide(r *revision, now time.Time) {
 		return
 	}
 	r.heed(now)
-	o := r.observe(now, l.cfg)
+	o := r.observe(now, onTheWall(now, l.off()), l.cfg, l.deps.Activators)
 	bursting := r.state.Bursting()
 	d := kpa.Decide(r.policy, &r.state, &o, now)
 	before := r.last
@@ -183,9 +183,11 @@ func (l *Loop) route(ctx context.Context, r *revision) {
 	if !r.owned {
 		return
 	}
-	r.path.Probe = kpa.ProbeFailed
+	now := l.now()
+	r.path.Probe, r.answered = kpa.ProbeFailed, now.UnixNano()
 	if ok && err == nil {
 		r.path.Probe = kpa.ProbeOK
+		l.appointed(r, r.appoint(now)) // the last pod may go while this is fresh
 	}
 }
 

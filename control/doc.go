@@ -15,5 +15,5 @@
 // [PodSource], [Ownership].
 //
 // Concurrency: a [Loop] is safe for concurrent use. Each revision has a lock of its own; no port is ever called under
-// a lock. Events reach the observer one at a time, in the order in which they happened.
+// a lock, but those that must not block: [Ownership], [ActivatorSource]. Events reach the observer one at a time, in the order in which they happened.
 package control

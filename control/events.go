@@ -70,6 +70,7 @@ func (o *outbox) deliver(do func(Event)) {
 
 // tell logs an event and hands it to the observer.
 func (l *Loop) tell(e Event) {
+	e.Time = onTheWall(e.Time, l.off())
 	if l.deps.Log != nil {
 		level := slog.LevelInfo
 		attrs := []any{"namespace", e.Revision.Namespace, "revision", e.Revision.Name, "service", e.Service, "reason", e.Reason}

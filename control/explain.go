@@ -88,17 +88,17 @@ func (l *Loop) Explain(key identity.Key) (Explanation, error) {
 
 func (l *Loop) explain(r *revision) Explanation {
 	owner := l.deps.Ownership == nil || l.deps.Ownership.Owns(r.id)
-	now := l.now()
+	now, off := l.now(), l.off()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d := &r.last
 	e := Explanation{
 		Namespace: r.id.Namespace, Service: r.cfg.Service, Revision: r.id.Name, UID: r.id.UID,
-		Decided: r.decided, Owner: owner,
-		RateLow: d.Reasons.RateLow, RateHigh: d.Reasons.RateHigh, Limit: limitText(d.Reasons), Since: d.Reasons.Since,
-		Raw: d.Raw, Want: d.Want, Desired: d.Desired, LastChange: r.changed,
-		Panic: d.Panic, PanicSince: r.state.PanicSince, MaxPanicPods: d.MaxPanicPods, Excess: d.ExcessBurstCapacity,
-		Mode: d.Mode.String(), Activators: d.Activators, Activity: d.Activity.String(), ActiveSince: r.state.ActivitySince,
+		Decided: onTheWall(r.decided, off), Owner: owner,
+		RateLow: d.Reasons.RateLow, RateHigh: d.Reasons.RateHigh, Limit: limitText(d.Reasons), Since: onTheWall(d.Reasons.Since, off),
+		Raw: d.Raw, Want: d.Want, Desired: d.Desired, LastChange: onTheWall(r.changed, off),
+		Panic: d.Panic, PanicSince: onTheWall(r.state.PanicSince, off), MaxPanicPods: d.MaxPanicPods, Excess: d.ExcessBurstCapacity,
+		Mode: d.Mode.String(), Activators: d.Activators, Activity: d.Activity.String(), ActiveSince: onTheWall(r.state.ActivitySince, off),
 		InFlight: r.inFlight(now, l.cfg.ReportTTL), Reason: reason(*d),
 	}
 	e.Rate, e.Waiting = r.latest(now, l.cfg.ReportTTL)

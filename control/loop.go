@@ -22,9 +22,10 @@ var ErrUnknownRevision = errors.New("the control loop does not have this revisio
 
 // Loop decides about revisions: see the package comment. Make one with [New], start it with Run.
 type Loop struct {
-	cfg    Config
-	deps   Deps
-	anchor time.Time
+	cfg   Config
+	deps  Deps
+	began time.Time // the wall clock when the loop was made, with the monotonic one
+	at    time.Time // the same instant on the loop's own clock
 
 	mu       sync.RWMutex
 	revs     map[identity.Key]*revision          // guarded by mu
@@ -60,10 +61,12 @@ func New(cfg Config, deps Deps) (*Loop, error) {
 	if deps.Pods == nil {
 		return nil, errors.New("control: Deps needs Pods")
 	}
+	now := time.Now()
 	l := &Loop{
 		cfg:      cfg,
 		deps:     deps,
-		anchor:   time.Now(),
+		began:    now,
+		at:       now.Round(0),
 		revs:     make(map[identity.Key]*revision),
 		services: make(map[identity.Key][]*revision),
 		handover: make(map[identity.Revision]RevisionState),
@@ -111,8 +114,23 @@ func (l *Loop) Run(ctx context.Context) error {
 }
 
 // now is the wall clock as it was when the loop was made, moved on by the monotonic clock: windows are cut at whole
-// seconds, and a step of the wall clock must not move samples between them.
-func (l *Loop) now() time.Time { return l.anchor.Add(time.Since(l.anchor)) }
+// seconds, and a step of the wall clock must not move samples between them. What people read, and schedules, go by the wall
+// clock instead: see off.
+func (l *Loop) now() time.Time { return l.at.Add(time.Since(l.began)) }
+
+// off is by how much the wall clock is ahead of now: it was set since, or the machine was suspended.
+func (l *Loop) off() time.Duration {
+	wall := time.Now()
+	return wall.Round(0).Sub(l.at.Add(wall.Sub(l.began))).Round(time.Millisecond)
+}
+
+// onTheWall returns what the wall clock shows at an instant of the loop's clock; zero stays zero.
+func onTheWall(t time.Time, off time.Duration) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.Add(off)
+}
 
 // Add puts a revision under control, or gives one that is there its new settings: windows and state stay, what is not
 // live ([config.Live]) is not looked at again. A revision with a new UID replaces the one that had its name.

@@ -179,6 +179,7 @@ func TestVictimsAreTheIdlest(t *testing.T) {
 		w.add(revisionOf(t, "hello-1", "min-scale", "1"))
 		busy := []float64{3, 0, 5, 1} // of pod-1 … pod-4; some of it came through an activator
 		for range 80 {
+			w.report(id, "activator", 5, 0)
 			for i, uid := range []string{"pod-1", "pod-2", "pod-3", "pod-4"} {
 				w.report(id, uid, busy[i], float64(i%3)/2*busy[i])
 			}
@@ -450,4 +451,72 @@ func TestGrowthDecidesBeforeTheTick(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTheLastPodGoesOnAFreshProofAlone: activators have answered once, and all of them are gone when the pod could go.
+func TestTheLastPodGoesOnAFreshProofAlone(t *testing.T) {
+	idle := 30 * time.Second
+	for _, tc := range []struct {
+		name        string
+		annotations []string
+		before      func(w *world, id identity.Revision)
+		wait        time.Duration // until the pod goes when an activator answers
+	}{
+		{"the proof is of the last sleep", []string{"window", "6s"}, func(w *world, id identity.Revision) {
+			w.load(id, 0, time.Minute)
+			if n := len(w.pods(id)); n != 0 {
+				w.t.Fatalf("%d pods after the first sleep", n)
+			}
+			w.load(id, 1, 10*time.Minute)
+		}, time.Minute},
+		{"the proof is of the beginning of a long retention", []string{"window", "6s", "scale-to-zero-pod-retention-period", "10m"},
+			func(w *world, id identity.Revision) { w.load(id, 0, idle) }, 15 * time.Minute},
+		{"no burst capacity, which needs no proof in Knative", []string{"window", "6s", "target-burst-capacity", "-1"},
+			func(*world, identity.Revision) {}, time.Minute},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inWorld(t, Config{}, nil, func(w *world) {
+				rt := &routes{answer: true}
+				rev := revisionOf(t, "hello-1", tc.annotations...)
+				if err := w.loop.Add(rev, Target{Scale: w, Mode: rt}); err != nil {
+					t.Fatal(err)
+				}
+				w.load(rev.ID, 1, 10*time.Second)
+				tc.before(w, rev.ID)
+				rt.answers(false)
+				w.load(rev.ID, 0, tc.wait)
+				if n := len(w.pods(rev.ID)); n != 1 {
+					t.Errorf("%d pods while no activator answers, want 1", n)
+				}
+				rt.answers(true)
+				w.load(rev.ID, 0, 5*time.Second)
+				if n := len(w.pods(rev.ID)); n != 0 {
+					t.Errorf("%d pods when one answers again, want 0", n)
+				}
+			})
+		})
+	}
+}
+
+// TestProbesAreFew: the public address is asked when a pod begins to be idle and when it goes, and not while it is asleep.
+func TestProbesAreFew(t *testing.T) {
+	inWorld(t, Config{}, nil, func(w *world) {
+		rt := &routes{answer: true}
+		rev := revisionOf(t, "hello-1", "window", "6s", "scale-to-zero-pod-retention-period", "1h")
+		if err := w.loop.Add(rev, Target{Scale: w, Mode: rt}); err != nil {
+			t.Fatal(err)
+		}
+		w.load(rev.ID, 1, 10*time.Minute)
+		w.load(rev.ID, 0, 65*time.Minute)
+		if n := len(w.pods(rev.ID)); n != 0 {
+			t.Errorf("%d pods after the retention, want 0", n)
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		rt.mu.Lock()
+		defer rt.mu.Unlock()
+		if rt.asked > 3 {
+			t.Errorf("asked %d times, want 3 at most: at the start, when idle, and in the end", rt.asked)
+		}
+	})
 }

@@ -9,8 +9,12 @@ import (
 	"github.com/rousehq/rouse/metrics"
 )
 
-// sourceTTL is how long a producer that says nothing is remembered.
-const sourceTTL = time.Minute
+const (
+	// sourceTTL is how long a producer that says nothing is remembered.
+	sourceTTL = time.Minute
+	// lastWordTTL is how long it is when it had requests at last.
+	lastWordTTL = time.Hour
+)
 
 // source is the last report of one producer about one revision.
 type source struct {
@@ -19,6 +23,7 @@ type source struct {
 	inFlight float64 // that nobody else reports
 	queued   float64 // of them, those that wait for a slot, as of the end of the report
 	parallel float64 // how many requests an event source could have under way; 0 for any other producer
+	sidecar  bool    // the producer is a queue-proxy
 	lagging  bool    // an event source that tells of lag
 	extended bool    // the producer tells queued and parallel
 	busy     float64 // all that is in it, what came through an activator too
@@ -30,15 +35,31 @@ func (r *revision) note(s *metrics.Stat, concurrency float64, now time.Time) {
 	r.learnt.Worked(time.Duration(s.Extension.WorkSeconds * float64(time.Second)))
 	i := slices.IndexFunc(r.sources, func(o source) bool { return o.pod == s.PodName })
 	if i < 0 {
-		r.sources = slices.DeleteFunc(r.sources, func(o source) bool { return now.UnixNano()-o.at > int64(sourceTTL) })
+		r.sources = slices.DeleteFunc(r.sources, func(o source) bool { return r.forgotten(&o, now) })
 		r.sources = append(r.sources, source{pod: s.PodName})
 		i = len(r.sources) - 1
 	}
 	r.sources[i] = source{
 		pod: r.sources[i].pod, at: now.UnixNano(), inFlight: max(concurrency, s.Extension.Parked), busy: s.AverageConcurrency,
 		queued: s.Extension.QueueLength, parallel: s.Extension.Parallel,
-		lagging: s.Extension.Lag > 0, extended: s.Extension.Version > 0, rate: s.RequestCount - s.ProxiedRequestCount,
+		sidecar: s.ProcessUptime > 0, lagging: s.Extension.Lag > 0, extended: s.Extension.Version > 0, rate: s.RequestCount - s.ProxiedRequestCount,
 	}
+}
+
+// forgotten says whether a silent source tells nothing any more. The caller holds r.mu.
+func (r *revision) forgotten(s *source, now time.Time) bool {
+	silent := time.Duration(now.UnixNano() - s.at)
+	return silent > lastWordTTL || silent > sourceTTL && (s.inFlight == 0 || s.sidecar && r.pod(s.pod) == nil)
+}
+
+// pod returns the endpoint of a pod, nil when there is none. The caller holds r.mu.
+func (r *revision) pod(uid string) *endpoint.Endpoint {
+	for i := range r.pods.Endpoints {
+		if r.pods.Endpoints[i].Pod.UID == uid {
+			return &r.pods.Endpoints[i]
+		}
+	}
+	return nil
 }
 
 // latest sums what the last reports that are fresh enough tell: requests per second, and requests that wait for a slot. The

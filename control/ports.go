@@ -56,6 +56,14 @@ type PodSource interface {
 	Subscribe(rev identity.Revision, fn func(endpoint.Update)) (cancel func())
 }
 
+// ActivatorSource tells by another way than reports what activators have in hand.
+type ActivatorSource interface {
+	// Unheard returns how many requests of a revision, parked and in flight, those activators have for which heard says no;
+	// it is given the name that an activator reports by. connected is false when there is no activator to tell. It must not
+	// block, nor call the loop.
+	Unheard(rev identity.Revision, heard func(activator string) bool) (requests int, connected bool)
+}
+
 // Ownership says for which revisions this instance applies what it decides. Two owners for a moment do no harm: they
 // decide from the same load and ask for the same numbers.
 type Ownership interface {
@@ -70,6 +78,9 @@ type Target struct {
 	Mode ModeTarget
 	// Replicas is what the scale is set to when the revision is added.
 	Replicas int
+	// New says that these pods were asked for with the revision: none of them carries anything yet. Pods that were there
+	// before it are kept for a stable window, whatever is reported of their load.
+	New bool
 	// AtOnce is how many pods can start at the same time without one delaying the other, when all of them run on one
 	// machine: twice its cores is a good value. 0: they run on many. Drain-aware bursts heed it, and Pace: after how long
 	// one more may be started beyond those, 5 ms when it is 0.

@@ -34,12 +34,15 @@ type revision struct {
 	reach      kpa.Reachability
 	floor      int     // set from outside
 	seen       float64 // in flight at the last decision
-	floorNow   int     // of the schedule, until floorUntil
+	floorNow   int     // of the schedule, from floorSince until floorUntil on the wall clock
+	floorSince int64   // in Unix seconds
 	floorUntil time.Time
 	replicas   int       // what the scale is set to, or will be once the request under way is through
 	told       int       // what it is set to by the last word of somebody else, -1 without one
 	news       bool      // that came while a request waited or was under way
 	through    time.Time // when the last request was
+	answered   int64     // when the public address did last, in Unix nanoseconds
+	hidden     int64     // when requests last may have been in flight of which no report told, likewise
 
 	path       kpa.Path
 	mode       kpa.Mode  // asked for
@@ -112,8 +115,12 @@ func (r *revision) begin(cancel func(), before *RevisionState, now time.Time) bo
 	r.cancel = cancel
 	r.live = true
 	ready := r.pods.Count(endpoint.Ready)
+	met := max(ready, r.replicas) // pods may become known, or ready, later than their number: they may all be busy
+	if r.target.New {
+		met = ready
+	}
 	r.replicas = max(r.replicas, ready+r.pods.Count(endpoint.Starting))
-	r.state = kpa.NewState(r.policy, ready, now)
+	r.state = kpa.NewState(r.policy, met, now)
 	if before != nil {
 		r.inherit(before)
 	}
@@ -258,8 +265,12 @@ func measured(m kpa.Metric, s *metrics.Stat, concurrency float64) float64 {
 	}
 }
 
-// observe puts together what is seen at now; the caller holds r.mu.
-func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
+// proofPeriods is for how many periods the public address is believed to lead to an activator because one has answered
+// there: activators may all have gone since, and then it leads to the pods.
+const proofPeriods = 3
+
+// observe puts together what is seen at now, when the wall clock shows wall; the caller holds r.mu.
+func (r *revision) observe(now, wall time.Time, cfg Config, activators ActivatorSource) kpa.Observation {
 	r.seen = r.inFlight(now, cfg.ReportTTL)
 	o := kpa.Observation{
 		Ready:        r.pods.Count(endpoint.Ready),
@@ -270,7 +281,7 @@ func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
 		Path:         r.path,
 		InFlight:     r.seen,
 		Startup:      r.learnt.Startup(r.pods.Count(endpoint.Starting) > 0 || r.replicas > r.pods.Count(endpoint.Ready), now),
-		Floor:        max(r.floor, r.scheduled(now)),
+		Floor:        max(r.floor, r.scheduled(wall)),
 	}
 	o.Startup.AtOnce, o.Startup.Pace = r.target.AtOnce, r.target.Pace
 	o.Ceiling = r.ceiling(now, cfg.ReportTTL)
@@ -279,35 +290,24 @@ func (r *revision) observe(now time.Time, cfg Config) kpa.Observation {
 	if r.path.Activators == 0 {
 		o.Path.Activators = cfg.Activators
 	}
-	// Where nobody but an activator reports, silence means that nothing is in flight.
-	silent := r.policy.TargetBurstCapacity == -1 || o.Ready > 0 && !r.hasSidecar()
-	for m, w := range &r.windows {
-		if w == nil {
-			continue
-		}
-		stable, panicking, ok := w.Averages(now)
-		o.Metrics[m] = kpa.Sample{Stable: stable, Panic: panicking, Present: ok || silent}
+	o.Path.Stale = r.target.Mode != nil && (r.path.Probe != kpa.ProbeOK || time.Duration(now.UnixNano()-r.answered) > proofPeriods*cfg.Period)
+	silence := r.listen(now, cfg.ReportTTL, activators)
+	for m := range o.Metrics {
+		o.Metrics[m] = r.sample(kpa.Metric(m), now, silence)
 	}
 	return o
 }
 
-// scheduled returns the floor of the configured schedule; the caller holds r.mu.
-func (r *revision) scheduled(now time.Time) int {
+// scheduled returns the floor of the configured schedule by the wall clock, which may have been set back since it was looked
+// at. The caller holds r.mu.
+func (r *revision) scheduled(wall time.Time) int {
 	floors := r.cfg.Scaling.Floors()
 	if floors == nil {
 		return 0
 	}
-	if !now.Before(r.floorUntil) {
-		r.floorNow, r.floorUntil = floors.At(now)
+	if wall.Unix() < r.floorSince || !wall.Before(r.floorUntil) {
+		r.floorSince = wall.Unix()
+		r.floorNow, r.floorUntil = floors.At(wall)
 	}
 	return r.floorNow
-}
-
-func (r *revision) hasSidecar() bool {
-	for i := range r.pods.Endpoints {
-		if r.pods.Endpoints[i].Sidecar {
-			return true
-		}
-	}
-	return false
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -185,9 +186,14 @@ func (w *world) report(id identity.Revision, pod string, concurrency, proxied fl
 	w.loop.Report(message(id, pod, concurrency, proxied))
 }
 
+// message is a report. Queue-proxies tell for how long they have been up, and activators do not.
 func message(id identity.Revision, pod string, concurrency, proxied float64) metrics.Message {
+	uptime := 0.0
+	if !strings.HasPrefix(pod, "activator") {
+		uptime = 1
+	}
 	return metrics.Message{Namespace: id.Namespace, Name: id.Name, Stat: metrics.Stat{
-		PodName: pod, AverageConcurrency: concurrency, AverageProxiedConcurrency: proxied,
+		PodName: pod, AverageConcurrency: concurrency, AverageProxiedConcurrency: proxied, ProcessUptime: uptime,
 		Extension: metrics.Extension{Version: metrics.ExtensionVersion, RevisionUID: id.UID},
 	}}
 }
@@ -243,4 +249,11 @@ func (r *routes) ActivatorAnswers(context.Context, identity.Revision) (bool, err
 	defer r.mu.Unlock()
 	r.asked++
 	return r.answer, nil
+}
+
+// answers says whether an activator answers from now on.
+func (r *routes) answers(yes bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answer = yes
 }

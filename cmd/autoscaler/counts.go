@@ -14,7 +14,7 @@ func gauges(n *node) []count {
 		{"rouse_control_workloads", "Annotated workloads in control.", func() float64 { return float64(n.kube.Workloads()) }},
 		{"rouse_control_buckets_held", "Buckets of workloads that this instance decides for.", func() float64 { return float64(n.kube.Held()) }},
 		{"rouse_control_stat_streams", "Streams of load reports that are open.", func() float64 { return float64(n.stats.Counts().Streams) }},
-		{"rouse_control_activators", "Activators that are connected.", func() float64 { return float64(len(n.assign.Activators())) }},
+		{"rouse_control_activators", "Activators that are connected.", n.connectedActivators},
 	}
 }
 

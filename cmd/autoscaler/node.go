@@ -124,7 +124,7 @@ func (n *node) authorizeReports() func(context.Context, string) bool {
 
 func (n *node) buildLoop() (err error) {
 	n.loop, err = control.New(control.Config{Growth: growth, Period: n.s.Period}, control.Deps{
-		Pods: n.book, Log: n.log, Registerer: n.registry, Ownership: control.Buckets{Count: n.s.Buckets, Holds: func(b int) bool { return n.kube.Holds(b) }},
+		Pods: n.book, Activators: inHand{n}, Log: n.log, Registerer: n.registry, Ownership: control.Buckets{Count: n.s.Buckets, Holds: func(b int) bool { return n.kube.Holds(b) }},
 	})
 	return err
 }

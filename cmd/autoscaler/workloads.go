@@ -29,8 +29,10 @@ type workloads struct {
 	n *node
 
 	mu      sync.Mutex
-	cancels map[identity.Revision]func()       // of the activators' subscriptions; guarded by mu
-	extra   map[identity.Revision][]kube.Extra // guarded by mu
+	cancels map[identity.Revision]func() // of the activators' subscriptions; guarded by mu
+
+	ports sync.Mutex                         // nothing is called under it
+	extra map[identity.Revision][]kube.Extra // guarded by ports
 }
 
 func newWorkloads(n *node) *workloads {
@@ -76,13 +78,13 @@ func (w *workloads) tell(r assign.Revision) {
 // not theirs: they lead past the queue-proxy.
 func (w *workloads) putExtra(r kube.Routed) {
 	id := r.Config.ID
-	w.mu.Lock()
+	w.ports.Lock()
 	before := w.extra[id]
 	delete(w.extra, id)
 	if len(r.Extra) > 0 {
 		w.extra[id] = r.Extra
 	}
-	w.mu.Unlock()
+	w.ports.Unlock()
 	for _, x := range r.Extra {
 		a := assigned(r, w.n.bucket(id))
 		a.ID, a.Ports = x.ID, x.Ports
@@ -102,9 +104,9 @@ func (w *workloads) Leave(id identity.Revision) { w.n.loop.Remove(id) }
 // Unlisten implements kube.Sink.
 func (w *workloads) Unlisten(id identity.Revision) {
 	w.n.assign.SetPorts(id)
-	w.mu.Lock()
+	w.ports.Lock()
 	extra := w.extra[id]
-	w.mu.Unlock()
+	w.ports.Unlock()
 	for _, x := range extra {
 		w.n.assign.SetPorts(x.ID)
 	}
@@ -113,10 +115,10 @@ func (w *workloads) Unlisten(id identity.Revision) {
 // Remove implements kube.Sink.
 func (w *workloads) Remove(id identity.Revision) {
 	w.n.loop.Remove(id)
-	w.mu.Lock()
+	w.ports.Lock()
 	extra := w.extra[id]
 	delete(w.extra, id)
-	w.mu.Unlock()
+	w.ports.Unlock()
 	for _, x := range extra {
 		w.forget(x.ID)
 	}
@@ -173,6 +175,30 @@ func (t modeTarget) SetMode(ctx context.Context, r control.ModeRequest) error {
 // ActivatorAnswers implements control.ModeTarget.
 func (t modeTarget) ActivatorAnswers(ctx context.Context, rev identity.Revision) (bool, error) {
 	return t.kube.Answers(ctx, rev)
+}
+
+// inHand tells the loop what activators have of a workload, on the further ports of its Service too. It knows them by the
+// names under which [renamed] hands their reports on.
+type inHand struct{ n *node }
+
+// Unheard implements control.ActivatorSource.
+func (h inHand) Unheard(rev identity.Revision, heard func(string) bool) (requests int, connected bool) {
+	requests, connected = h.n.assign.Unheard(rev, func(activator string) bool {
+		if uid, ok := h.n.kube.PodUID(rev.Namespace, activator); ok {
+			activator = uid
+		}
+		return heard(activator)
+	})
+	w := h.n.sink
+	w.ports.Lock()
+	extra := w.extra[rev]
+	w.ports.Unlock()
+	for _, x := range extra {
+		_, _, port, _ := kube.Whole(x.ID.Name, "")
+		more, _ := h.n.assign.Unheard(x.ID, func(activator string) bool { return heard(activator + "/" + port) })
+		requests += more
+	}
+	return requests, connected
 }
 
 // renamed hands reports to the loop as it knows things: under the pod's UID, since queue-proxies know their pod's name

@@ -10,6 +10,9 @@ type Sample struct {
 	// Present is false when there was no data in the stable window. A caller that has nothing to collect from
 	// (target burst capacity -1, where every request is reported by an activator) passes zeros as present.
 	Present bool
+	// Partial says that there may be load besides, of which nobody tells now: the sample may ask for more pods, not for
+	// fewer.
+	Partial bool
 }
 
 // Reachability says whether a route leads to the revision. Without one, bounds and rates that keep pods are ignored.
@@ -43,6 +46,9 @@ type Path struct {
 	Activators int
 	// Probe is the last answer of the public address.
 	Probe ProbeResult
+	// Stale says that there is no answer from an activator that is young enough to let the last pod go by: it is asked for
+	// again in that moment. A caller that knows it to be lasting, as Knative believes it to be, leaves it false.
+	Stale bool
 }
 
 // Startup is what was learnt about the revision for drain-aware bursts; zero values are "not learnt yet".

@@ -18,7 +18,7 @@ type applied struct {
 }
 
 // applyRule is the second half of the rule word for word: bounds, the way to zero, who carries the traffic, the Active
-// condition. The only words of our own are the two about a floor.
+// condition. The only words of our own are those about a floor, and about what is known of no load.
 func applyRule(p *kpa.Policy, s *kpa.State, o *kpa.Observation, desired, excess int, now time.Time) applied {
 	want, patch := scaleRule(p, s, o, desired, now)
 	a := applied{want: want, patch: patch, mode: kpa.Proxy}
@@ -55,8 +55,15 @@ func scaleRule(p *kpa.Policy, s *kpa.State, o *kpa.Observation, desired int, now
 	if most != 0 && bounded > most {
 		bounded = most
 	}
-	// a negative number is no decision unless activating; a lower bound counts all the same
+	// a negative number is no decision unless activating; a lower bound counts all the same, but takes nothing away, and an
+	// upper bound counts, too
+	if desired < 0 && most != 0 && o.Replicas > most {
+		return most, true
+	}
 	if desired < 0 && s.Activity != kpa.Activating && bounded <= o.Replicas {
+		return desired, false
+	}
+	if desired < 0 && bounded < o.Replicas && (bounded > 0 || !p.ScaleToZero && o.Replicas > 1) {
 		return desired, false
 	}
 	if bounded != 0 {

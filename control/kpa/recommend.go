@@ -33,7 +33,7 @@ func Recommend(p *Policy, s *State, o *Observation, now time.Time) Recommendatio
 		rec.Again = again
 		pods := p.delay(s, o, wish, r, now)
 		if w.missing && pods < s.Raw {
-			// A metric that is gone must not look like a load that is gone.
+			// A metric that is gone, or part of one, must not look like a load that is gone.
 			pods, r.Limit = s.Raw, LimitNoData
 		}
 		s.Raw, s.ExcessBurstCapacity = pods, p.excess(o)
@@ -49,7 +49,7 @@ func Recommend(p *Policy, s *State, o *Observation, now time.Time) Recommendatio
 type wishes struct {
 	stable, panic int
 	full          int  // the largest before what event sources have no work for was left out
-	any, missing  bool // whether some metric has data, and whether one has none
+	any, missing  bool // whether some metric has data, and whether one has none or not all
 }
 
 // wants divides each metric by its target. What a pod uses when nobody asks anything of it (CPU, memory) keeps no pod
@@ -66,6 +66,7 @@ func (p *Policy) wants(o *Observation, r *Reasons) wishes {
 			w.missing = true
 			continue
 		}
+		w.missing = w.missing || sample.Partial
 		want := Want{Metric: t.Metric, Target: t.Value, Stable: sample.Stable, Panic: sample.Panic}
 		if !t.Metric.resource() || demand || !known {
 			want.StablePods = pods(math.Ceil(sample.Stable / t.Value))

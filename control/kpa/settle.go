@@ -25,8 +25,10 @@ type Settlement struct {
 // Settle bounds a wish of raw pods and takes a revision to zero step by step. It reads s and changes nothing.
 func Settle(p *Policy, s *State, o *Observation, raw int, now time.Time) Settlement {
 	want, limit := p.bound(s, o, raw)
-	if raw < 0 && s.Activity != Activating && want <= o.Replicas {
-		return Settlement{Want: raw}
+	if raw < 0 {
+		if set, stays := p.stay(s, o, want); stays {
+			return set
+		}
 	}
 	if want != 0 {
 		return Settlement{Want: want, Apply: true, Limit: limit}
@@ -43,6 +45,21 @@ func Settle(p *Policy, s *State, o *Observation, raw int, now time.Time) Settlem
 	default:
 		return p.dropLastPod(o, idle, now)
 	}
+}
+
+// stay keeps the number of pods of a revision of which no load is known, least being its lower bound: that one asks for more
+// pods and never takes some away, as max-scale does. A revision that never had pods goes on to activate.
+func (p *Policy) stay(s *State, o *Observation, least int) (set Settlement, stays bool) {
+	if p.MaxScale != 0 && o.Replicas > p.MaxScale {
+		return Settlement{Want: p.MaxScale, Apply: true, Limit: LimitMax}, true
+	}
+	if s.Activity == Activating {
+		if !p.ScaleToZero {
+			least = max(least, 1)
+		}
+		return Settlement{Want: -1}, 0 < least && least < o.Replicas
+	}
+	return Settlement{Want: -1}, least <= o.Replicas
 }
 
 // bound applies min, initial, scheduled and max scale.
@@ -89,11 +106,21 @@ func (p *Policy) deactivate(o *Observation, active time.Duration) Settlement {
 	return set
 }
 
-// dropLastPod lets the last pod go once an activator is known to be in the path and has been for long enough.
+// dropLastPod lets the last pod go once an activator is known to be in the path and has been for long enough, and when
+// that is still so.
 func (p *Policy) dropLastPod(o *Observation, inactive time.Duration, now time.Time) Settlement {
 	if p.TargetBurstCapacity != -1 && o.Path.Probe != ProbeOK {
 		return Settlement{Want: 0, ProbeActivator: true, Limit: LimitProbe}
 	}
+	set := p.waitOut(o, inactive, now)
+	if set.Apply && o.Path.Stale && o.Replicas > 0 { // one without pods has nothing to lose
+		return Settlement{Want: 0, ProbeActivator: true, Limit: LimitProbe}
+	}
+	return set
+}
+
+// waitOut holds the last pod for the grace period and the retention.
+func (p *Policy) waitOut(o *Observation, inactive time.Duration, now time.Time) Settlement {
 	retention := p.ScaleToZeroRetention
 	if o.Reachability == Unreachable {
 		retention = 0

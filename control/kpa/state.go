@@ -11,7 +11,7 @@ type State struct {
 	// PanicSince is when the last load above the threshold was seen; zero outside of panic.
 	PanicSince time.Time
 	// MaxPanicPods is the most that was asked for in this panic. Before the first panic it is the number of pods that
-	// were ready when the revision was met, as in Knative.
+	// there were when the revision was met, as in Knative.
 	MaxPanicPods int
 	// Delay remembers wishes for the scale-down delay.
 	Delay DelayWindow
@@ -33,9 +33,9 @@ type State struct {
 	LimitSince time.Time
 }
 
-// NewState returns the state of a revision that is met at now with that many ready pods. With more than one it begins
-// in panic, so that a restart of the autoscaler takes nothing away before a full stable window was seen.
-func NewState(p *Policy, ready int, now time.Time) State {
+// NewState returns the state of a revision that is met at now with that many pods, the ready ones in Knative. With more
+// than one it begins in panic, so that a restart of the autoscaler takes nothing away before a full stable window was seen.
+func NewState(p *Policy, pods int, now time.Time) State {
 	s := State{
 		Raw:                 -1,
 		ExcessBurstCapacity: initialExcess(p),
@@ -43,8 +43,8 @@ func NewState(p *Policy, ready int, now time.Time) State {
 		ActivitySince:       now,
 		LimitSince:          now,
 	}
-	s.MaxPanicPods = ready
-	if ready > 1 {
+	s.MaxPanicPods = pods
+	if pods > 1 {
 		s.PanicSince = now
 	}
 	return s

@@ -635,6 +635,9 @@ func TestImpossibleCountsAreIgnored(t *testing.T) {
 	if parked, inFlight := s.Load(id); parked < 0 || inFlight < 0 {
 		t.Errorf("load %d, %d", parked, inFlight)
 	}
+	if n, _ := s.Unheard(id, func(string) bool { return false }); n < 0 {
+		t.Errorf("%d requests, want no negative number", n)
+	}
 }
 
 func FuzzFrames(f *testing.F) {

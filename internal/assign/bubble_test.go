@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -365,4 +366,37 @@ func TestWhoHasASlotBorrowsNone(t *testing.T) {
 			t.Errorf("with a slot in %s it borrows others", with)
 		}
 	}
+}
+
+// TestWhatIsUnheardOf is what activators have whose reports control does not get: of those that are there.
+func TestWhatIsUnheardOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t, 0)
+		defer b.close()
+		expect := func(when string, want int, there bool, heard ...string) {
+			t.Helper()
+			synctest.Wait()
+			n, connected := b.srv.Unheard(b.id, func(name string) bool { return slices.Contains(heard, name) })
+			if n != want || connected != there {
+				t.Errorf("%s: %d requests, connected %v; want %d, %v", when, n, connected, want, there)
+			}
+		}
+		expect("without activators", 0, false)
+		var cuts []func()
+		for i, name := range []string{"one", "two"} {
+			c, told, cut := b.activator(name)
+			told.mu.Lock()
+			told.parked, told.use = 1, map[string]int{"p": i + 1}
+			told.mu.Unlock()
+			c.Active(b.id)
+			cuts = append(cuts, cut)
+		}
+		expect("of both", 5, true)
+		expect("of one", 2, true, "two")
+		expect("of none", 0, true, "one", "two")
+		cuts[0]()
+		expect("of the one that is left", 3, true)
+		cuts[1]()
+		expect("when all have gone", 0, false)
+	})
 }

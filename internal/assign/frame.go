@@ -142,6 +142,14 @@ type wireLoad struct {
 	Blocked []string       `json:"blocked,omitempty"` // pods that it can send nothing to now; older activators do not say
 }
 
+// inFlight is what is in flight in all pods.
+func (w *wireLoad) inFlight() (n int) {
+	for _, in := range w.Use {
+		n += in
+	}
+	return n
+}
+
 type wireRoutes struct {
 	Name    string       `json:"name"`
 	Routes  []wireRoute  `json:"routes,omitempty"`

@@ -66,14 +66,29 @@ func (s *Server) Load(id identity.Revision) (parked, inFlight int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for st := range s.streams {
-		k := st.known[id]
-		if k == nil {
-			continue
-		}
-		parked += k.load.Parked
-		for _, n := range k.load.Use {
-			inFlight += n
+		if k := st.known[id]; k != nil {
+			parked += k.load.Parked
+			inFlight += k.load.inFlight()
 		}
 	}
 	return parked, inFlight
+}
+
+// Unheard returns what activators have parked and in flight for a revision, as they said last: those for whose name heard
+// says no. It is called under the server's lock. connected is false while there is no activator. Only the owner of the
+// revision's shard is told.
+func (s *Server) Unheard(id identity.Revision, heard func(activator string) bool) (requests int, connected bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.activators {
+		if a.stream == nil {
+			continue
+		}
+		connected = true
+		k := a.stream.known[id]
+		if k != nil && !heard(a.Name) {
+			requests += k.load.Parked + k.load.inFlight()
+		}
+	}
+	return requests, connected
 }

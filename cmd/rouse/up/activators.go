@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rousehq/rouse/internal/assign"
+	"github.com/rousehq/rouse/internal/identity"
 )
 
 // ActivatorCommand is the hidden subcommand that runs one activator process.
@@ -57,6 +58,14 @@ func newActivators(s *stack, server *assign.Server) *activators {
 		a.procs = append(a.procs, p)
 	}
 	return a
+}
+
+// inHand tells the loop what the processes have, whatever becomes of their reports.
+type inHand struct{ s *stack }
+
+// Unheard implements control.ActivatorSource.
+func (h inHand) Unheard(rev identity.Revision, heard func(string) bool) (requests int, connected bool) {
+	return h.s.activators.server.Unheard(rev, heard)
 }
 
 // own declares that everything that runs at the start was told.

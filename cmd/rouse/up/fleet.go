@@ -427,7 +427,7 @@ func (s *stack) adopt(p *planned) error {
 			return err
 		}
 	}
-	return s.loop.Add(p.config, control.Target{Scale: scaleTarget{s.runner}, Replicas: initial, AtOnce: atOnce()})
+	return s.loop.Add(p.config, control.Target{Scale: scaleTarget{s.runner}, Replicas: initial, New: true, AtOnce: atOnce()})
 }
 
 // abandon forgets a revision that gets no traffic; its pods finish what they have.

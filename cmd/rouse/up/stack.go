@@ -122,9 +122,11 @@ func build(o *Options, p *planner) (*stack, error) {
 }
 
 func (s *stack) buildLoop() (err error) {
-	s.loop, err = control.New(control.Config{Growth: growth}, control.Deps{
-		Pods: s.book, Observer: s.observeScaling, Log: s.log, Registerer: s.registry,
-	})
+	deps := control.Deps{Pods: s.book, Observer: s.observeScaling, Log: s.log, Registerer: s.registry}
+	if s.o.Activators > 0 {
+		deps.Activators = inHand{s}
+	}
+	s.loop, err = control.New(control.Config{Growth: growth}, deps)
 	return err
 }
 
