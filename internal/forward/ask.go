@@ -138,7 +138,21 @@ func (p *Pool) askH2(ctx context.Context, q Question) (Answer, error) {
 	if q.Field != "" {
 		req.Header.Set(q.Field, q.Value)
 	}
-	res, err := p.transportH2().RoundTrip(req)
+	for tries := 1; ; tries++ {
+		conn, _, err := p.takeHTTP(ctx)
+		if err != nil {
+			return Answer{}, err
+		}
+		a, err := conn.ask(req)
+		p.h2.put(conn)
+		if err == nil || ctx.Err() != nil || tries == staleTries {
+			return a, err
+		}
+	}
+}
+
+func (c *httpConn) ask(req *http.Request) (Answer, error) {
+	res, err := c.RoundTrip(req)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -45,7 +45,6 @@ func (c *conn) forwardH2(to *Pool) Result {
 	c.ctl.cancelDial = nil
 	c.mu.Unlock()
 	_ = c.endForward(began)
-	to.releaseH2()
 	if b.failure != fault.None {
 		c.Fail(b.failure, "", 0)
 		r.Status = c.status
