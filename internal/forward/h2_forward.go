@@ -145,12 +145,16 @@ func (a *attempt) seal() {
 }
 
 // maybeSent reports that the pod may have seen some of the request. On an HTTP/1 connection, which is the request's
-// own, not a byte must have gone out; on HTTP/2 the head must not have been written.
+// own, not a byte must have gone out, or the pod must have closed it before any arrived; on HTTP/2 the head must not have
+// been written.
 func (a *attempt) maybeSent() bool {
 	if a.conn.h2 {
 		return a.headed.Load()
 	}
-	return a.conn.wire.written.Load() != a.before
+	if a.conn.wire.written.Load() == a.before {
+		return false
+	}
+	return !a.reused || a.first.Load() > 0 || !a.conn.wire.unseen(a.before)
 }
 
 func (a *attempt) replayable() bool { return a.o.body == nil || a.o.body.replayable() }

@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -138,11 +139,13 @@ func (p *Pool) scheme() string {
 	return "http"
 }
 
-// countingConn counts what was written, so that a request can be known not to have gone out.
+// countingConn counts what was written, so that a request can be known not to have gone out, and notes how much of it
+// the pod had received when its end came.
 type countingConn struct {
 	net.Conn
 	raw     syscall.RawConn // nil when there is no usable descriptor
 	written atomic.Int64
+	acked   atomic.Int64 // 1 more than the bytes that the pod had acknowledged at its end; 0: no end came, or unknown
 	closed  func()
 
 	heard   atomic.Bool // something was read
@@ -190,7 +193,20 @@ func (c *countingConn) Read(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(p)
 	c.heard.Store(true)
+	if err == io.EOF && c.raw != nil {
+		s := sock{Conn: c.Conn, raw: c.raw}
+		if acked, ok := s.acked(); ok {
+			c.acked.Store(acked + 1)
+		}
+	}
 	return n, err
+}
+
+// unseen reports that the pod closed this connection before it had received anything beyond the first n bytes: see
+// [upConn.unseen].
+func (c *countingConn) unseen(n int64) bool {
+	acked := c.acked.Load()
+	return acked > 0 && acked-1 <= n
 }
 
 func (c *countingConn) Write(p []byte) (int, error) {
