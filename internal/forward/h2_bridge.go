@@ -163,6 +163,9 @@ func (b *bridge) begin(status int, h http.Header, length int64, trailers []strin
 			h["Trailer"] = []string{strings.Join(trailers, ", ")}
 		}
 	}
+	if length == 0 && !b.noBody && !b.chunked && len(h["Content-Length"]) == 0 {
+		h["Content-Length"] = []string{"0"} // HTTP/2 says it by ending the stream
+	}
 	if c.srv.draining.Load() || length < 0 && !b.noBody && !b.chunked {
 		c.keep = false
 	}

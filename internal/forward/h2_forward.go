@@ -240,6 +240,9 @@ func (a *attempt) pass(res *http.Response) Result {
 	h := make(http.Header, len(res.Header)+4)
 	copyEndToEnd(h, res.Header)
 	delete(h, NotAdmittedHeader)
+	if res.StatusCode == http.StatusNoContent {
+		delete(h, "Content-Length") // RFC 9110, section 8.6
+	}
 	err := a.out.begin(res.StatusCode, h, res.ContentLength, announced(res.Trailer))
 	if err != nil {
 		return a.cut(a.blame(fault.ClientGone), err)
@@ -276,6 +279,10 @@ func (a *attempt) cut(cause fault.Cause, err error) Result {
 func (a *attempt) copyBody(res *http.Response) (fault.Cause, error) {
 	buf := a.pool.h2.buffer()
 	defer a.pool.h2.buffers.Put(buf)
+	if a.o.method == http.MethodHead || !bodyAllowed(res.StatusCode) {
+		_, _ = res.Body.Read(buf[:1]) // nothing, which net/http takes for a broken body where the head speaks of one
+		return fault.None, nil
+	}
 	for {
 		n, err := res.Body.Read(buf[:])
 		if n > 0 {

@@ -1,0 +1,86 @@
+package forward
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/rousehq/rouse/internal/fault"
+)
+
+// TestFidelityH2EmptyAnswer has pods that end the stream with the head, which in HTTP/1 needs a length unless the head says
+// by itself that nothing follows. The connection goes on.
+func TestFidelityH2EmptyAnswer(t *testing.T) {
+	for _, tc := range []struct {
+		name, method, version string
+		pod                   []string
+		want                  string
+	}{
+		{"200", "GET", "1.1", []string{":status", "200", "x-a", "b"}, "HTTP/1.1 200 OK\nContent-Length: 0\nX-A: b\n\n"},
+		{"its own length", "GET", "1.1", []string{":status", "200", "content-length", "0"}, "HTTP/1.1 200 OK\nContent-Length: 0\n\n"},
+		{"gRPC, trailers only", "POST", "1.1", []string{":status", "200", "content-type", "application/grpc", "grpc-status", "5"},
+			"HTTP/1.1 200 OK\nContent-Length: 0\nContent-Type: application/grpc\nGrpc-Status: 5\n\n"},
+		{"404 to HTTP/1.0", "GET", "1.0", []string{":status", "404"}, "HTTP/1.1 404 Not Found\nContent-Length: 0\nConnection: keep-alive\n\n"},
+		{"204", "GET", "1.1", []string{":status", "204"}, "HTTP/1.1 204 No Content\n\n"},
+		{"304", "GET", "1.1", []string{":status", "304"}, "HTTP/1.1 304 Not Modified\n\n"},
+		{"304 with a length", "GET", "1.1", []string{":status", "304", "content-length", "5"}, "HTTP/1.1 304 Not Modified\nContent-Length: 5\n\n"},
+		{"HEAD", "HEAD", "1.1", []string{":status", "200"}, "HTTP/1.1 200 OK\n\n"},
+		{"HEAD with a length", "HEAD", "1.1", []string{":status", "200", "content-length", "5"}, "HTTP/1.1 200 OK\nContent-Length: 5\n\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			pod := newFramedPod(t, false, func(c *podConn, stream uint32) { c.head(stream, true, tc.pod...) })
+			p := newProxy(t, pod.app, proxyOptions{pool: pod.pool()})
+			c := p.dial()
+			for range 2 {
+				c.send(fmt.Sprintf("%s / HTTP/%s\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", tc.method, tc.version))
+				c.want(crlf(tc.want))
+				p.wantCause(fault.None)
+			}
+		})
+	}
+}
+
+// TestFidelityNoLengthWith204 has applications that send a length with a status that has no content: it must not be passed
+// on (RFC 9110, section 8.6).
+func TestFidelityNoLengthWith204(t *testing.T) {
+	raw := newRawApp(t, "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n")
+	framed := newFramedPod(t, false, func(c *podConn, stream uint32) { c.head(stream, true, ":status", "204", "content-length", "5") })
+	for name, p := range map[string]*proxy{
+		"h1": newProxy(t, raw, proxyOptions{}),
+		"h2": newProxy(t, framed.app, proxyOptions{pool: framed.pool()}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := p.dial()
+			for range 2 {
+				c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+				c.want("HTTP/1.1 204 No Content\r\n\r\n")
+			}
+			f := p.framed()
+			f.request(1, true, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/")
+			f.wantHeaders(1, true, ":status", "204", "content-length", "")
+		})
+	}
+}
+
+// newRawApp gives each request without a body the same answer.
+func newRawApp(t testing.TB, answer string) *app {
+	a := newApp(t)
+	go func() {
+		for c := range a.conns {
+			go func() {
+				defer c.Close()
+				for br := bufio.NewReader(c); ; {
+					if _, err := http.ReadRequest(br); err != nil {
+						return
+					}
+					if _, err := io.WriteString(c, answer); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return a
+}
