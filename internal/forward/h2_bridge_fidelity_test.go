@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"testing"
 
+	"golang.org/x/net/http2"
+
 	"github.com/rousehq/rouse/internal/fault"
 )
 
@@ -83,4 +85,53 @@ func newRawApp(t testing.TB, answer string) *app {
 		}
 	}()
 	return a
+}
+
+// TestFidelityOddStatus has pods that answer what is no status, or switch protocols without being asked: clients of either
+// protocol get 502, and their connections go on.
+func TestFidelityOddStatus(t *testing.T) {
+	try := func(t *testing.T, a *app, o proxyOptions) {
+		t.Helper()
+		p := newProxy(t, a, o)
+		c := p.dial()
+		for range 2 {
+			c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+			res, err := http.ReadResponse(c.br, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			if res.StatusCode != 502 {
+				t.Errorf("answer = %s, want 502", res.Status)
+			}
+			p.wantCause(fault.UpstreamProtocol)
+		}
+		f := p.framed()
+		for _, stream := range []uint32{1, 3} {
+			f.request(stream, true, ":method", "GET", ":scheme", "http", ":authority", "a", ":path", "/")
+			f.wantHeaders(stream, false, ":status", "502")
+			if d, ok := f.next().(*http2.DataFrame); !ok || !d.StreamEnded() {
+				t.Errorf("frame = %v, want the text", d)
+			}
+			p.wantCause(fault.UpstreamProtocol)
+		}
+	}
+	for _, status := range []string{"0", "7", "99", "1000", "12345"} {
+		t.Run("h2 pod, "+status, func(t *testing.T) {
+			pod := newFramedPod(t, false, func(c *podConn, stream uint32) { c.head(stream, true, ":status", status) })
+			try(t, pod.app, proxyOptions{pool: pod.pool()})
+		})
+	}
+	t.Run("h2 pod, 101 before 200", func(t *testing.T) {
+		pod := newFramedPod(t, false, func(c *podConn, stream uint32) {
+			c.head(stream, false, ":status", "101")
+			c.head(stream, true, ":status", "200")
+		})
+		try(t, pod.app, proxyOptions{pool: pod.pool()})
+	})
+	for _, line := range []string{"000 Nothing", "099 Less", "101 Switching Protocols"} {
+		t.Run("h1 pod, "+line, func(t *testing.T) {
+			try(t, newRawApp(t, "HTTP/1.1 "+line+"\r\nContent-Length: 2\r\n\r\nok"), proxyOptions{})
+		})
+	}
 }

@@ -109,8 +109,11 @@ func (a *attempt) run() Result {
 		_, _ = io.CopyN(io.Discard, res.Body, min(res.ContentLength, copyBufferBytes))
 		return a.failed(fault.NotAdmitted, fault.NotAdmitted, a.replayable())
 	}
-	if res.StatusCode == http.StatusSwitchingProtocols {
-		return a.failed(fault.UpstreamProtocol, errors.New("pod switched protocols without being asked"), false)
+	switch {
+	case res.StatusCode == http.StatusSwitchingProtocols:
+		return a.failed(fault.UpstreamProtocol, errSwitching, false)
+	case res.StatusCode < 200 || res.StatusCode > 999:
+		return a.failed(fault.UpstreamProtocol, errHead, false)
 	}
 	return a.pass(res)
 }
@@ -125,8 +128,11 @@ func (a *attempt) trace() *httptrace.ClientTrace {
 }
 
 // informational passes a 1xx response on, except 100: net/http asks the client for its body by itself as soon as the
-// pod wants it.
+// pod wants it. There is no 101 on HTTP/2 (RFC 9113, section 8.6), and on HTTP/1 net/http takes it for final.
 func (a *attempt) informational(status int, h textproto.MIMEHeader) error {
+	if status == http.StatusSwitchingProtocols {
+		return errSwitching
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.o.limits.move()
@@ -329,7 +335,7 @@ func broken(err error) bool {
 	var op *net.OpError
 	var reset streamReset
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, syscall.ECONNRESET) || errors.As(err, &op) || errors.As(err, &reset)
+		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, syscall.ECONNRESET) || errors.As(err, &op) || errors.As(err, &reset) && reset.Cause != errSwitching
 }
 
 // url makes the URL whose request target is the raw one: net/url's own form of a path may be escaped otherwise.
