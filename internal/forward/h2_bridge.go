@@ -39,8 +39,13 @@ func (c *conn) forwardH2(to *Pool) Result {
 	c.mu.Unlock()
 	c.startReader()
 	b := &bridge{c: c}
-	r := to.forwardHTTP(b.outbound(ctx), b)
+	o := b.outbound(ctx)
+	r := to.forwardHTTP(o, b)
 	b.stop()
+	if r.Retryable && c.body.lost { // less was kept than was read: framing counts, too
+		r.Retryable, b.failure = false, r.Cause
+		r.RequestBytes = o.body.consumed()
+	}
 	c.mu.Lock()
 	c.ctl.cancelDial = nil
 	c.mu.Unlock()

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 
 	"golang.org/x/net/http2"
 
+	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/fault"
 )
 
@@ -132,6 +134,54 @@ func TestFidelityOddStatus(t *testing.T) {
 	for _, line := range []string{"000 Nothing", "099 Less", "101 Switching Protocols"} {
 		t.Run("h1 pod, "+line, func(t *testing.T) {
 			try(t, newRawApp(t, "HTTP/1.1 "+line+"\r\nContent-Length: 2\r\n\r\nok"), proxyOptions{})
+		})
+	}
+}
+
+// TestFidelityH2ReplayOfChunks sends a body in chunks of one byte to a pod that does not admit it: when the next pod would
+// get less than all of it, it gets nothing. What counts is what was kept, with the framing.
+func TestFidelityH2ReplayOfChunks(t *testing.T) {
+	for _, size := range []int{100, 3000, 20_000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			first := goApp(t, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				w.Header().Set(NotAdmittedHeader, "full")
+				w.WriteHeader(http.StatusServiceUnavailable)
+			})
+			second := goApp(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+			one := NewPool(PoolConfig{Addr: first.addr(), Protocol: endpoint.H2C, NotAdmitted: true})
+			defer one.Close()
+			tried := make(chan Result, 1)
+			p := newProxy(t, second, proxyOptions{pool: PoolConfig{Protocol: endpoint.H2C}, handler: func(p *proxy, x Exchange) {
+				r := x.Forward(one)
+				tried <- r
+				if r.Retryable {
+					p.forward(x)
+				}
+			}})
+			c := p.dial()
+			c.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+			c.send(strings.Repeat("1\r\nx\r\n", size) + "0\r\n\r\n")
+			res, err := http.ReadResponse(c.br, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(res.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := <-tried
+			if r.Cause != fault.NotAdmitted || r.RequestBytes != 0 && r.RequestBytes != int64(size) {
+				t.Errorf("first try = %+v", r)
+			}
+			switch {
+			case r.Retryable && string(b) != strings.Repeat("x", size):
+				t.Errorf("the second pod got %d of %d bytes", len(b), size)
+			case !r.Retryable && (res.StatusCode != 503 || r.Status != 503):
+				t.Errorf("answer = %d, result %+v", res.StatusCode, r)
+			case r.Retryable != (size == 100):
+				t.Errorf("result = %+v", r)
+			}
 		})
 	}
 }
