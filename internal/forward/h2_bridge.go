@@ -171,7 +171,8 @@ func (b *bridge) begin(status int, h http.Header, length int64, trailers []strin
 	if length == 0 && !b.noBody && !b.chunked && len(h["Content-Length"]) == 0 {
 		h["Content-Length"] = []string{"0"} // HTTP/2 says it by ending the stream
 	}
-	if c.srv.draining.Load() || length < 0 && !b.noBody && !b.chunked {
+	c.untilClose = length < 0 && !b.noBody && !b.chunked
+	if c.srv.draining.Load() || c.untilClose {
 		c.keep = false
 	}
 	applyEdits(h, c.edits.resp)
@@ -234,7 +235,10 @@ func (b *bridge) fail(cause fault.Cause) int {
 	return 0
 }
 
-func (b *bridge) abort() { b.c.abort() }
+func (b *bridge) abort() {
+	b.c.abort()
+	b.c.resetOnClose()
+}
 
 // stop makes sure that nothing reads the client's connection any more.
 func (b *bridge) stop() {

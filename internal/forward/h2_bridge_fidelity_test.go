@@ -2,9 +2,11 @@ package forward
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -183,5 +185,57 @@ func TestFidelityH2ReplayOfChunks(t *testing.T) {
 				t.Errorf("result = %+v", r)
 			}
 		})
+	}
+}
+
+// TestFidelityCutBodyIsNotComplete breaks answers off whose end a client of HTTP/1.0 knows by the end of the connection
+// only: it gets a reset, and over TLS an end without a close_notify, whatever the pod speaks.
+func TestFidelityCutBodyIsNotComplete(t *testing.T) {
+	cert := httptest.NewUnstartedServer(nil)
+	cert.StartTLS()
+	cert.Close()
+	trust := cert.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	trust.ServerName = "example.com"
+	for _, pod2 := range []bool{false, true} {
+		for _, encrypted := range []bool{false, true} {
+			t.Run(fmt.Sprintf("pod h2 %v, client TLS %v", pod2, encrypted), func(t *testing.T) {
+				cut := make(chan struct{})
+				a, o := newApp(t), proxyOptions{}
+				if pod2 {
+					pod := newFramedPod(t, false, func(c *podConn, stream uint32) {
+						c.head(stream, false, ":status", "200")
+						_ = c.WriteData(stream, false, []byte("half"))
+						<-cut
+						_ = c.WriteRSTStream(stream, http2.ErrCodeInternal)
+					})
+					a, o.pool = pod.app, pod.pool()
+				} else {
+					go func() {
+						pod := a.accept()
+						pod.head()
+						pod.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+						<-cut
+						pod.reset()
+					}()
+				}
+				if encrypted {
+					o.server.TLS = &tls.Config{Certificates: cert.TLS.Certificates}
+				}
+				p := newProxy(t, a, o)
+				c := p.dial()
+				if encrypted {
+					c.c = tls.Client(c.c, trust.Clone())
+					c.br = bufio.NewReader(c.c)
+				}
+				c.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+				c.wantHead("HTTP/1.1 200 OK\r\n")
+				c.want("half")
+				close(cut)
+				if b, err := io.ReadAll(c.br); err == nil || isTimeout(err) {
+					t.Errorf("the cut body ends with %q, %v", b, err)
+				}
+				p.wantCause(fault.UpstreamAborted)
+			})
+		}
 	}
 }
