@@ -211,8 +211,14 @@ func (t *Telemetry) Done(rev identity.Revision, o Outcome) {
 	}
 }
 
+// otherStatus stands for the codes that HTTP has no class for: applications make them up, and each would be a series.
+const otherStatus = 0
+
 // status is nil when the revision was forgotten before the first of that code.
 func (c *counted) status(t *Telemetry, code int) prometheus.Counter {
+	if code < 100 || code > 599 {
+		code = otherStatus
+	}
 	if child := (*c.statuses.Load())[code]; child != nil {
 		return child
 	}
@@ -220,8 +226,12 @@ func (c *counted) status(t *Telemetry, code int) prometheus.Counter {
 }
 
 func (c *counted) makeStatus(t *Telemetry, code int) (child prometheus.Counter) {
+	name, class := strconv.Itoa(code), strconv.Itoa(code/100)+"xx"
+	if code == otherStatus {
+		name, class = "other", "other"
+	}
 	c.make(func() {
-		child = t.requests.WithLabelValues(append(c.labels, strconv.Itoa(code), strconv.Itoa(code/100)+"xx")...)
+		child = t.requests.WithLabelValues(append(c.labels, name, class)...)
 		next := maps.Clone(*c.statuses.Load())
 		next[code] = child
 		c.statuses.Store(&next)
