@@ -22,8 +22,8 @@ const continueTimeout = 5 * time.Second
 // died closes nothing.
 const pingAfter = 30 * time.Second
 
-// streamWindow is how many bytes of one HTTP/2 stream may be under way unread, in either direction. It bounds the
-// memory of a slow stream, and 128 KiB still carry 250 MB/s at a round trip of half a millisecond.
+// streamWindow is how many bytes of a pod's answer on HTTP/2 may be under way unread. It bounds the memory of a slow stream,
+// and 128 KiB still carry 250 MB/s at a round trip of half a millisecond.
 const streamWindow = 128 << 10
 
 // h2Pool is the net/http half of a [Pool]: it owns the connections that net/http speaks on. The zero value is ready.
