@@ -334,8 +334,11 @@ func wentAway(err error) bool {
 func broken(err error) bool {
 	var op *net.OpError
 	var reset streamReset
+	if errors.As(err, &reset) {
+		return !errors.Is(reset.Cause, errSwitching)
+	}
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, syscall.ECONNRESET) || errors.As(err, &op) || errors.As(err, &reset) && reset.Cause != errSwitching
+		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, syscall.ECONNRESET) || errors.As(err, &op)
 }
 
 // url makes the URL whose request target is the raw one: net/url's own form of a path may be escaped otherwise.

@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -193,7 +194,7 @@ func (c *countingConn) Read(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(p)
 	c.heard.Store(true)
-	if err == io.EOF && c.raw != nil {
+	if errors.Is(err, io.EOF) && c.raw != nil {
 		s := sock{Conn: c.Conn, raw: c.raw}
 		if acked, ok := s.acked(); ok {
 			c.acked.Store(acked + 1)

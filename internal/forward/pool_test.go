@@ -267,7 +267,7 @@ func TestRetryOfWhatWasNotSeenByHTTP(t *testing.T) {
 			send()
 		}
 		pod.Close()
-		if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 			t.Fatalf("Read = %d, %v; want the end", n, err)
 		}
 		if !read {
