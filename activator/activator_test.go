@@ -266,6 +266,29 @@ func TestQueueBounds(t *testing.T) {
 	})
 }
 
+// TestAPanicGivesBackWhatItHeld: the pod's only slot serves the next request, and nothing stays in flight.
+func TestAPanicGivesBackWhatItHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, settings())
+		w.pod("a", endpoint.Ready)
+		bad := forwardtest.New("hello")
+		bad.OnForward = func(*forward.Pool) forward.Result { panic("a bug") }
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic did not come out")
+				}
+			}()
+			w.Handler(false).ServeExchange(bad)
+		}()
+		good := forwardtest.New("hello")
+		<-w.serve(good)
+		if parked, inFlight, _ := w.Counts(hello); good.Status != 200 || parked != 0 || inFlight != 0 {
+			t.Errorf("the next request was answered %d; %d parked, %d in flight", good.Status, parked, inFlight)
+		}
+	})
+}
+
 // TestRetriedRequestKeepsItsPlace refuses the first connection: the request must go to the other pod, ahead of those
 // that came later, and the pod that refused is left alone.
 func TestRetriedRequestKeepsItsPlace(t *testing.T) {

@@ -123,7 +123,7 @@ func (c *cold) want(n uint64, pod, ready, dispatch, firstByte int) {
 // asksFor is a prober that is told yes after this long.
 type asksFor time.Duration
 
-func (d asksFor) Probe(context.Context, *forward.Pool, Probe) error {
+func (d asksFor) Probe(context.Context, *forward.Pool, identity.Revision, Probe) error {
 	time.Sleep(time.Duration(d))
 	return nil
 }

@@ -81,14 +81,22 @@ func (h *handler) begin(x forward.Exchange, r *revision, answer *Answer, before 
 //
 //go:noinline
 func (h *handler) finish(x forward.Exchange, r *revision, session uint64, t turn) (successor *revision) {
-	o, successor := h.dispatch(x, r, session, t)
-	now := time.Now()
-	r.load.Out(now, false)
+	o, successor, now := h.counted(x, r, session, t)
 	if successor == nil && h.deps.Observer != nil {
 		o.Arrived, o.Took = x.Received(), now.Sub(x.Received())
 		h.deps.Observer.Done(r.id, o)
 	}
 	return successor
+}
+
+// counted is dispatch, after which the request is counted out, whatever happens.
+func (h *handler) counted(x forward.Exchange, r *revision, session uint64, t turn) (o Outcome, successor *revision, now time.Time) {
+	defer func() {
+		now = time.Now()
+		r.load.Out(now, false)
+	}()
+	o, successor = h.dispatch(x, r, session, t)
+	return o, successor, now
 }
 
 func (h *handler) route(x forward.Exchange) (*revision, *Answer) {
@@ -134,9 +142,8 @@ func (h *handler) dispatch(x forward.Exchange, r *revision, session uint64, t tu
 		}
 		o.Tries++
 		sent := time.Now()
-		o.Result = x.Forward(t.pod.pool)
+		o.Result = h.send(x, t.pod)
 		o.Worked = time.Since(sent)
-		h.tell(t.pod, t.pod.release(o.Result))
 		if t.parked && !o.Retryable {
 			h.answered(r, o.Worked)
 		}
@@ -150,6 +157,13 @@ func (h *handler) dispatch(x forward.Exchange, r *revision, session uint64, t tu
 		}
 		t = h.acquire(x, r, session, true)
 	}
+}
+
+// send forwards a request to a pod and gives its slot back, whatever happens.
+func (h *handler) send(x forward.Exchange, p *pod) (res forward.Result) {
+	res.Cause = fault.Internal
+	defer func() { h.tell(p, p.release(res)) }()
+	return x.Forward(p.pool)
 }
 
 // acquire gets a pod, parking the request when none is free.
@@ -197,12 +211,17 @@ func (h *handler) unpark(x forward.Exchange, r *revision, w *breaker.Waiter, col
 // refuse answers a request that got no pod.
 func (h *handler) refuse(x forward.Exchange, r *revision, err error) forward.Result {
 	cause, detail := refusalOf(err)
+	answer, retryAfter := cause, time.Second
 	if cause == fault.QueueDeadline {
-		detail = "rouse.dev/queue-deadline is " + r.settings.Load().QueueDeadline.String()
+		s := r.settings.Load()
+		if s.QueueTimeout {
+			answer, detail, retryAfter = fault.TimeoutTotal, "activator request timeout: no pod became free", 0
+		} else {
+			detail = "rouse.dev/queue-deadline is " + s.QueueDeadline.String()
+		}
 	}
-	row := fault.Of(cause)
-	x.Fail(cause, detail, time.Second)
-	return forward.Result{Cause: cause, Status: row.Status, Err: err}
+	x.Fail(answer, detail, retryAfter)
+	return forward.Result{Cause: cause, Status: fault.Of(answer).Status, Err: err}
 }
 
 func limitText(knob string, n int) string { return knob + " is " + strconv.Itoa(n) }

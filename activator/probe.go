@@ -46,7 +46,7 @@ type ProbeBy uint8
 // The ways of asking.
 const (
 	NoProbe    ProbeBy = iota // its source is believed
-	QueueProbe                // Knative's question to a queue-proxy: K-Network-Probe: queue, answered by "queue"
+	QueueProbe                // Knative's question to a queue-proxy: K-Network-Probe: queue, answered by "queue"; ours says whose it should be
 	HTTPProbe                 // a GET of Path, answered by a status from 200 to 399
 	TCPProbe                  // a connection
 )
@@ -60,9 +60,9 @@ type Probe struct {
 	Path string // default /healthz for a QueueProbe, / for an HTTPProbe
 }
 
-// Prober asks a pod once. It must return when ctx ends.
+// Prober asks a pod of a revision once. It must return when ctx ends.
 type Prober interface {
-	Probe(ctx context.Context, to *forward.Pool, q Probe) error
+	Probe(ctx context.Context, to *forward.Pool, rev identity.Revision, q Probe) error
 }
 
 // errNotReady is an answer that says no.
@@ -71,13 +71,14 @@ var errNotReady = errors.New("activator: the pod answers that it is not ready")
 // poolProber asks over the pool, so that the connection serves the first request.
 type poolProber struct{}
 
-func (poolProber) Probe(ctx context.Context, to *forward.Pool, q Probe) error {
+func (poolProber) Probe(ctx context.Context, to *forward.Pool, rev identity.Revision, q Probe) error {
 	if q.By == TCPProbe {
 		return to.Connect(ctx)
 	}
 	ask := forward.Question{Path: q.Path, Agent: "Knative-Activator-Probe"}
 	if q.By == QueueProbe {
-		ask.Field, ask.Value = "K-Network-Probe", "queue"
+		// The address may be another revision's by now, and its queue-proxy would answer as well.
+		ask.Fields = [][2]string{{"K-Network-Probe", "queue"}, {headerNamespace, rev.Namespace}, {headerRevision, rev.Name}}
 	}
 	if ask.Path == "" {
 		ask.Path = map[ProbeBy]string{QueueProbe: "/healthz", HTTPProbe: "/"}[q.By]
@@ -211,7 +212,7 @@ func (ps *probes) ask(ctx context.Context, g *probing) {
 	if ok {
 		g.p.pool.ExpectRTT(ps.expected())
 		began := time.Now()
-		err := ps.prober.Probe(ctx, g.p.pool, q)
+		err := ps.prober.Probe(ctx, g.p.pool, r.id, q)
 		late := ctx.Err() != nil
 		cancel()
 		if err == nil {

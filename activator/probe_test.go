@@ -36,7 +36,7 @@ func newLink(rtt time.Duration) *link {
 
 var errRefused = errors.New("connection refused")
 
-func (l *link) Probe(ctx context.Context, to *forward.Pool, _ Probe) error {
+func (l *link) Probe(ctx context.Context, to *forward.Pool, _ identity.Revision, _ Probe) error {
 	addr := to.Addr()
 	l.mu.Lock()
 	l.overlap = l.overlap || l.under[addr]

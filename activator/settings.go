@@ -14,6 +14,9 @@ type Settings struct {
 	QueueLimit int
 	// QueueDeadline is how long a request may be parked.
 	QueueDeadline time.Duration
+	// QueueTimeout says that QueueDeadline is the request's own timeout: who was parked so long is answered 504, as
+	// behind Knative's activator, and not 503 with Retry-After.
+	QueueTimeout bool
 	// Timeouts count from dispatch, never while parked.
 	Timeouts forward.Timeouts
 

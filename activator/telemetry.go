@@ -42,17 +42,22 @@ type Telemetry struct {
 // counted are one revision's children, resolved once, when they are first needed: most revisions are idle, and a child
 // costs half a kilobyte.
 type counted struct {
-	labels    []string
-	retries   child[prometheus.Counter]
-	latencies child[prometheus.Observer]
-	parked    child[prometheus.Observer]
-	cold      child[prometheus.Observer]
-	phases    [len(coldPhases)]child[prometheus.Observer]
-	outcomes  [fault.Count]child[prometheus.Counter]
-	statuses  atomic.Pointer[map[int]prometheus.Counter]
+	labels   []string
+	retries  child[prometheus.Counter]
+	parked   child[prometheus.Observer]
+	cold     child[prometheus.Observer]
+	phases   [len(coldPhases)]child[prometheus.Observer]
+	outcomes [fault.Count]child[prometheus.Counter]
+	statuses atomic.Pointer[map[int]*answered]
 
 	mu   sync.Mutex // held while a series is made; guards gone
 	gone bool       // forgotten: no series is made any more
+}
+
+// answered are the metrics of requests that were answered with one status.
+type answered struct {
+	requests  prometheus.Counter
+	latencies prometheus.Observer
 }
 
 // child is a metric with its labels. The zero value is not resolved yet.
@@ -110,7 +115,8 @@ func NewTelemetry(reg prometheus.Registerer, queued func() float64) (*Telemetry,
 			Name: "rouse_activator_retries_total", Help: "Tries beyond the first, each after certainty that no application saw the one before."}, by),
 		latencies: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "activator_request_latencies", Help: "Time of a request in the activator, in milliseconds, parking included.",
-			Buckets: []float64{5, 10, 20, 40, 60, 80, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 800, 900, 1000, 2000, 5000, 10000, 20000, 50000, 100000}}, by),
+			Buckets: []float64{5, 10, 20, 40, 60, 80, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 800, 900, 1000, 2000, 5000, 10000, 20000, 50000, 100000}},
+			append(by, "response_code", "response_code_class")),
 		parked: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "rouse_activator_parked_seconds", Help: "Time that a request was parked before it got its pod.", Buckets: wait}, by),
 		cold: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -149,7 +155,7 @@ func (t *Telemetry) name(rev identity.Revision, l Labels) {
 			return
 		}
 		c := &counted{labels: labels}
-		c.statuses.Store(&map[int]prometheus.Counter{})
+		c.statuses.Store(&map[int]*answered{})
 		m[rev] = c
 	})
 }
@@ -199,13 +205,15 @@ func (t *Telemetry) Done(rev identity.Revision, o Outcome) {
 		return
 	}
 	add(c.outcomes[o.Cause].get(c, t.outcomes.WithLabelValues, o.Cause.String()), 1)
-	observe(c.latencies.get(c, t.latencies.WithLabelValues), float64(o.Took)/float64(time.Millisecond))
 	add(c.retries.get(c, t.retries.WithLabelValues), float64(max(0, o.Tries-1)))
 	status := o.Status
 	if status == 0 {
 		status = fault.Of(o.Cause).Status
 	}
-	add(c.status(t, status), 1)
+	if s := c.status(t, status); s != nil {
+		s.requests.Inc()
+		s.latencies.Observe(float64(o.Took) / float64(time.Millisecond))
+	}
 	if o.Cold != nil {
 		t.woken(c, o.Cold)
 	}
@@ -215,7 +223,7 @@ func (t *Telemetry) Done(rev identity.Revision, o Outcome) {
 const otherStatus = 0
 
 // status is nil when the revision was forgotten before the first of that code.
-func (c *counted) status(t *Telemetry, code int) prometheus.Counter {
+func (c *counted) status(t *Telemetry, code int) *answered {
 	if code < 100 || code > 599 {
 		code = otherStatus
 	}
@@ -225,13 +233,14 @@ func (c *counted) status(t *Telemetry, code int) prometheus.Counter {
 	return c.makeStatus(t, code)
 }
 
-func (c *counted) makeStatus(t *Telemetry, code int) (child prometheus.Counter) {
+func (c *counted) makeStatus(t *Telemetry, code int) (child *answered) {
 	name, class := strconv.Itoa(code), strconv.Itoa(code/100)+"xx"
 	if code == otherStatus {
 		name, class = "other", "other"
 	}
 	c.make(func() {
-		child = t.requests.WithLabelValues(append(c.labels, name, class)...)
+		labels := append(c.labels, name, class)
+		child = &answered{t.requests.WithLabelValues(labels...), t.latencies.WithLabelValues(labels...)}
 		next := maps.Clone(*c.statuses.Load())
 		next[code] = child
 		c.statuses.Store(&next)

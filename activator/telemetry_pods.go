@@ -35,14 +35,17 @@ type podFigures struct {
 	a       *Activator
 	ejected *prometheus.Desc
 	balance *prometheus.Desc
+	inside  *prometheus.Desc
 }
 
-// RegisterPods registers the gauges about pods.
+// RegisterPods registers the gauges about pods and what is in flight.
 func (t *Telemetry) RegisterPods(reg prometheus.Registerer, a *Activator) error {
+	by := []string{"namespace_name", "service_name", "configuration_name", "revision_name"}
 	return reg.Register(&podFigures{t: t, a: a,
 		ejected: prometheus.NewDesc("rouse_activator_ejected_pods", "Pods that are left alone as outliers, over all revisions.", nil, nil),
 		balance: prometheus.NewDesc("rouse_activator_pod_balance", "Requests in flight in the fullest ready pod by the average of the ready ones; 1 is even.",
-			[]string{"namespace_name", "service_name", "configuration_name", "revision_name"}, nil),
+			by, nil),
+		inside: prometheus.NewDesc("activator_request_concurrency", "Requests in the activator, parked or in flight in a pod, of revisions that had any.", by, nil),
 	})
 }
 
@@ -50,6 +53,7 @@ func (t *Telemetry) RegisterPods(reg prometheus.Registerer, a *Activator) error 
 func (f *podFigures) Describe(out chan<- *prometheus.Desc) {
 	out <- f.ejected
 	out <- f.balance
+	out <- f.inside
 }
 
 // Collect implements prometheus.Collector.
@@ -57,8 +61,14 @@ func (f *podFigures) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(f.ejected, prometheus.GaugeValue, f.a.Ejected())
 	for r := range f.a.revisions() {
 		c := f.t.of(r.id)
-		if ratio, ok := r.balance(); ok && c != nil {
+		if c == nil {
+			continue
+		}
+		if ratio, ok := r.balance(); ok {
 			out <- prometheus.MustNewConstMetric(f.balance, prometheus.GaugeValue, ratio, c.labels...)
+		}
+		if n := r.load.InFlight(); n > 0 || len(*c.statuses.Load()) > 0 { // most revisions are idle for good
+			out <- prometheus.MustNewConstMetric(f.inside, prometheus.GaugeValue, float64(n), c.labels...)
 		}
 	}
 }

@@ -42,6 +42,9 @@ func TestTelemetry(t *testing.T) {
 			t.Errorf("%s = %v, want %v", c.name, got, c.want)
 		}
 	}
+	if n := testutil.CollectAndCount(tel.latencies); n != 2 {
+		t.Errorf("%d histograms of latencies, want one per status", n)
+	}
 	if n := testutil.CollectAndCount(tel.cold); n != 1 {
 		t.Errorf("%d cold start histograms, want 1", n)
 	}
@@ -125,8 +128,9 @@ func TestForgottenWhileCounted(t *testing.T) {
 	tel.Name(hello, Labels{"default", "hello", "hello", hello.Name})
 	c := tel.of(hello)
 	tel.Forget(hello)
-	observe(c.latencies.get(c, tel.latencies.WithLabelValues), 1)
-	add(c.status(tel, 200), 1)
+	if s := c.status(tel, 200); s != nil {
+		t.Errorf("a series is made of a revision that was forgotten: %v", s)
+	}
 	if n := testutil.CollectAndCount(tel.latencies) + testutil.CollectAndCount(tel.requests); n != 0 {
 		t.Errorf("%d series of a revision that is gone, want 0", n)
 	}

@@ -1,6 +1,6 @@
 // Package deploy is what runs Rouse in a cluster: a Helm chart, and the kustomize base that is made from it.
 //
-// The chart's templates are the one source. They use nothing of Helm beyond Go's text/template, .Values and .Release, so
+// The chart's templates are the one source. They use nothing of Helm beyond Go's text/template, .Values, .Release and fail, so
 // that [Render] prints what `helm template` would, and base/ is checked against it.
 //
 // Concurrency: values only.
@@ -22,9 +22,10 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/inject"
 )
 
-//go:embed chart
+//go:embed all:chart
 var chart embed.FS
 
 // Options are what people decide about an installation. The zero value of a field means the chart's default.
@@ -45,10 +46,13 @@ type Options struct {
 	Everything bool
 	// Control and Activators are how many instances there are, of activators at least.
 	Control, Activators int
-	// Webhook injects the queue-proxy into labelled pods.
+	// Webhook injects the queue-proxy into labelled pods, with the sizes of Sidecar where annotations don't say.
 	Webhook bool
+	Sidecar inject.Sizes
 	// Autoscaler are settings of all workloads, with the keys of config-autoscaler.
 	Autoscaler map[string]string
+	// Only are the [Parts] that are rendered; none stands for all.
+	Only []string
 }
 
 // Default returns the options with every zero field that is no switch replaced by its default.
@@ -76,11 +80,20 @@ func (o Options) Validate() error {
 		errs = append(errs, fmt.Errorf("activators = %d: must be 1 or more, or 0 for the chart's 2", o.Activators))
 	}
 	errs = append(errs, o.validateNames()...)
+	for _, part := range o.Only {
+		if !slices.Contains(Parts(), part) {
+			errs = append(errs, fmt.Errorf("only = %q: must be one of %s", part, strings.Join(Parts(), ", ")))
+		}
+	}
 	for name, text := range map[string]string{"image repository": o.Repository, "image tag": o.Tag,
 		"token audience": o.Audience} {
 		if strings.ContainsAny(text, " \t\r\n\"'{}#,") {
 			errs = append(errs, fmt.Errorf("%s = %q: must be a name without blanks and quotes", name, text))
 		}
+	}
+	errs = append(errs, o.Sidecar.Validate(func(name string) string { return "sidecar " + name }))
+	if o.Sidecar != (inject.Sizes{}) && !o.Webhook {
+		errs = append(errs, errors.New("sizes of the sidecar need the webhook, which is off: nobody else injects by them"))
 	}
 	_, faults := config.ParseAutoscaler(o.Autoscaler, nil) // control would go on with its defaults
 	for _, f := range faults {
@@ -113,14 +126,26 @@ func (o Options) validateNames() (errs []error) {
 	return errs
 }
 
+// Parts are what an installation is divided into, in the order in which they should be made. Access is every service account
+// with its rights: it can be brought up to date before anything that needs them.
+func Parts() []string {
+	return []string{"namespace", "access", "settings", "control", "activator", "webhook", "policy"}
+}
+
 // Component is one file of the installation.
 type Component struct {
 	Name string // such as 30-control.yaml
 	YAML []byte
 }
 
+// part is which of [Parts] it is.
+func (c Component) part() string {
+	_, name, _ := strings.Cut(strings.TrimSuffix(c.Name, ".yaml"), "-")
+	return name
+}
+
 // Render returns the objects of an installation, in the order in which they should be made. Those that are switched off
-// are left out.
+// are left out; it is an error if nothing is left.
 func Render(o Options) ([]Component, error) {
 	o = o.Default()
 	if err := o.Validate(); err != nil {
@@ -130,10 +155,25 @@ func Render(o Options) ([]Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	return execute(values, o.Namespace)
+	all, err := execute(values, o.Namespace)
+	if err != nil || len(o.Only) == 0 {
+		return all, err
+	}
+	all = slices.DeleteFunc(all, func(c Component) bool { return !slices.Contains(o.Only, c.part()) })
+	if len(all) == 0 {
+		return nil, fmt.Errorf("only = %s: that is switched off", strings.Join(o.Only, ", "))
+	}
+	return all, nil
 }
 
-// execute renders the templates. Values may be of any type that YAML has: Helm's --set makes numbers of digits.
+// helpers are templates that the others use.
+const helpers = "chart/templates/_values.tpl"
+
+// fail ends the rendering, as Helm's function of this name does.
+func fail(text string) (string, error) { return "", errors.New(text) }
+
+// execute renders the templates. Values may be of any type that YAML has: Helm's --set makes int64 of digits, its values files
+// float64, and those of the chart itself json.Number.
 func execute(values map[string]any, namespace string) ([]Component, error) {
 	names, err := fs.Glob(chart, "chart/templates/*.yaml")
 	if err != nil {
@@ -143,7 +183,7 @@ func execute(values map[string]any, namespace string) ([]Component, error) {
 	data := map[string]any{"Values": values, "Release": map[string]any{"Namespace": namespace, "Name": "rouse"}}
 	var all []Component
 	for _, name := range names {
-		t, err := template.New(name).Option("missingkey=error").ParseFS(chart, name)
+		t, err := template.New(name).Funcs(template.FuncMap{"fail": fail}).Option("missingkey=error").ParseFS(chart, name, helpers)
 		if err != nil {
 			return nil, err
 		}
@@ -176,7 +216,8 @@ func (o Options) values() (map[string]any, error) {
 		m[parts[len(parts)-1]] = value
 	}
 	texts := map[string]string{"image.repository": o.Repository, "image.tag": o.Tag, "image.pullSecret": o.PullSecret, "token.secret": o.TokenSecret,
-		"reports.audience": o.Audience}
+		"reports.audience": o.Audience, "webhook.sidecar.requests.cpu": o.Sidecar.CPURequest, "webhook.sidecar.limits.cpu": o.Sidecar.CPULimit,
+		"webhook.sidecar.requests.memory": o.Sidecar.MemoryRequest, "webhook.sidecar.limits.memory": o.Sidecar.MemoryLimit}
 	for _, path := range slices.Sorted(maps.Keys(texts)) {
 		if texts[path] != "" {
 			set(path, texts[path])

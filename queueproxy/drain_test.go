@@ -1,7 +1,12 @@
 package queueproxy
 
 import (
+	"bufio"
 	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
@@ -243,6 +248,108 @@ func TestAnnouncedDrain(t *testing.T) {
 					t.Errorf("the request was answered %d, want 200", x.Status)
 				}
 			})
+		})
+	}
+}
+
+// pipes is a listener of connections in memory.
+type pipes struct {
+	conns chan net.Conn
+	close sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	if c, ok := <-p.conns; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p *pipes) Close() error {
+	p.close.Do(func() { close(p.conns) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestDrainGoesOnWhileRequestsCome: a router that hears late sends a request per second on connections that it has kept.
+// Each is answered, and told to be the last of its connection.
+func TestDrainGoesOnWhileRequestsCome(t *testing.T) {
+	const connections = 20
+	synctest.Test(t, func(t *testing.T) {
+		s := newSidecar(t, Deps{})
+		ln := &pipes{conns: make(chan net.Conn)}
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() { served <- s.Run(ctx, ln) }()
+		var kept []net.Conn
+		for range connections {
+			here, there := net.Pipe()
+			ln.conns <- there
+			kept = append(kept, here)
+			defer here.Close()
+		}
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		drained := make(chan time.Time, 1)
+		s.BeginDrain()
+		go func() {
+			if err := s.Drain(ctx); err != nil {
+				t.Errorf("Drain = %v", err)
+			}
+			drained <- time.Now()
+		}()
+		var last time.Time
+		for i, c := range kept {
+			time.Sleep(time.Second)
+			if len(drained) > 0 {
+				t.Fatalf("the drain ended %s after a request", time.Since(last))
+			}
+			last = time.Now()
+			// Nothing listens where the application should: the sidecar answers for it.
+			if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: hello\r\nContent-Length: 0\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil || resp.StatusCode != 502 || !resp.Close {
+				t.Fatalf("request %d = %v, %v; want an answer that closes the connection", i, resp, err)
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+		}
+		if quiet := (<-drained).Sub(last); quiet < 2*time.Second || quiet > 2*time.Second+2*drainPoll {
+			t.Errorf("the drain ended %s after the last request, want 2s", quiet)
+		}
+		cancel()
+		stop(t, s)
+		if err := <-served; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+}
+
+// TestStopSaysThatRequestsWereCut when some were: one that ran out of time while nothing was in flight has cut none.
+func TestStopSaysThatRequestsWereCut(t *testing.T) {
+	for name, busy := range map[string]bool{"idle": false, "with a request": true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSidecar(t, Deps{})
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // less than the minimum of 5 s
+			defer cancel()
+			release := make(chan struct{})
+			var all sync.WaitGroup
+			if busy {
+				x := forwardtest.New("hello")
+				x.OnForward = func(*forward.Pool) forward.Result {
+					<-release
+					return forward.Result{Status: 200}
+				}
+				all.Go(func() { s.Proxy().ServeExchange(x) })
+				synctest.Wait()
+			}
+			if err := s.Stop(ctx); busy != errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: Stop = %v, want an error only when something was cut", name, err)
+			}
+			close(release)
+			all.Wait()
 		})
 	}
 }

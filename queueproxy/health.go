@@ -57,6 +57,8 @@ func (p *Proxy) health(x forward.Exchange) (status int, body string) {
 	switch {
 	case asked != nil && string(asked) != probeQueue:
 		return 400, "unexpected probe header value: " + string(asked) + "\n"
+	case p.another(x):
+		return 503, "this is a pod of another revision\n"
 	case p.unready():
 		return 503, "draining\n"
 	case p.deps.Ready != nil && !p.deps.Ready(p.probing):
@@ -66,6 +68,13 @@ func (p *Proxy) health(x forward.Exchange) (status int, body string) {
 	default:
 		return 200, probeQueue
 	}
+}
+
+// another says that a question is for a pod of another revision, which had this address before. Whoever asks for none in
+// particular means this one.
+func (p *Proxy) another(x forward.Exchange) bool {
+	differs := func(asked []byte, own string) bool { return len(asked) > 0 && own != "" && string(asked) != own }
+	return differs(x.Header(headerNamespace), p.cfg.Revision.Namespace) || differs(x.Header(headerRevision), p.cfg.Revision.Name)
 }
 
 func (p *Proxy) unready() bool { return p.Draining() || p.paused.Load() > 0 }

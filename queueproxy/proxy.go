@@ -34,7 +34,8 @@ type Config struct {
 	ContainerConcurrency int
 	// QueueLimit bounds the requests that wait for a slot; 0 means ten times the limit.
 	QueueLimit int
-	// Timeouts count from the moment that a request is admitted.
+	// Timeouts count from a request's arrival, the wait for a slot included, as Knative's do. Idle counts anew once the
+	// request has its slot.
 	Timeouts forward.Timeouts
 	// App is where the application listens.
 	App netip.AddrPort
@@ -180,28 +181,58 @@ func (p *Proxy) ServeExchange(x forward.Exchange) {
 	}
 	proxied := string(x.Header(headerProxy)) == proxyActivator
 	p.load.begin(x.Received(), proxied)
-	p.serve(x, proxied, p.acquire(x))
+	waited, denied := p.acquire(x)
+	p.serve(x, proxied, waited, denied)
 }
 
-// acquire waits for a slot.
-func (p *Proxy) acquire(x forward.Exchange) error {
+// acquire takes a slot, and says how long that took when none was free.
+func (p *Proxy) acquire(x forward.Exchange) (waited time.Duration, err error) {
 	if p.slots == nil || p.slots.TryAcquire() {
-		return nil
+		return 0, nil
 	}
-	return p.slots.Acquire(x.Waiter())
+	began := time.Now()
+	limit, over := firstOver(p.cfg.Timeouts)
+	if limit > 0 {
+		x.SetWaitDeadline(began.Add(limit))
+	}
+	err = p.slots.Acquire(x.Waiter())
+	x.SetWaitDeadline(time.Time{})
+	waited = time.Since(began)
+	switch {
+	case errors.Is(err, fault.QueueDeadline):
+		err = over
+	case err == nil && limit > 0 && waited >= limit: // both in one moment
+		p.slots.Release()
+		err = over
+	}
+	return waited, err
+}
+
+// firstOver is the shortest of the timeouts that are set, which ends a request that waits, and the cause that it ends by.
+func firstOver(t forward.Timeouts) (limit time.Duration, over fault.Cause) {
+	limit, over = t.Total, fault.TimeoutTotal
+	if t.FirstByte > 0 && (limit == 0 || t.FirstByte < limit) {
+		limit, over = t.FirstByte, fault.TimeoutFirstByte
+	}
+	if t.Idle > 0 && (limit == 0 || t.Idle < limit) {
+		limit, over = t.Idle, fault.TimeoutIdle
+	}
+	return limit, over
+}
+
+// left is what a request that has waited, for less than each of its timeouts, has left of them.
+func left(t forward.Timeouts, waited time.Duration) forward.Timeouts {
+	for _, limit := range [...]*time.Duration{&t.Total, &t.FirstByte} {
+		if *limit > 0 {
+			*limit -= waited
+		}
+	}
+	return t
 }
 
 // serve forwards a request that has a slot, answers one that has none, and counts both.
-func (p *Proxy) serve(x forward.Exchange, proxied bool, denied error) {
-	var res forward.Result
-	var app time.Duration
-	if denied == nil {
-		res, app = p.admitted(x)
-	} else {
-		res = p.refuse(x, denied)
-	}
-	now := time.Now()
-	p.load.end(now, proxied, app)
+func (p *Proxy) serve(x forward.Exchange, proxied bool, waited time.Duration, denied error) {
+	res, app, now := p.counted(x, proxied, waited, denied)
 	took := now.Sub(x.Received())
 	if p.deps.Observer != nil {
 		p.deps.Observer.Done(res, routeTag(x), took, app)
@@ -209,6 +240,19 @@ func (p *Proxy) serve(x forward.Exchange, proxied bool, denied error) {
 	if p.deps.Log != nil {
 		p.deps.Log.Record(x, statusOf(res), res.ResponseBytes, took)
 	}
+}
+
+// counted sees a request through and counts it out, whatever happens: what is in flight for ever keeps a pod for ever.
+func (p *Proxy) counted(x forward.Exchange, proxied bool, waited time.Duration, denied error) (res forward.Result, app time.Duration, now time.Time) {
+	defer func() {
+		now = time.Now()
+		p.load.end(now, proxied, app)
+	}()
+	if denied != nil {
+		return p.refuse(x, denied), 0, now
+	}
+	res, app = p.admitted(x, waited)
+	return res, app, now
 }
 
 // statusOf is the status that the client was sent; one that was sent nothing counts under the status of the cause.
@@ -220,14 +264,14 @@ func statusOf(res forward.Result) int {
 }
 
 // admitted forwards a request and gives its slot back, whatever happens.
-func (p *Proxy) admitted(x forward.Exchange) (forward.Result, time.Duration) {
+func (p *Proxy) admitted(x forward.Exchange, waited time.Duration) (forward.Result, time.Duration) {
 	if p.slots != nil {
 		defer p.slots.Release()
 	}
-	return p.forward(x)
+	return p.forward(x, waited)
 }
 
-func (p *Proxy) forward(x forward.Exchange) (forward.Result, time.Duration) {
+func (p *Proxy) forward(x forward.Exchange, waited time.Duration) (forward.Result, time.Duration) {
 	if host := x.Header(headerOriginalHost); host != nil {
 		x.SetHost(string(host))
 		x.Remove(headerOriginalHost)
@@ -237,7 +281,11 @@ func (p *Proxy) forward(x forward.Exchange) (forward.Result, time.Duration) {
 			x.Remove(name)
 		}
 	}
-	x.SetTimeouts(p.cfg.Timeouts)
+	if waited == 0 {
+		x.SetTimeouts(p.cfg.Timeouts)
+	} else {
+		x.SetTimeouts(left(p.cfg.Timeouts, waited))
+	}
 	start := time.Now()
 	res := x.Forward(p.pool(x))
 	if res.Retryable {
@@ -257,13 +305,14 @@ func (p *Proxy) pool(x forward.Exchange) *forward.Pool {
 
 // refuse answers a request that got no slot.
 func (p *Proxy) refuse(x forward.Exchange, err error) forward.Result {
-	cause := fault.Internal
+	cause, detail, retryAfter := fault.Internal, err.Error(), time.Duration(0)
 	switch {
 	case errors.Is(err, breaker.ErrFull):
-		cause = fault.QueueFull
+		cause, detail, retryAfter = fault.QueueFull, "pending request queue full", time.Second
 		x.SetResponse(forward.NotAdmittedHeader, cause.String())
 	case errors.As(err, &cause):
+		detail = "no slot of containerConcurrency became free"
 	}
-	x.Fail(cause, "pending request queue full", time.Second)
+	x.Fail(cause, detail, retryAfter)
 	return forward.Result{Cause: cause, Status: fault.Of(cause).Status, Err: err}
 }

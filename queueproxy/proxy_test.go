@@ -49,6 +49,12 @@ func TestProbes(t *testing.T) {
 			{"kubelet's header", map[string]string{"k-kubelet-probe": "queue"}, false, true, 200, "queue"},
 			{"not ready", map[string]string{"user-agent": "kube-probe/1.36"}, false, false, 503, "queue not ready"},
 			{"draining", map[string]string{"user-agent": "kube-probe/1.36"}, true, true, 503, "draining"},
+			{"for this revision", map[string]string{"user-agent": "Knative-Activator-Probe", "k-network-probe": "queue",
+				"knative-serving-namespace": "default", "knative-serving-revision": "hello-00001"}, false, true, 200, "queue"},
+			{"for another revision", map[string]string{"user-agent": "Knative-Activator-Probe", "k-network-probe": "queue",
+				"knative-serving-namespace": "default", "knative-serving-revision": "shop"}, false, true, 503, "another revision"},
+			{"for its namesake in another namespace", map[string]string{"user-agent": "Knative-Activator-Probe", "k-network-probe": "queue",
+				"knative-serving-namespace": "shop", "knative-serving-revision": "hello-00001"}, false, true, 503, "another revision"},
 			{"another proxy's probe", map[string]string{"user-agent": "kube-probe/1.36", "k-network-probe": "activator"}, false, true, 400, "activator"},
 		} {
 			p := newProxy(t, 1, 0, nil)
@@ -145,6 +151,73 @@ func TestLimitAndQueue(t *testing.T) {
 		all.Wait()
 		if most != limit {
 			t.Errorf("the application saw %d at once, want %d", most, limit)
+		}
+	})
+}
+
+// TestHungApplicationEndsEveryRequestInTime: whoever waits is answered when its timeout is over, counted from its arrival, and
+// not when those before it have had theirs; what is left of the timeout is what the application gets.
+func TestHungApplicationEndsEveryRequestInTime(t *testing.T) {
+	for name, tc := range map[string]struct {
+		limits forward.Timeouts
+		after  time.Duration
+		want   fault.Cause
+	}{
+		"total":          {forward.Timeouts{Total: 300 * time.Second}, 300 * time.Second, fault.TimeoutTotal},
+		"response start": {forward.Timeouts{Total: 300 * time.Second, FirstByte: 100 * time.Second}, 100 * time.Second, fault.TimeoutFirstByte},
+		"idle":           {forward.Timeouts{Total: 300 * time.Second, FirstByte: 300 * time.Second, Idle: 50 * time.Second}, 50 * time.Second, fault.TimeoutIdle},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newProxy(t, 1, 0, nil)
+			p.cfg.Timeouts = tc.limits
+			var all sync.WaitGroup
+			for i := range 11 {
+				all.Go(func() {
+					x := forwardtest.New("hello")
+					x.OnForward = func(*forward.Pool) forward.Result {
+						limit, cause := firstOver(x.TimeoutsV)
+						time.Sleep(limit)
+						return forward.Result{Cause: cause, Status: 504}
+					}
+					began := time.Now()
+					p.ServeExchange(x)
+					if took := time.Since(began); x.Status != 504 || took != tc.after {
+						t.Errorf("%s: request %d answered %d after %s, want 504 after %s", name, i, x.Status, took, tc.after)
+					}
+					if x.Forwards == 0 && x.Cause != tc.want {
+						t.Errorf("%s: request %d ended by %v, want %v", name, i, x.Cause, tc.want)
+					}
+				})
+			}
+			all.Wait()
+			if inside, pending := p.Depth(); inside != 0 || pending != 0 {
+				t.Errorf("%s: depth = %d, %d after all, want none", name, inside, pending)
+			}
+		})
+	}
+}
+
+// TestWaitCountsAgainstTheTimeouts: a request that got its slot late has less time in the application.
+func TestWaitCountsAgainstTheTimeouts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProxy(t, 1, 0, nil)
+		p.cfg.Timeouts = forward.Timeouts{Total: time.Minute, FirstByte: 30 * time.Second, Idle: 20 * time.Second, Tunnel: time.Hour}
+		first, second := forwardtest.New("hello"), forwardtest.New("hello")
+		first.OnForward = func(*forward.Pool) forward.Result {
+			time.Sleep(10 * time.Second)
+			return forward.Result{Status: 200}
+		}
+		var all sync.WaitGroup
+		all.Go(func() { p.ServeExchange(first) })
+		synctest.Wait()
+		p.ServeExchange(second)
+		all.Wait()
+		if first.TimeoutsV != p.cfg.Timeouts {
+			t.Errorf("the first one's timeouts = %+v, want all of %+v", first.TimeoutsV, p.cfg.Timeouts)
+		}
+		want := forward.Timeouts{Total: 50 * time.Second, FirstByte: 20 * time.Second, Idle: 20 * time.Second, Tunnel: time.Hour}
+		if second.Status != 200 || second.TimeoutsV != want {
+			t.Errorf("the second one: %d, timeouts %+v; want 200, %+v", second.Status, second.TimeoutsV, want)
 		}
 	})
 }
@@ -312,6 +385,26 @@ func TestTelemetryCountsByStatusAndOutcome(t *testing.T) {
 			t.Errorf("outcomes of client_gone = %v, want 1", got)
 		}
 	})
+}
+
+// TestAPanicGivesBackWhatItHeld: neither a slot nor a request in flight stays behind.
+func TestAPanicGivesBackWhatItHeld(t *testing.T) {
+	p := newProxy(t, 1, 1, nil)
+	for range 3 {
+		x := forwardtest.New("hello")
+		x.OnForward = func(*forward.Pool) forward.Result { panic("a bug") }
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic did not come out")
+				}
+			}()
+			p.ServeExchange(x)
+		}()
+	}
+	if inFlight, pending := p.Depth(); inFlight != 0 || pending != 0 || p.load.inFlight() != 0 {
+		t.Errorf("%d in flight, %d pending, %d counted, want none", inFlight, pending, p.load.inFlight())
+	}
 }
 
 func TestConfigNamesEveryFault(t *testing.T) {

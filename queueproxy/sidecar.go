@@ -91,7 +91,8 @@ func (s *Sidecar) build(deps Deps) (err error) {
 	}
 	for _, t := range configs {
 		cfg := s.cfg.Server
-		cfg.Forwarding = forward.Forwarding{XForwarded: true, Forwarded: true}
+		// What the client asked for is the front's to say: the Host that comes here is the pod's address behind an activator.
+		cfg.Forwarding = forward.Forwarding{XForwardedFor: true, Forwarded: true}
 		cfg.TLS = t
 		server, err := forward.NewServer(cfg, s.proxy)
 		if err != nil {
@@ -162,8 +163,8 @@ func (s *Sidecar) Announced() {
 	}
 }
 
-// Drain begins to drain, and returns when the minimum has passed, nothing is in flight and no new connection came for
-// the quiet time, or when ctx ends. Requests are served throughout. Calling it again, from any goroutine, waits for
+// Drain begins to drain, and returns when the minimum has passed, nothing is in flight and neither a request nor a new
+// connection came for the quiet time, or when ctx ends. Requests are served throughout. Calling it again, from any goroutine, waits for
 // the same end.
 func (s *Sidecar) Drain(ctx context.Context) error {
 	s.BeginDrain()
@@ -200,24 +201,39 @@ func (s *Sidecar) AwaitDrain(ctx context.Context) (drained bool, err error) {
 func (s *Sidecar) drained(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	active := 0
-	for _, srv := range s.servers {
-		st := srv.Stats()
-		active += st.Active + st.Tunnels
-		s.drain.Came(st.LastAccept)
-	}
-	inside, _ := s.proxy.Depth()
-	s.drain.Load(max(inside, active))
+	inFlight, came := s.look()
+	s.drain.Load(inFlight)
+	s.drain.Came(came)
 	state, _ := s.drain.State(now)
 	return state == lifecycle.Drained
 }
 
-// Stop drains and then ends every connection. When ctx ends first, what is left is cut.
+// look returns how many requests and tunnels are in flight, and when a client was last heard of.
+func (s *Sidecar) look() (inFlight int, came time.Time) {
+	active := 0
+	for _, srv := range s.servers {
+		st := srv.Stats()
+		active += st.Active + st.Tunnels
+		if last := st.LastCame(); last.After(came) {
+			came = last
+		}
+	}
+	inside, _ := s.proxy.Depth()
+	return max(inside, active), came
+}
+
+// Stop drains and then ends every connection. When ctx ends first, what is left is cut, and the error is that of ctx; when
+// nothing was left there is none.
 func (s *Sidecar) Stop(ctx context.Context) error {
 	errs := []error{s.Drain(ctx)}
+	left, _ := s.look()
+	nothingCut := errs[0] != nil && left == 0
 	for _, srv := range s.servers {
 		errs = append(errs, srv.Shutdown(ctx))
 	}
 	s.closePools()
+	if nothingCut {
+		return nil
+	}
 	return errors.Join(errs...)
 }

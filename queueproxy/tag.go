@@ -10,11 +10,15 @@ const (
 	tagDisabled  = "DISABLED"  // the ingress does not route by tag header
 	tagDefault   = "DEFAULT"   // no tag was asked for
 	tagUndefined = "UNDEFINED" // a tag that does not exist was
-	tagOther     = "OTHER"     // ours: beyond the bound of distinct tags
+	tagOther     = "OTHER"     // ours: no tag that could be, or beyond the bound of distinct tags
 )
 
-// maxTags bounds the distinct tags that are counted apart.
-const maxTags = 64
+// Tags come with requests, from whoever sends one: maxTags bounds the distinct ones that are counted apart, and maxTag
+// the bytes of one, which is part of a host name.
+const (
+	maxTags = 64
+	maxTag  = 63
+)
 
 // routeTag returns the label of the traffic target that the request was routed by, nil for DISABLED. The bytes are
 // valid as long as the exchange.

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -146,8 +147,8 @@ func (t *Telemetry) counters(code int, tag []byte) *statusCounters {
 	return c
 }
 
-// childrenOf returns the children of a tag. Tags come with requests, so their number is bounded: later ones count
-// together.
+// childrenOf returns the children of a tag. Those that are none, which Prometheus may even refuse, and those beyond the bound
+// count together.
 func (t *Telemetry) childrenOf(tag []byte) *children {
 	t.mu.RLock()
 	c := t.tagged[string(tag)]
@@ -158,7 +159,7 @@ func (t *Telemetry) childrenOf(tag []byte) *children {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	name := string(tag)
-	if len(t.tagged) >= maxTags {
+	if len(t.tagged) >= maxTags || len(tag) > maxTag || !utf8.Valid(tag) {
 		name = tagOther
 	}
 	if c = t.tagged[name]; c == nil {

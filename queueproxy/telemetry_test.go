@@ -139,6 +139,17 @@ func TestTagsAreBounded(t *testing.T) {
 	}
 }
 
+// TestTagsThatAreNone: whatever somebody sends as a tag, the request is counted, and nothing else happens.
+func TestTagsThatAreNone(t *testing.T) {
+	tel, _ := newTelemetry(t, newProxy(t, 0, 0, nil))
+	for _, tag := range []string{"\xff", "canary\xc3", strings.Repeat("a", maxTag+1)} {
+		tel.Done(forward.Result{Status: 200}, []byte(tag), time.Millisecond, 0)
+	}
+	if got := testutil.ToFloat64(tel.requests.WithLabelValues("200", "2xx", tagOther)); got != 3 {
+		t.Errorf("%v requests under %s, want 3", got, tagOther)
+	}
+}
+
 // TestCountingAllocatesNothing in steady state, with and without tags.
 func TestCountingAllocatesNothing(t *testing.T) {
 	tel, _ := newTelemetry(t, newProxy(t, 0, 0, nil))

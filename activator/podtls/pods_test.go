@@ -286,3 +286,25 @@ func TestProbeInClearText(t *testing.T) {
 		})
 	}
 }
+
+// TestProbeOfAnothersPod: where a pod that starts has gone and its address is another revision's, the queue-proxy there says whose it is.
+func TestProbeOfAnothersPod(t *testing.T) {
+	ours := podtls.NewAuthority(t, "ours")
+	client, err := podtls.Load(podtls.Files(t, t.TempDir(), nil, ours), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &tls.Config{Certificates: []tls.Certificate{ours.Issue("kn-user-default")}, MinVersion: tls.VersionTLS13}
+	for _, protocol := range []endpoint.Protocol{endpoint.H1, endpoint.H2C} {
+		r := newRig(t, client, server, activator.Probe{})
+		gone := identity.Revision{Namespace: hello.Namespace, Name: "gone", UID: "gone"}
+		r.Put(gone, activator.Settings{QueueLimit: 10, QueueDeadline: time.Second, Probe: activator.Probe{By: activator.QueueProbe}})
+		t.Cleanup(func() { r.Remove(gone) })
+		r.Update(endpoint.Update{Snapshot: endpoint.Snapshot{Revision: gone, Version: 1, Endpoints: []endpoint.Endpoint{
+			{Pod: identity.Pod{UID: "b", Addr: r.plain}, Protocol: protocol, State: endpoint.Starting, Sidecar: true},
+		}}})
+		if got := <-r.seen; got != activator.ProbeNo {
+			t.Errorf("%v: the probe's result is %v, want %v", protocol, got, activator.ProbeNo)
+		}
+	}
+}

@@ -85,7 +85,7 @@ func (w *workloads) putExtra(r kube.Routed) {
 	w.mu.Unlock()
 	for _, x := range r.Extra {
 		a := assigned(r, w.n.bucket(id))
-		a.ID, a.Ports = x.ID, []uint16{x.Port}
+		a.ID, a.Ports = x.ID, x.Ports
 		a.Settings.ContainerConcurrency = 0
 		w.tell(a)
 	}

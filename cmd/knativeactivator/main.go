@@ -44,6 +44,9 @@ func run(environ []string, signals <-chan os.Signal, stderr io.Writer) int {
 		log.Error("the environment is not usable", "error", err.Error())
 		return 2
 	}
+	for _, name := range config.ServiceLinks(environ, s) {
+		log.Info("a variable is not set: kubelet names a Service of this namespace by it", "name", name)
+	}
 	if err := s.serve(signals, log); err != nil {
 		log.Error("activator failed", "error", err.Error())
 		return 1
@@ -103,6 +106,8 @@ type plane struct {
 }
 
 func (p *plane) build(s *settings, stats activator.StatSink, registry prometheus.Registerer) (err error) {
+	// Every series says which activator it is of, as Knative's do.
+	registry = prometheus.WrapRegistererWith(prometheus.Labels{"pod_name": s.Pod, "container_name": "activator"}, registry)
 	if p.telemetry, err = activator.NewTelemetry(registry, func() float64 { return p.activator.Parked() }); err != nil {
 		return err
 	}
@@ -116,7 +121,8 @@ func (p *plane) build(s *settings, stats activator.StatSink, registry prometheus
 		return err
 	}
 	p.probes = &probes{next: p.activator.Handler(true), ready: p.synced}
-	p.server, err = forward.NewServer(forward.Config{Forwarding: forward.Forwarding{XForwarded: true}}, p.probes)
+	// Host and protocol are Knative's ingress to say: behind a DomainMapping the Host that comes here is an internal name.
+	p.server, err = forward.NewServer(forward.Config{Forwarding: forward.Forwarding{XForwardedFor: true}}, p.probes)
 	return err
 }
 

@@ -28,11 +28,15 @@ type probes struct {
 // ServeExchange implements forward.Handler.
 func (p *probes) ServeExchange(x forward.Exchange) {
 	asked := x.Header(probeHeader)
-	switch {
-	case x.Header(kubeletHeader) != nil || strings.HasPrefix(string(x.Header("User-Agent")), kubeletAgent):
-		p.kubelet(x)
-	case asked == nil:
+	kubelet := x.Header(kubeletHeader) != nil || strings.HasPrefix(string(x.Header("User-Agent")), kubeletAgent)
+	if !kubelet && asked == nil {
 		p.next.ServeExchange(x)
+		return
+	}
+	x.MarkProbe() // who asks for the activator's own state does not keep it from ending
+	switch {
+	case kubelet:
+		p.kubelet(x)
 	case string(asked) == probeActivator:
 		x.Reply(200, "text/plain; charset=utf-8", probeActivator)
 	case string(asked) == probeNetwork:

@@ -40,6 +40,9 @@ func TestProbes(t *testing.T) {
 		if x.Status != tc.status || x.Body != tc.body {
 			t.Errorf("%s: answered %d %q, want %d %q", name, x.Status, x.Body, tc.status, tc.body)
 		}
+		if x.Probe != (tc.headers != nil) {
+			t.Errorf("%s: marked as a probe %t", name, x.Probe)
+		}
 	}
 }
 

@@ -32,6 +32,7 @@ func (p *plane) Put(r knative.Revision) {
 		ContainerConcurrency: r.ContainerConcurrency,
 		QueueLimit:           p.queueLimit,
 		QueueDeadline:        r.Timeout,
+		QueueTimeout:         true,
 		Timeouts:             forward.Timeouts{Total: r.Timeout, FirstByte: r.ResponseStart, Idle: r.Idle},
 	})
 }
@@ -66,7 +67,7 @@ func (p *plane) drain(s *settings, signals <-chan os.Signal) error {
 	defer tick.Stop()
 	for {
 		st := p.server.Stats()
-		d.Came(st.LastAccept)
+		d.Came(st.LastCame())
 		d.Load(st.Active + st.Tunnels)
 		if state, _ := d.State(time.Now()); state == lifecycle.Drained {
 			return p.cut()

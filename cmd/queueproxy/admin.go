@@ -36,20 +36,20 @@ type admin struct {
 
 // listen opens all admin ports and serves them until stop.
 func (a *admin) listen(owned *sync.WaitGroup) error {
-	ports := []struct {
+	for _, p := range []struct {
 		env  string
 		port uint16
 		h    http.Handler
+		open bool
 	}{
-		{"ROUSE_ADMIN_PORT", a.s.AdminPort, a.operations()},
-		{"ROUSE_STATS_PORT", a.s.StatsPort, http.HandlerFunc(a.serveStats)},
-		{"ROUSE_METRICS_PORT", a.s.MetricsPort, http.HandlerFunc(a.serveMetrics)},
-		{"ROUSE_PROFILE_PORT", a.s.ProfilePort, profiles()},
-	}
-	if !a.s.Profiling {
-		ports = ports[:len(ports)-1]
-	}
-	for _, p := range ports {
+		{"ROUSE_ADMIN_PORT", a.s.AdminPort, a.operations(), true},
+		{"ROUSE_STATS_PORT", a.s.StatsPort, http.HandlerFunc(a.serveStats), true},
+		{"ROUSE_METRICS_PORT", a.s.MetricsPort, http.HandlerFunc(a.serveMetrics), a.s.measured()},
+		{"ROUSE_PROFILE_PORT", a.s.ProfilePort, profiles(), a.s.Profiling},
+	} {
+		if !p.open {
+			continue
+		}
 		ln, err := net.Listen("tcp", a.s.address(p.port))
 		if err != nil {
 			a.stop()
@@ -134,7 +134,7 @@ func (a *admin) effective() effective {
 	c := a.s.sidecar().Proxy.Default()
 	return effective{
 		Limit: c.ContainerConcurrency, Queue: c.QueueLimit, Timeout: c.Timeouts.Total.String(), Timeouts: c.Timeouts.Total > 0,
-		Metrics: true, Forwarded: true, ClientGone: true, Drain: a.s.DrainMinimum.String(), Push: a.s.StatsURL != "",
+		Metrics: a.s.measured(), Forwarded: true, ClientGone: true, Drain: a.s.DrainMinimum.String(), Push: a.s.StatsURL != "",
 		Probes: len(a.s.probes), RequestLog: a.s.requestLogged(),
 		Draining: a.sidecar.Proxy().Draining(), Waiting: int(a.waiting.Load()),
 	}

@@ -50,11 +50,14 @@ type settings struct {
 	ProbeRequestLog    bool   `env:"SERVING_ENABLE_PROBE_REQUEST_LOG"`
 	Profiling          bool   `env:"ENABLE_PROFILING"`
 	Observability      string `env:"OBSERVABILITY_CONFIG"`
+	MetricsBackend     string `env:"SERVING_REQUEST_METRICS_BACKEND" envDefault:"prometheus"`
 
 	TLSMinVersion string `env:"QUEUE_PROXY_TLS_MIN_VERSION"`
 	TLSMaxVersion string `env:"QUEUE_PROXY_TLS_MAX_VERSION"`
 	TLSCiphers    string `env:"QUEUE_PROXY_TLS_CIPHER_SUITES"`
 	TLSCurves     string `env:"QUEUE_PROXY_TLS_CURVE_PREFERENCES"`
+
+	ReadinessPaced bool `env:"ROUSE_READINESS_PACED"`
 
 	RevisionUID  string        `env:"ROUSE_REVISION_UID"`
 	BindAddress  string        `env:"ROUSE_BIND_ADDRESS" envDefault:"::"`
@@ -80,7 +83,6 @@ type settings struct {
 // ignored lists the variables that Knative sets and that need nothing here, each with the reason.
 func ignored() map[string]string {
 	return map[string]string{
-		"SERVING_REQUEST_METRICS_BACKEND":                  "the metrics port always serves Prometheus text; nothing is pushed",
 		"SERVING_REQUEST_METRICS_REPORTING_PERIOD_SECONDS": "metrics are read when they are scraped",
 		"METRICS_COLLECTOR_ADDRESS":                        "for the push of OpenCensus, which is retired",
 		"METRICS_DOMAIN":                                   "a prefix of retired metric backends; Prometheus names never had it",
@@ -104,6 +106,9 @@ func sayIgnored(environ []string, log *slog.Logger) {
 		if reason, ok := reasons[name]; ok && value != "" {
 			log.Debug("a variable has no effect", "name", name, "value", value, "reason", reason)
 		}
+	}
+	for _, name := range config.ServiceLinks(environ, &settings{}) {
+		log.Info("a variable is not set: kubelet names a Service of this namespace by it", "name", name)
 	}
 }
 
@@ -159,7 +164,7 @@ func (s *settings) ports(refuse func(key, value, allowed string)) {
 		port uint16
 	}{
 		{"QUEUE_SERVING_PORT", s.ServingPort}, {"USER_PORT", s.UserPort}, {"ROUSE_ADMIN_PORT", s.AdminPort},
-		{"ROUSE_STATS_PORT", s.StatsPort}, {"ROUSE_METRICS_PORT", s.MetricsPort},
+		{"ROUSE_STATS_PORT", s.StatsPort}, {"ROUSE_METRICS_PORT", s.metricsPort()},
 		{"ROUSE_PROFILE_PORT", s.profilePort()}, {"QUEUE_SERVING_TLS_PORT", s.tlsPort()},
 	} {
 		if p.port == 0 {
@@ -173,7 +178,18 @@ func (s *settings) ports(refuse func(key, value, allowed string)) {
 	}
 }
 
-// profilePort and tlsPort are 0 when nothing is served there.
+// measured says whether there is a page of metrics. With Knative's other backends its queue-proxy opens no port for one, and
+// another container of the pod may have it.
+func (s *settings) measured() bool { return s.MetricsBackend == "prometheus" }
+
+// metricsPort, profilePort and tlsPort are 0 when nothing is served there.
+func (s *settings) metricsPort() uint16 {
+	if s.measured() {
+		return s.MetricsPort
+	}
+	return 0
+}
+
 func (s *settings) profilePort() uint16 {
 	if s.Profiling {
 		return s.ProfilePort

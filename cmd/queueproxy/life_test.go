@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -77,6 +79,26 @@ func TestHeaders(t *testing.T) {
 	} {
 		if got := seen.Get(name); got != want {
 			t.Errorf("%s = %q, want %q", name, got, want)
+		}
+	}
+}
+
+// TestHostAndProtocolAreTheFrontsToSay: behind an activator the Host that comes is the pod's address, behind a Service
+// nobody stands in front who could say more than the Host does.
+func TestHostAndProtocolAreTheFrontsToSay(t *testing.T) {
+	received := make(chan *http.Request, 1)
+	r := start(t, environ(application(t, func(_ http.ResponseWriter, r *http.Request) { received <- r.Clone(t.Context()) })))
+	defer r.stop()
+	for name, sent := range map[string][]string{"behind an activator": {"K-Original-Host", "hello.default.example.com"}, "behind a Service": nil} {
+		r.get("QUEUE_SERVING_PORT", "/", sent...)
+		req := <-received
+		if got := req.Header.Get("X-Forwarded-For"); got != "127.0.0.1" {
+			t.Errorf("%s: X-Forwarded-For = %q, want the caller", name, got)
+		}
+		for _, field := range []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded"} {
+			if v := req.Header.Get(field); v != "" {
+				t.Errorf("%s: %s = %q, want none", name, field, v)
+			}
 		}
 	}
 }
@@ -148,6 +170,25 @@ func TestNotReadyUntilTheApplicationIs(t *testing.T) {
 	}
 }
 
+// TestReadinessKeepsThePace: kubelet asks as often as it likes, and the application is asked when its period is over.
+func TestReadinessKeepsThePace(t *testing.T) {
+	var asked atomic.Int64
+	app := application(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) })
+	for paced, want := range map[string]int64{"true": 1, "false": 3} {
+		asked.Store(0)
+		r := start(t, environ(app, `SERVING_READINESS_PROBE={"httpGet":{"port":0},"periodSeconds":3600}`, "ROUSE_READINESS_PACED="+paced))
+		for range 3 {
+			if resp, _ := r.get("QUEUE_SERVING_PORT", "/", "User-Agent", "kube-probe/1", "K-Network-Probe", "queue"); resp.StatusCode != 200 {
+				t.Errorf("paced: %s: %d", paced, resp.StatusCode)
+			}
+		}
+		r.stop()
+		if got := asked.Load(); got != want {
+			t.Errorf("paced: %s: the application was asked %d times, want %d", paced, got, want)
+		}
+	}
+}
+
 // TestRequestLog writes a line per request to stdout, with probes only when asked for.
 func TestRequestLog(t *testing.T) {
 	app := application(t, hello)
@@ -173,6 +214,23 @@ func TestRequestLog(t *testing.T) {
 	}
 }
 
+// TestRequestLogThatCannotBeStopsNothing: Knative's check of its ConfigMap lets through what our templates do not have.
+func TestRequestLogThatCannotBeStopsNothing(t *testing.T) {
+	for template, want := range map[string]string{`{{call .Request.GetBody}}`: `function \"call\" not defined`, "{{": "request log template"} {
+		r := start(t, environ(application(t, hello), "SERVING_ENABLE_REQUEST_LOG=true", "SERVING_REQUEST_LOG_TEMPLATE="+template))
+		if resp, body := r.get("QUEUE_SERVING_PORT", "/a"); resp.StatusCode != 200 || body != "hello from /a" {
+			t.Errorf("%s: %d %q, want the application's answer", template, resp.StatusCode, body)
+		}
+		if _, page := r.get("ROUSE_ADMIN_PORT", "/config"); !strings.Contains(page, `"request_log":false`) {
+			t.Errorf("%s: /config = %s, want no request log", template, page)
+		}
+		r.stop()
+		if log := r.stderr.String(); r.stdout.String() != "" || !strings.Contains(log, `"ERROR"`) || !strings.Contains(log, want) {
+			t.Errorf("%s: wrote %q and logged %s; want nothing, and an error that says %s", template, r.stdout.String(), log, want)
+		}
+	}
+}
+
 // TestProfilesOnlyWhenAskedFor opens the port of profiles.
 func TestProfilesOnlyWhenAskedFor(t *testing.T) {
 	r := start(t, environ(application(t, hello), "ENABLE_PROFILING=true", "ROUSE_PROFILE_PORT=0"))
@@ -186,6 +244,27 @@ func TestProfilesOnlyWhenAskedFor(t *testing.T) {
 	if strings.Contains(r.stderr.String(), "ROUSE_PROFILE_PORT") == strings.Contains(quiet(t), "ROUSE_PROFILE_PORT") {
 		t.Error("the port of profiles is open without being asked for")
 	}
+}
+
+// TestMetricsPortIsOthersWithoutPrometheus: Knative says with its backend whether there is one, and another container of the
+// pod may serve there.
+func TestMetricsPortIsOthersWithoutPrometheus(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	_, port, _ := net.SplitHostPort(ln.Addr().String())
+	for _, backend := range []string{"none", "opencensus"} {
+		r := start(t, environ(application(t, hello), "ROUSE_METRICS_PORT="+port, "SERVING_REQUEST_METRICS_BACKEND="+backend))
+		if resp, _ := r.get("QUEUE_SERVING_PORT", "/"); resp.StatusCode != 200 {
+			t.Errorf("backend %q: %d, want the application's answer", backend, resp.StatusCode)
+		}
+		r.stop()
+	}
+	r := start(t, environ(application(t, hello), "SERVING_REQUEST_METRICS_BACKEND=prometheus"))
+	r.addr("ROUSE_METRICS_PORT")
+	r.stop()
 }
 
 // quiet runs a sidecar without profiles and returns its log.

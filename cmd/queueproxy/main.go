@@ -119,15 +119,9 @@ func ended() context.Context {
 // deps makes what the proxy works with: probes, the stream of statistics and the request log, each when configured.
 func (s *settings) deps(ctx context.Context, owned *sync.WaitGroup, stdout io.Writer, log *slog.Logger) (d queueproxy.Deps, err error) {
 	if len(s.probes) > 0 {
-		d.Ready = readiness.New(readiness.Config{Probes: s.probes, DetectHTTP2: s.DetectHTTP2, Log: log}).Ready
+		d.Ready = readiness.New(readiness.Config{Probes: s.probes, DetectHTTP2: s.DetectHTTP2, Paced: s.ReadinessPaced, Log: log}).Ready
 	}
-	if s.requestLogged() {
-		requests, err := s.requestLog(stdout)
-		if err != nil {
-			return d, fmt.Errorf("SERVING_REQUEST_LOG_TEMPLATE: %w", err)
-		}
-		d.Log = requests
-	}
+	d.Log = s.openRequestLog(stdout, log)
 	d.Usage = s.usage(log)
 	if s.StatsURL == "" {
 		return d, nil

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"github.com/rousehq/rouse/queueproxy"
 	"github.com/rousehq/rouse/queueproxy/requestlog"
 )
 
@@ -21,8 +22,7 @@ type observabilityConfig struct {
 	}
 }
 
-// observability reads OBSERVABILITY_CONFIG over the older generation's variables, checks the request log's template,
-// and the level of the log.
+// observability reads OBSERVABILITY_CONFIG over the older generation's variables, and checks the level of the log.
 func (s *settings) observability(refuse func(key, value, allowed string)) {
 	if s.Observability != "" {
 		var o observabilityConfig
@@ -36,11 +36,6 @@ func (s *settings) observability(refuse func(key, value, allowed string)) {
 			s.RequestLogTemplate = o.RequestLogTemplate
 		}
 	}
-	if s.requestLogged() {
-		if _, err := s.requestLog(io.Discard); err != nil {
-			refuse("SERVING_REQUEST_LOG_TEMPLATE", s.RequestLogTemplate, "a Go template: "+err.Error())
-		}
-	}
 	if _, err := s.logLevel(); err != nil {
 		refuse("SERVING_LOGGING_LEVEL", s.LoggingLevel, "debug, info, warn, error, dpanic, panic or fatal")
 	}
@@ -48,6 +43,22 @@ func (s *settings) observability(refuse func(key, value, allowed string)) {
 
 // requestLogged says whether there is a request log: without a template there is nothing to write.
 func (s *settings) requestLogged() bool { return s.RequestLog && s.RequestLogTemplate != "" }
+
+// openRequestLog returns nil without a request log, and with one whose template cannot be used: Knative's check of its
+// ConfigMap lets more pass than ours, and no pod may fail to start over a log.
+func (s *settings) openRequestLog(w io.Writer, log *slog.Logger) queueproxy.RequestLog {
+	if !s.requestLogged() {
+		return nil
+	}
+	l, err := s.requestLog(w)
+	if err != nil {
+		log.Error("no request log: its template cannot be used; requests are served all the same",
+			"setting", "SERVING_REQUEST_LOG_TEMPLATE, or requestLogTemplate of OBSERVABILITY_CONFIG", "error", err.Error())
+		s.RequestLog = false // as /config says
+		return nil
+	}
+	return l
+}
 
 func (s *settings) requestLog(w io.Writer) (*requestlog.Log, error) {
 	rev := requestlog.Revision{

@@ -138,7 +138,7 @@ func checkFiles(stdin io.Reader, paths []string, namespace string) ([]finding, e
 
 // judgeManifest says what is wrong with a workload before it is in a cluster.
 func judgeManifest(s *kube.Seen) []finding {
-	return slices.Concat(judgeSettled(s), judgeTargets(s), judgeImages(s), judgeReplicas(s))
+	return slices.Concat(judgeSettled(s), judgeUnseen(s), judgeTargets(s), judgeImages(s), judgeReplicas(s))
 }
 
 // judgeInjection says what `rouse inject` would of the workloads that ask for a queue-proxy. What else was said of them is
@@ -194,6 +194,7 @@ type checker struct {
 
 	control, activators, webhook *kube.Component // nil when not there
 	blind                        bool            // they could not be read
+	elsewhere                    bool            // another namespace has them
 	base                         config.Autoscaler
 	in                           surroundings
 }
@@ -236,7 +237,7 @@ func (k *checker) workloads(ctx context.Context) {
 		k.add(unasked(checkWorkload, err, kube.Right{}))
 	} else if n == 0 {
 		k.add(finding{Level: good, Check: checkWorkload, Text: "none is annotated in " + k.reach.scope()})
-	} else if k.control == nil && !k.blind {
+	} else if k.control == nil && !k.blind && !k.elsewhere {
 		k.add(finding{failed, checkWorkload, "", fmt.Sprintf("%d are annotated, and nobody scales them", n), install})
 	}
 }
@@ -257,7 +258,7 @@ func (k *checker) look(ctx context.Context) (out []finding, n int, err error) {
 	seen := v.Seen(k.base)
 	for i := range seen {
 		if k.control == nil {
-			out = append(out, judgeSettled(&seen[i])...)
+			out = append(out, slices.Concat(judgeSettled(&seen[i]), judgeUnseen(&seen[i]))...)
 		} else {
 			out = append(out, judgeWorkload(&seen[i], k.in)...)
 		}

@@ -183,7 +183,7 @@ func (k *checker) portBook(ctx context.Context) {
 	k.add(judgePorts(data, within)...)
 	if k.in.within, err = portalloc.ParseRange(within); err == nil {
 		trial, _ := portalloc.Decode(data)
-		_, k.in.exhausted = trial.Assign("a/new/one", "", k.in.within)
+		_, k.in.exhausted = trial.Assign("a/new/one", "", k.in.within, time.Now())
 	}
 }
 
@@ -239,6 +239,12 @@ func (k *checker) refresh(ctx context.Context) {
 // uninstalled checks whether Rouse could be installed: the API server serves every kind, and the caller may make it.
 func (k *checker) uninstalled(ctx context.Context) {
 	const check = "installation"
+	if at, err := k.c.Bound(ctx, controlAccount); err == nil && len(at) > 0 { // to install it here would take its rights away there
+		k.add(finding{failed, check, "", fmt.Sprintf("Rouse is not in namespace %s: its rights are for namespace %s", k.reach.system, at[0]),
+			"--system-namespace " + at[0]})
+		k.elsewhere = true
+		return
+	}
 	objects, err := installation(k.reach.system, "")
 	if err != nil {
 		k.add(unasked(check, err, kube.Right{}))

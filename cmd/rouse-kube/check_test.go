@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,9 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"sigs.k8s.io/yaml"
+
+	"github.com/rousehq/rouse/internal/inject"
 	"github.com/rousehq/rouse/internal/kube"
 	"github.com/rousehq/rouse/internal/workload"
 )
@@ -72,8 +76,17 @@ func TestCheckCluster(t *testing.T) {
 		}, 1, failed, "all 1 ports of 20001-20001 are taken"},
 		{"workloads can't be read", func(f *fake) { f.refuses["view"] = refused }, 2, unknown, "refused"},
 		{"no workload", func(f *fake) { f.manifests = "" }, 0, good, "none is annotated in namespace shop"},
+		{"settings that the webhook does not see", func(f *fake) {
+			f.manifests = strings.NewReplacer("annotations: {", `annotations: {rouse.dev/container-concurrency: "20", `, "labels: {app: hello}", "labels: {app: hello, rouse.dev/inject: enabled}").Replace(f.manifests)
+		}, 0, warned, "the webhook does not see rouse.dev/container-concurrency"},
 		{"not installed", func(f *fake) { f.components, f.manifests = nil, "" }, 0, warned, "Rouse is not installed in namespace rouse-system"},
 		{"not installed: it could be", func(f *fake) { f.components, f.manifests = nil, "" }, 0, good, "you may make all"},
+		{"installed elsewhere", func(f *fake) {
+			f.components, f.bound = nil, map[string][]string{"rouse-control": {"tools"}}
+		}, 1, failed, "Rouse is not in namespace rouse-system: its rights are for namespace tools"},
+		{"not installed, and who else has rights may not be read", func(f *fake) {
+			f.components, f.manifests, f.refuses["bound"] = nil, "", errors.New("refused")
+		}, 0, good, "you may make all"},
 		{"not installed, and somebody counts on it", func(f *fake) { f.components = nil }, 1, failed, "nobody scales them"},
 		{"may not install", func(f *fake) { f.components, f.manifests, f.lacks = nil, "", "clusterroles" }, 1, failed, "you may not create clusterroles.rbac.authorization.k8s.io"},
 		{"too old to install", func(f *fake) { f.components, f.manifests, f.unserved = nil, "", "PodDisruptionBudget" }, 1, failed, "does not serve policy/v1 PodDisruptionBudget"},
@@ -235,6 +248,88 @@ spec: {ports: [{port: 80, targetPort: ` + targetPort + `}]}
 }
 
 // TestCheckDirectory: what is not read in one is told.
+// TestCheckUnseen: what the webhook can't go by is said, and not where it need not.
+func TestCheckUnseen(t *testing.T) {
+	const limit, other = `rouse.dev/container-concurrency: "20"`, `rouse.dev/container-concurrency: "10"`
+	const sizes = "queue.sidecar.serving.knative.dev/cpu-resource-limit: 20m"
+	for _, tc := range []struct{ name, own, labels, pods, want string }{
+		{"both on the workload", limit + `, rouse.dev/timeout-seconds: "20"`, "rouse.dev/inject: enabled", "",
+			"warning  injection stdin:2 Deployment default/hello: the webhook does not see rouse.dev/container-concurrency (stdin:6), rouse.dev/timeout-seconds (stdin:6) of the Deployment"},
+		{"sizes", sizes, "rouse.dev/inject: enabled", "", "does not see queue.sidecar.serving.knative.dev/cpu-resource-limit (stdin:6) of the Deployment"},
+		{"otherwise on the template", limit, "rouse.dev/inject: enabled", other, "does not see rouse.dev/container-concurrency (stdin:6)"},
+		{"on both", limit, "rouse.dev/inject: enabled", limit, ""},
+		{"on the template", `autoscaling.knative.dev/target: "3"`, "rouse.dev/inject: enabled", limit, ""},
+		{"asked for by both", "rouse.dev/inject: enabled", "rouse.dev/inject: enabled", "", ""},
+		{"opted out of by the workload alone", "rouse.dev/inject: disabled", "rouse.dev/inject: enabled", "", "does not see rouse.dev/inject (stdin:6)"},
+		{"opted out of by the template", limit, "rouse.dev/inject: enabled", "rouse.dev/inject: disabled", ""},
+		{"no webhook", limit, "a: b", "", ""},
+	} {
+		text := `
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: hello
+  annotations: {autoscaling.knative.dev/class: kpa.autoscaling.knative.dev, ` + tc.own + `}
+spec:
+  template:
+    metadata: {labels: {app: hello, ` + tc.labels + `}, annotations: {` + tc.pods + `}}
+    spec: {containers: [{name: app, image: x, ports: [{containerPort: 8080}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: hello}
+spec: {ports: [{port: 80, targetPort: 8080}]}
+`
+		var out, errs strings.Builder
+		code := run(t.Context(), "rouse-kube", []string{"check", "-f", "-"}, strings.NewReader(text), &out, &errs)
+		if said := strings.Contains(out.String(), "warning  "); code != 0 || said != (tc.want != "") || !strings.Contains(out.String(), tc.want) {
+			t.Errorf("%s: %d, want %q\n%s%s", tc.name, code, tc.want, out.String(), errs.String())
+		}
+		if !strings.Contains(tc.want, "rouse.dev/container-concurrency") {
+			continue
+		}
+		r, err := inject.Manifest("x", []byte(text), inject.Options{Image: "q"}) // which sees both
+		out.Reset()
+		if code := run(t.Context(), "rouse-kube", []string{"check", "-f", "-"}, bytes.NewReader(r.YAML), &out, &errs); err != nil || code != 0 || strings.Contains(out.String(), "warning  ") {
+			t.Errorf("%s, by `rouse inject`: %v, %d\n%s%s", tc.name, err, code, out.String(), errs.String())
+		}
+	}
+}
+
+// TestDocumentedExample: the first example of docs/kubernetes.md is right, and means the same by the webhook and by `rouse inject`.
+func TestDocumentedExample(t *testing.T) {
+	page, err := os.ReadFile("../../docs/kubernetes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(page), "```yaml\n")
+	example, _, _ = strings.Cut(example, "```")
+	example = strings.Replace(example, "spec: …", "spec: {containers: [{name: app, image: x, ports: [{containerPort: 8080}]}]}", 1)
+	labelled := strings.Replace(example, "labels: {app: hello}", "labels: {app: hello, rouse.dev/inject: enabled}", 1)
+	var out, errs strings.Builder
+	if code := run(t.Context(), "rouse-kube", []string{"check", "-f", "-"}, strings.NewReader(labelled), &out, &errs); code != 0 || labelled == example || !strings.Contains(out.String(), "0 warnings") {
+		t.Errorf("check of the example = %d\n%s%s", code, out.String(), errs.String())
+	}
+	var deployment struct {
+		Spec struct{ Template json.RawMessage }
+	}
+	if err := yaml.Unmarshal([]byte(strings.Split(labelled, "\n---\n")[0]), &deployment); err != nil {
+		t.Fatal(err)
+	}
+	patch, _, err := inject.Pod(deployment.Spec.Template, "default", inject.Options{Image: "q"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	webhook, err := json.Marshal(patch)
+	if err != nil || !strings.Contains(string(webhook), `"CONTAINER_CONCURRENCY","value":"20"`) {
+		t.Errorf("the webhook's patch, %v: %s", err, webhook)
+	}
+	r, err := inject.Manifest("x", []byte(example), inject.Options{Image: "q"})
+	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(r.YAML)), " "), `- name: CONTAINER_CONCURRENCY value: "20"`) {
+		t.Errorf("rouse inject, %v:\n%s", err, r.YAML)
+	}
+}
+
 func TestCheckDirectory(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "app.yaml"), []byte(helloYAML), 0o600); err != nil {
@@ -267,6 +362,20 @@ func TestCheckStream(t *testing.T) {
 	code := run(t.Context(), "rouse-kube", []string{"check", "-f", "-"}, strings.NewReader("{kind: A}\n{kind: B}\n"), &all, &errs)
 	if code != 1 || !strings.Contains(all.String(), "stdin:1: something follows it without a marker") {
 		t.Errorf("what is neither a stream nor documents: %d\n%s%s", code, all.String(), errs.String())
+	}
+}
+
+// TestCheckJSON: what every encoder of JSON may write is read.
+func TestCheckJSON(t *testing.T) {
+	const text = `{"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "apps/v1", "kind": "Deployment",
+"metadata": {"name": "one", "annotations": {"autoscaling.knative.dev\/class": "kpa.autoscaling.knative.dev", "rouse.dev/inject": "enabled", "note": "\ud83d\ude00"}},
+"spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "user", "image": "x"}]}}}}]}`
+	var all, errs strings.Builder
+	code := run(t.Context(), "rouse-kube", []string{"check", "-f", "-"}, strings.NewReader(text), &all, &errs)
+	for _, want := range []string{"Deployment default/one: NoService", "no container says on which port it serves"} {
+		if code != 1 || !strings.Contains(all.String(), want) || strings.Contains(all.String(), "manifest") {
+			t.Errorf("check = %d, want %s\n%s%s", code, want, all.String(), errs.String())
+		}
 	}
 }
 

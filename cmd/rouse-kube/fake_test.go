@@ -17,6 +17,7 @@ type fake struct {
 	t          *testing.T
 	manifests  string // what View holds
 	components map[string]*kube.Component
+	bound      map[string][]string // whom bindings are for
 	configMaps map[string]map[string]string
 	pages      map[string]string // by pod and path
 	bundles    [][]byte
@@ -46,6 +47,10 @@ func (f *fake) View(context.Context, string, bool) (*kube.View, error) {
 
 func (f *fake) Component(_ context.Context, _ string, _ workload.Kind, name string) (*kube.Component, error) {
 	return f.components[name], f.refuses["component"]
+}
+
+func (f *fake) Bound(_ context.Context, binding string) ([]string, error) {
+	return f.bound[binding], f.refuses["bound"]
 }
 
 func (f *fake) Shares(context.Context, string) (kube.Shares, error) {

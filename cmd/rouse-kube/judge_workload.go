@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/rousehq/rouse/internal/assign"
+	"github.com/rousehq/rouse/internal/inject"
 	"github.com/rousehq/rouse/internal/kube"
 	"github.com/rousehq/rouse/internal/portalloc"
 	"github.com/rousehq/rouse/internal/sliceplan"
@@ -48,7 +49,7 @@ func judgeSettled(s *kube.Seen) (out []finding) {
 
 // judgeWorkload judges a workload in a cluster, and where its Service leads.
 func judgeWorkload(s *kube.Seen, in surroundings) []finding {
-	out := append(judgeSettled(s), judgeTargets(s)...)
+	out := slices.Concat(judgeSettled(s), judgeUnseen(s), judgeTargets(s))
 	if !s.Bound {
 		return out
 	}
@@ -87,6 +88,24 @@ func judgeTargets(s *kube.Seen) (out []finding) {
 		out = append(out, f)
 	}
 	return out
+}
+
+// judgeUnseen warns of settings of a queue-proxy that the webhook makes without them: it is shown pods, and no workloads.
+func judgeUnseen(s *kube.Seen) []finding {
+	if s.Injected {
+		return nil
+	}
+	keys := inject.Unseen(s.OwnAnnotations, s.PodLabels, s.PodAnnotations)
+	if len(keys) == 0 {
+		return nil
+	}
+	for i, key := range keys {
+		if s.At != nil {
+			keys[i] += " (" + s.At(key) + ")"
+		}
+	}
+	return []finding{{warned, "injection", aboutWorkload(s), fmt.Sprintf("the webhook does not see %s of the %s: it looks at pods alone, and their template lacks it or says something else",
+		strings.Join(keys, ", "), s.Kind), "write it into spec.template.metadata.annotations; pods that are made from then on go by it"}}
 }
 
 // judgeImages warns of containers that name no image, which the API server refuses.

@@ -20,6 +20,7 @@ type apiServer interface {
 	Version(ctx context.Context) (kube.Version, error)
 	View(ctx context.Context, namespace string, pods bool) (*kube.View, error)
 	Component(ctx context.Context, namespace string, kind workload.Kind, name string) (*kube.Component, error)
+	Bound(ctx context.Context, binding string) (namespaces []string, err error)
 	Shares(ctx context.Context, namespace string) (kube.Shares, error)
 	ConfigMap(ctx context.Context, namespace, name string) (data map[string]string, found bool, err error)
 	Trusted(ctx context.Context, configuration string) (bundles [][]byte, found bool, err error)

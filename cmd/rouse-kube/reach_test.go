@@ -72,8 +72,8 @@ func TestMovesReach(t *testing.T) {
 		{"adopt shop --context west", "nothing", "GET /api/v1/namespaces/of-west/services/shop"},
 		{"release shop --context west -n other", "nothing", "GET /api/v1/namespaces/other/services/shop"},
 		{"release shop --kubeconfig WEST --context west", "nothing", "GET /api/v1/namespaces/of-west/services/shop"},
-		{"uninstall", "GET /apis/discovery.k8s.io/v1/endpointslices", "nothing"},
-		{"uninstall --context west -n system", "nothing", "GET /apis/discovery.k8s.io/v1/endpointslices"},
+		{"uninstall", "GET /apis/rbac.authorization.k8s.io/v1/clusterrolebindings/rouse-control", "nothing"},
+		{"uninstall --context west -n system", "nothing", "GET /apis/rbac.authorization.k8s.io/v1/clusterrolebindings/rouse-control"},
 	} {
 		east, west := newAsked(t), newAsked(t)
 		list := kubeconfigs(t, east.URL, west.URL)
@@ -88,17 +88,23 @@ func TestMovesReach(t *testing.T) {
 
 // TestUninstallNamespace: -n is where Rouse is, whatever the context's namespace.
 func TestUninstallNamespace(t *testing.T) {
+	var at string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if strings.Contains(r.URL.Path, "/clusterrolebindings/") {
+			fmt.Fprintf(w, `{"kind":"ClusterRoleBinding","apiVersion":"rbac.authorization.k8s.io/v1","subjects":[{"kind":"ServiceAccount","name":"x","namespace":%q}]}`, at)
+			return
+		}
 		kind, version := "ServiceList", "v1"
 		if strings.HasSuffix(r.URL.Path, "/endpointslices") {
 			kind, version = "EndpointSliceList", "discovery.k8s.io/v1"
 		}
-		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"kind":%q,"apiVersion":%q,"metadata":{},"items":[]}`, kind, version)
 	}))
 	defer server.Close()
 	t.Setenv("KUBECONFIG", kubeconfigs(t, server.URL, server.URL))
 	for args, want := range map[string]string{"uninstall": "name: rouse-system\n", "uninstall -n other --delete-namespace": "name: other\n"} {
+		at = strings.TrimSpace(strings.TrimPrefix(want, "name: "))
 		code, out, errs := command(t, strings.Fields(args)...)
 		_, namespace, _ := strings.Cut(out, "kind: Namespace")
 		if code != 0 || !strings.Contains(namespace, want) || strings.Contains(out, "of-east") {

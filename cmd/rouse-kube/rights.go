@@ -41,7 +41,11 @@ func installation(namespace, tokenSecret string) ([]object, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []object
+	return parsed(parts)
+}
+
+// parsed reads the objects of components.
+func parsed(parts []deploy.Component) (all []object, err error) {
 	for _, p := range parts {
 		for doc := range bytes.SplitSeq(append([]byte("\n"), p.YAML...), []byte("\n---\n")) {
 			var o object

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/rousehq/rouse/deploy"
 	"github.com/rousehq/rouse/internal/cmdline"
 	"github.com/rousehq/rouse/internal/inject"
+	"github.com/rousehq/rouse/internal/jsontext"
 	"github.com/rousehq/rouse/internal/manifest"
 	"github.com/rousehq/rouse/internal/render"
 )
@@ -28,6 +32,15 @@ func sidecarFlags(cmd *cobra.Command, o *inject.Options) {
 	f.StringVar(&o.Image, "image", defaultImage, "image of the queue-proxy")
 	f.StringVar(&o.StatsURL, "stats-url", "", "where sidecars push their reports, ws://HOST:PORT; empty lets control fetch them")
 	f.StringVar(&o.TokenAudience, "token-audience", "", "mount a service account token for this audience and send it with the reports")
+	sizeFlags(f, &o.Sizes)
+}
+
+// sizeFlags are what a sidecar asks for.
+func sizeFlags(f *pflag.FlagSet, s *inject.Sizes) {
+	for _, size := range s.Each() {
+		what, which, _ := strings.Cut(size.Name, "-")
+		f.StringVar(size.Text, "sidecar-"+size.Name, "", "default "+which+" of "+what+" of the queue-proxy, such as 50m or 64Mi; annotations win")
+	}
 }
 
 func newInject() *cobra.Command {
@@ -43,9 +56,6 @@ func newInject() *cobra.Command {
 				if err != nil {
 					return nil, err
 				}
-				if s.Stream {
-					r.YAML = ownLines(r.YAML)
-				}
 				return r.YAML, sayInjected(cmd.ErrOrStderr(), r)
 			})
 		},
@@ -54,15 +64,6 @@ func newInject() *cobra.Command {
 	sidecarFlags(cmd, &o)
 	cmd.Flags().BoolVar(&o.All, "all", false, "workloads that are not opted in, too, unless they are opted out")
 	return cmd
-}
-
-// ownLines puts the markers of a stream of JSON objects on lines of their own: kubectl takes no others for markers.
-func ownLines(documents []byte) []byte {
-	out := bytes.ReplaceAll(documents, []byte("\n--- {"), []byte("\n---\n{"))
-	if rest, ok := bytes.CutPrefix(out, []byte("--- {")); ok {
-		out = append([]byte("---\n{"), rest...)
-	}
-	return out
 }
 
 // sayInjected tells people what became of their file. A fault that is not minor is an error: half a file is no output.
@@ -80,6 +81,9 @@ func sayInjected(stderr io.Writer, r inject.Result) error {
 	}
 	for _, name := range r.Injected {
 		fmt.Fprintln(stderr, name, "has the queue-proxy")
+	}
+	for _, name := range r.TakenOut {
+		fmt.Fprintln(stderr, name, "has no queue-proxy any more: it is opted out")
 	}
 	for _, name := range r.Left {
 		fmt.Fprintln(stderr, name, "is left as it is: it is not opted in")
@@ -117,18 +121,47 @@ func eachSource(cmd *cobra.Command, files []string, become func(manifest.Source)
 	if err := errors.Join(faults...); err != nil {
 		return err
 	}
+	_, err = cmd.OutOrStdout().Write(joined(sources, out))
+	return err
+}
+
+// joined puts the files behind one another: as a stream of JSON when all that went in was JSON, else as documents of YAML.
+func joined(sources []manifest.Source, out [][]byte) []byte {
+	if len(out) == 1 && jsontext.Single(out[0]) {
+		return out[0]
+	}
+	all := withMarkers(out)
+	json := !slices.ContainsFunc(sources, func(s manifest.Source) bool { return !s.Stream && !jsontext.Single(s.Data) })
+	if stream, ok := jsontext.Stream(all); ok && json {
+		return stream
+	}
+	return ownLines(all)
+}
+
+func withMarkers(out [][]byte) (all []byte) {
 	for i, text := range out {
 		if i > 0 {
-			if before := out[i-1]; len(before) > 0 && !bytes.HasSuffix(before, []byte("\n")) {
-				fmt.Fprintln(cmd.OutOrStdout()) // behind the last line the marker would be none
+			if n := len(all); n > 0 && all[n-1] != '\n' {
+				all = append(all, '\n') // behind the last line the marker would be none
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "---")
+			all = append(all, "---\n"...)
 		}
-		if _, err := cmd.OutOrStdout().Write(text); err != nil {
-			return err
-		}
+		all = append(all, text...)
 	}
-	return nil
+	return all
+}
+
+// ownLines puts markers before JSON on lines of their own: kubectl takes no others for markers. When JSON is the first of several
+// documents there is one before it, too: what begins with a brace kubectl takes for a stream of JSON.
+func ownLines(documents []byte) []byte {
+	out := bytes.ReplaceAll(documents, []byte("\n--- {"), []byte("\n---\n{"))
+	if rest, ok := bytes.CutPrefix(out, []byte("--- {")); ok {
+		return append([]byte("---\n{"), rest...)
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(out), []byte("{")) && bytes.Contains(out, []byte("\n---\n")) {
+		return append([]byte("---\n"), out...)
+	}
+	return out
 }
 
 // opened reads manifests, and warns of what is not read in directories.
@@ -230,5 +263,7 @@ func installFlags(cmd *cobra.Command, o *deploy.Options) {
 	f.IntVar(&o.Activators, "activators", 0, "activators at least; 0 for the chart's 2")
 	f.StringVar(&o.Audience, "token-audience", "", "let queue-proxies push their reports, with service account tokens for this audience; empty lets control fetch them")
 	f.BoolVar(&o.Webhook, "webhook", false, "inject the queue-proxy into pods labelled rouse.dev/inject: enabled")
+	sizeFlags(f, &o.Sidecar)
 	f.StringToStringVar(&o.Autoscaler, "set", nil, "KEY=VALUE of config-autoscaler (repeatable)")
+	f.StringSliceVar(&o.Only, "only", nil, "print only PART: "+strings.Join(deploy.Parts(), ", ")+" (repeatable)")
 }

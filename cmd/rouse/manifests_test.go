@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +33,11 @@ func TestInject(t *testing.T) {
 	if _, again, _ := command(t, out, "inject", "-f", "-"); again != out {
 		t.Errorf("injecting twice is not injecting once:\n%s", again)
 	}
+	_, once, _ := command(t, helloDeployment, "inject", "-f", "-")
+	code, out, errs = command(t, strings.Replace(once, "annotations: {", "annotations: {rouse.dev/inject: disabled, ", 1), "inject", "-f", "-")
+	if code != 0 || strings.Contains(out, "queue-proxy") || !strings.Contains(errs, "Deployment hello has no queue-proxy any more") {
+		t.Errorf("inject of what opts out = %d\n%s\n%s", code, out, errs)
+	}
 	code, out, errs = command(t, strings.Replace(helloDeployment, "containers:", "hostNetwork: true, containers:", 1), "inject", "-f", "-")
 	if code != 1 || out != "" || !strings.Contains(errs, ":4: Deployment hello: spec.template.spec.hostNetwork") {
 		t.Errorf("inject of a pod on the host's network = %d\n%s\n%s, want line and field", code, out, errs)
@@ -49,14 +57,14 @@ func TestJSONStreams(t *testing.T) {
 		return `{"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "` + name + `"},
 			"spec": {"template": {"spec": {"containers": [{"image": "x"}]}}}}`
 	}
-	const plain = `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}`
+	const plain = `{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "\ud83d\ude00 \/"}}`
 	for _, between := range []string{"\n", "", " ", "\n\n"} {
 		code, out, errs := command(t, strings.Join([]string{plain, deployment("a"), plain, deployment("b")}, between), "inject", "-f", "-")
-		if code != 0 || strings.Count(out, "name: queue-proxy") != 2 || strings.Count(out, "\n---\n") != 3 || !strings.HasPrefix(out, "---\n"+plain) {
+		if code != 0 || strings.Count(out, `"name": "queue-proxy"`) != 2 || strings.Join(kinds(t, out), " ") != "ConfigMap Deployment ConfigMap Deployment" || !strings.HasPrefix(out, plain+"\n") {
 			t.Errorf("inject with %q between objects = %d\n%s\n%s, want four documents", between, code, out, errs)
 		}
 		code, out, errs = command(t, strings.Join([]string{service("a"), plain, service("b")}, between), "render", "-f", "-")
-		if code != 0 || strings.Count(out, "kind: Deployment") != 2 || strings.Count(out, plain) != 1 {
+		if code != 0 || strings.Join(kinds(t, out), " ") != "Deployment Service ConfigMap Deployment Service" || strings.Count(out, plain) != 1 {
 			t.Errorf("render with %q between objects = %d\n%s\n%s", between, code, out, errs)
 		}
 	}
@@ -64,6 +72,43 @@ func TestJSONStreams(t *testing.T) {
 		if code, out, errs := command(t, "{kind: A}\n{kind: B}\n", name, "-f", "-"); code != 1 || out != "" || !strings.Contains(errs, "without a marker") && !strings.Contains(errs, "document start") {
 			t.Errorf("%s of what is neither a stream nor documents = %d\n%s\n%s", name, code, out, errs)
 		}
+	}
+}
+
+// kinds reads a stream of JSON, as jq and kubectl do.
+func kinds(t *testing.T, stream string) (all []string) {
+	t.Helper()
+	for dec := json.NewDecoder(strings.NewReader(stream)); ; {
+		var o struct{ Kind string }
+		if err := dec.Decode(&o); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatalf("%v\n%s", err, stream)
+		}
+		all = append(all, o.Kind)
+	}
+}
+
+// TestJSONBesideYAML: what begins with a brace is a stream of JSON to kubectl, so that documents of both begin with a marker.
+func TestJSONBesideYAML(t *testing.T) {
+	dir := t.TempDir()
+	a, b := filepath.Join(dir, "a.json"), filepath.Join(dir, "b.yaml")
+	object := []byte(`{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "\/"}}`)
+	if err := errors.Join(os.WriteFile(a, object, 0o600), os.WriteFile(b, []byte(helloDeployment), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, out, _ := command(t, "", "inject", "-f", a); out != string(object) {
+		t.Errorf("a document that needs nothing is changed:\n%s", out)
+	}
+	if _, out, _ := command(t, "", "inject", "-f", a, "-f", a); strings.Join(kinds(t, out), " ") != "ConfigMap ConfigMap" {
+		t.Errorf("two files of JSON are no stream:\n%s", out)
+	}
+	if _, out, _ := command(t, "", "inject", "-f", a, "-f", b); !strings.HasPrefix(out, "---\n"+string(object)+"\n---\napiVersion") {
+		t.Errorf("JSON and YAML are no documents of YAML:\n%s", out)
+	}
+	marked := "---\n" + string(object) + "\n---\n" + helloDeployment
+	if _, out, _ := command(t, marked, "inject", "-f", "-"); !strings.HasPrefix(out, "---\n"+string(object)+"\n---\napiVersion") {
+		t.Errorf("documents of YAML are none any more:\n%s", out)
 	}
 }
 
@@ -156,6 +201,16 @@ func TestRenderWarns(t *testing.T) {
 	}
 }
 
+// TestRenderKeepsSources: what pods take from Secrets, fields and the like is theirs to read.
+func TestRenderKeepsSources(t *testing.T) {
+	code, out, errs := command(t, "", "render", "--strict", "-f", "../../internal/render/testdata/env.yaml")
+	for _, kind := range []string{"secretRef", "configMapRef", "secretKeyRef", "configMapKeyRef", "fieldRef", "resourceFieldRef", "fileKeyRef"} {
+		if code != 0 || errs != "" || !strings.Contains(out, kind+":") {
+			t.Errorf("render = %d, lacks %s\n%s\n%s", code, kind, out, errs)
+		}
+	}
+}
+
 func TestInstall(t *testing.T) {
 	code, out, errs := command(t, "", "install", "--image-tag", "v3", "--set", "stable-window=30s")
 	for _, want := range []string{"kind: Namespace", "kind: ClusterRole", "rouse/activator:v3", `ROUSE_TOKEN_SECRET, value: "rouse-token"`, `stable-window: "30s"`} {
@@ -167,8 +222,12 @@ func TestInstall(t *testing.T) {
 	if _, again, _ := command(t, "", "install", "--image-tag", "v3", "--set", "stable-window=30s"); again != out {
 		t.Error("the same command printed something else the second time")
 	}
-	if _, out, _ := command(t, "", "install", "--token-secret", "mine"); strings.Contains(out, "kind: Secret") || !strings.Contains(out, "name: mine") {
+	if _, out, _ := command(t, "", "install", "--token-secret", "mine"); strings.Contains(out, "kind: Secret") || !strings.Contains(out, `name: "mine"`) {
 		t.Error("with a Secret that is there, another was made")
+	}
+	code, out, errs = command(t, "", "install", "-n", "tools", "--token-secret", "mine", "--only", "access")
+	if code != 0 || strings.Contains(out, "rouse-system") || strings.Contains(out, "kind: Deployment") || !strings.Contains(out, `resourceNames: ["mine"]`) {
+		t.Errorf("install --only access = %d\n%s\n%s, want the rights of that installation", code, out, errs)
 	}
 }
 

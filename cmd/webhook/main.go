@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"time"
 	_ "time/tzdata" // schedules name zones, and an image has no database of them
 
@@ -41,6 +42,10 @@ type settings struct {
 	Image         string        `env:"ROUSE_QUEUEPROXY_IMAGE,required"`
 	StatsURL      string        `env:"ROUSE_STATS_URL"`
 	TokenAudience string        `env:"ROUSE_TOKEN_AUDIENCE"`
+	CPURequest    string        `env:"ROUSE_SIDECAR_CPU_REQUEST"`
+	CPULimit      string        `env:"ROUSE_SIDECAR_CPU_LIMIT"`
+	MemoryRequest string        `env:"ROUSE_SIDECAR_MEMORY_REQUEST"`
+	MemoryLimit   string        `env:"ROUSE_SIDECAR_MEMORY_LIMIT"`
 	Drain         time.Duration `env:"ROUSE_DRAIN_MINIMUM" envDefault:"5s"`
 	Grace         time.Duration `env:"ROUSE_GRACE" envDefault:"20s"`
 	LogLevel      string        `env:"ROUSE_LOG_LEVEL" envDefault:"info"`
@@ -61,15 +66,25 @@ func load(environ []string) (settings, error) {
 			faults = append(faults, config.Fault{Key: key, Value: d.String(), Allowed: "a duration that is not negative"})
 		}
 	}
-	err := config.Join(faults)
-	if s.Image != "" {
-		err = errors.Join(err, s.sidecar().Validate())
+	err := errors.Join(config.Join(faults), s.sizes().Validate(variable))
+	if o := s.sidecar(); o.Image != "" {
+		o.Sizes = inject.Sizes{} // judged already, by the names of the variables
+		err = errors.Join(err, o.Validate())
 	}
 	return s, err
 }
 
+// variable is what the environment calls a size such as cpu-request.
+func variable(size string) string {
+	return "ROUSE_SIDECAR_" + strings.ToUpper(strings.ReplaceAll(size, "-", "_"))
+}
+
+func (s *settings) sizes() inject.Sizes {
+	return inject.Sizes{CPURequest: s.CPURequest, CPULimit: s.CPULimit, MemoryRequest: s.MemoryRequest, MemoryLimit: s.MemoryLimit}
+}
+
 func (s *settings) sidecar() inject.Options {
-	return inject.Options{Image: s.Image, StatsURL: s.StatsURL, TokenAudience: s.TokenAudience}
+	return inject.Options{Image: s.Image, StatsURL: s.StatsURL, TokenAudience: s.TokenAudience, Sizes: s.sizes()}
 }
 
 // run is the whole life of the webhook: the first signal stops it in order, the second at once.

@@ -32,6 +32,12 @@ func TestLoad(t *testing.T) {
 	if _, err := load([]string{"ROUSE_QUEUEPROXY_IMAGE=x", "ROUSE_STATS_URL=http://x"}); err == nil || !strings.Contains(err.Error(), "stats URL") {
 		t.Errorf("a stats URL of the wrong scheme: %v", err)
 	}
+	_, err = load([]string{"ROUSE_QUEUEPROXY_IMAGE=x", "ROUSE_SIDECAR_CPU_REQUEST=much", "ROUSE_SIDECAR_MEMORY_REQUEST=64Mi", "ROUSE_SIDECAR_MEMORY_LIMIT=32Mi"})
+	for _, want := range []string{`ROUSE_SIDECAR_CPU_REQUEST = "much"`, `ROUSE_SIDECAR_MEMORY_LIMIT = "32Mi": must be at least ROUSE_SIDECAR_MEMORY_REQUEST`} {
+		if err == nil || strings.Count(err.Error(), want) != 1 {
+			t.Errorf("error %v does not say once %s", err, want)
+		}
+	}
 	var out bytes.Buffer
 	if code := run(nil, lifecycle.Signals{}, &out); code != 2 || !strings.Contains(out.String(), "ROUSE_QUEUEPROXY_IMAGE") {
 		t.Errorf("run without an environment = %d %s", code, out.String())
@@ -76,7 +82,7 @@ func (m *memory) trusted() []byte {
 
 // TestServe: over TLS with the certificate that the API server is told to trust, until a signal, and for a while after.
 func TestServe(t *testing.T) {
-	s, err := load([]string{"ROUSE_QUEUEPROXY_IMAGE=rouse/queueproxy:v1", "ROUSE_LISTEN=127.0.0.1:0", "ROUSE_ADMIN_LISTEN=127.0.0.1:0", "ROUSE_DRAIN_MINIMUM=300ms"})
+	s, err := load([]string{"ROUSE_QUEUEPROXY_IMAGE=rouse/queueproxy:v1", "ROUSE_LISTEN=127.0.0.1:0", "ROUSE_ADMIN_LISTEN=127.0.0.1:0", "ROUSE_DRAIN_MINIMUM=300ms", "ROUSE_SIDECAR_CPU_REQUEST=55m"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,8 +122,12 @@ func TestServe(t *testing.T) {
 		}
 		return string(b)
 	}
-	if got := review(); !strings.Contains(got, `"patchType":"JSONPatch"`) {
-		t.Errorf("the review of a pod = %s", got)
+	got := review()
+	var answer struct {
+		Response struct{ Patch []byte }
+	}
+	if err := json.Unmarshal([]byte(got), &answer); err != nil || !strings.Contains(got, `"patchType":"JSONPatch"`) || !strings.Contains(string(answer.Response.Patch), `"cpu":"55m"`) {
+		t.Errorf("the review of a pod = %s, %s", got, answer.Response.Patch)
 	}
 	close(signal)
 	await(t, "not ready", func() bool { return status(plain, "http://"+line.Admin+"/readyz") == 503 })

@@ -46,6 +46,7 @@ var ranks = map[string]rank{
 	"internal/workload":   leaf,
 	"internal/inject":     leaf,
 	"internal/place":      leaf,
+	"internal/jsontext":   leaf,
 	// Reads /proc and knows nothing of pods.
 	"internal/localpods/procfs": leaf,
 	"internal/forward":          engine,

@@ -152,7 +152,8 @@ func (s *Server) RemoveRevision(id identity.Revision) {
 }
 
 // Endpoints takes over a change of a revision's endpoints. The revision must have been put; updates of one revision must
-// come in order. It fits [endpoint.Book.Subscribe].
+// come in order. Activators are not told of pods that are held: an older one would ask them. It fits
+// [endpoint.Book.Subscribe].
 func (s *Server) Endpoints(u endpoint.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,7 +161,12 @@ func (s *Server) Endpoints(u endpoint.Update) {
 	if e == nil {
 		return
 	}
-	e.endpoints = u.Snapshot
+	now := u.Snapshot
+	now.Endpoints = slices.DeleteFunc(slices.Clone(now.Endpoints), func(p endpoint.Endpoint) bool { return p.Held })
+	if e.endpoints.Revision == now.Revision && slices.Equal(e.endpoints.Endpoints, now.Endpoints) {
+		return
+	}
+	e.endpoints = now
 	s.mark(e, partEndpoints)
 	s.repod(e)
 }

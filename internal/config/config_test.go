@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -184,6 +185,35 @@ func TestEnvironment(t *testing.T) {
 	}
 	if faults := FromEnviron([]string{"PORT=1", "NAME=a"}, &dst); len(faults) > 0 || dst.Nested.Wait != time.Second {
 		t.Errorf("faults %v, WAIT %s, want none and 1s", faults, dst.Nested.Wait)
+	}
+}
+
+// TestServiceLinks: Services whose names make a setting's name set nothing.
+func TestServiceLinks(t *testing.T) {
+	type settings struct {
+		Port   uint16 `env:"ROUSE_ADMIN_PORT" envDefault:"8022"`
+		Nested struct {
+			Serving uint16 `env:"SERVING_PORT,required"`
+			URL     string `env:"ROUSE_URL"`
+		}
+	}
+	for _, tc := range []struct {
+		environ []string
+		port    uint16
+		links   []string
+		faults  int
+	}{
+		{[]string{"SERVING_PORT=1", "ROUSE_ADMIN_PORT=tcp://10.96.0.7:80", "ROUSE_ADMIN_SERVICE_HOST=10.96.0.7", "OTHER_PORT=tcp://10.96.0.7:80"}, 8022, []string{"ROUSE_ADMIN_PORT"}, 0},
+		{[]string{"SERVING_PORT=1", "ROUSE_ADMIN_PORT=udp://[fd00:10:96::7]:53"}, 8022, []string{"ROUSE_ADMIN_PORT"}, 0},
+		{[]string{"SERVING_PORT=sctp://10.96.0.7:80", "ROUSE_ADMIN_PORT=81"}, 81, []string{"SERVING_PORT"}, 1}, // required: not set
+		{[]string{"SERVING_PORT=1", "ROUSE_ADMIN_PORT=tcp://10.96.0.7"}, 0, nil, 1},
+		{[]string{"SERVING_PORT=1", "ROUSE_URL=tcp://10.96.0.7:80"}, 8022, nil, 0}, // no name that kubelet gives
+	} {
+		var s settings
+		faults := FromEnviron(tc.environ, &s)
+		if links := ServiceLinks(tc.environ, &s); len(faults) != tc.faults || !slices.Equal(links, tc.links) || len(faults) == 0 && s.Port != tc.port {
+			t.Errorf("%q: port %d, links %q, faults %v; want %d, %q, %d", tc.environ, s.Port, links, faults, tc.port, tc.links, tc.faults)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"reflect"
 	"strings"
@@ -13,9 +14,10 @@ import (
 // FromEnviron fills dst, a pointer to a struct with `env:"NAME"` tags (see github.com/caarlos0/env), from an
 // environment such as os.Environ returns. Defaults are what dst holds beforehand or the tag envDefault. Every
 // variable that is missing though required, or that cannot be read, is one fault; then dst is partly filled and must
-// not be used.
+// not be used. What kubelet says of a Service in a variable of the same name passes for not set: see [ServiceLinks].
 func FromEnviron(environ []string, dst any) []Fault {
 	vars := env.ToMap(environ)
+	maps.DeleteFunc(vars, serviceLink)
 	err := env.ParseWithOptions(dst, env.Options{Environment: vars})
 	if err == nil {
 		return nil

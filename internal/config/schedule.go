@@ -12,10 +12,11 @@ import (
 // Schedule is a list of floors: at least so many pods between two recurring times. It is immutable.
 type Schedule []Floor
 
-// Floor keeps at least Pods pods from each time that From gives until the next one that To gives.
+// Floor keeps at least Pods pods from each time that From gives until the next one that To gives: a time that is both
+// begins anew.
 type Floor struct {
 	Pods     int
-	From, To cron.Schedule
+	From, To Times
 }
 
 // scheduleForm is what a schedule looks like.
@@ -57,32 +58,44 @@ func parseFloor(text string) (Floor, error) {
 	f := Floor{Pods: int(n)}
 	for _, c := range []struct {
 		spec string
-		into *cron.Schedule
+		into *Times
 	}{{from, &f.From}, {to, &f.To}} {
 		if strings.Contains(c.spec, "TZ=") || strings.HasPrefix(c.spec, "@every") {
 			return Floor{}, fmt.Errorf("%q is no time of day: write five cron fields, and the zone after \" in \"", c.spec)
 		}
-		if *c.into, err = cron.ParseStandard(zone + c.spec); err != nil {
+		parsed, err := cron.ParseStandard(zone + c.spec)
+		if err != nil {
 			return Floor{}, fmt.Errorf("%q: %w", c.spec, err)
 		}
+		spec, ok := parsed.(*cron.SpecSchedule)
+		if !ok {
+			return Floor{}, fmt.Errorf("%q is no time of day: write five cron fields", c.spec)
+		}
+		*c.into = Times{spec}
 	}
 	return f, nil
 }
 
-// At returns the largest floor at a time, 0 when there is none, and until when that certainly holds.
+// At returns the largest floor at a time, 0 when there is none, and until when that certainly holds. It takes some
+// microseconds, and more for times that are months apart: who asks often keeps the answer.
 func (s Schedule) At(now time.Time) (pods int, until time.Time) {
 	until = now.Add(24 * time.Hour)
 	for _, f := range s {
-		from, to := f.From.Next(now), f.To.Next(now)
-		for _, t := range []time.Time{from, to} {
-			if !t.IsZero() && t.Before(until) {
-				until = t
+		for _, times := range []Times{f.From, f.To} {
+			if next, ok := times.next(now); ok && next.at.Before(until) {
+				until = next.at.In(now.Location())
 			}
 		}
-		// Between the two times the end comes first.
-		if !to.IsZero() && (from.IsZero() || to.Before(from)) {
+		if f.on(now) {
 			pods = max(pods, f.Pods)
 		}
 	}
 	return pods, until
+}
+
+// on says whether the floor has begun and not ended since.
+func (f Floor) on(now time.Time) bool {
+	from, begun := f.From.last(now)
+	to, ended := f.To.last(now)
+	return begun && (!ended || !from.before(to))
 }

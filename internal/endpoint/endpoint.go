@@ -50,6 +50,9 @@ type Endpoint struct {
 	Sidecar bool
 	// Zone is the failure domain, empty when unknown.
 	Zone string
+	// Held says of a pod that is Starting that only its source can tell when it is ready: it counts as one that exists, nobody
+	// asks it, and it need not have an address.
+	Held bool
 }
 
 // Snapshot is every endpoint of a revision at one version, ordered by pod UID. It is immutable.

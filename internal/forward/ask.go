@@ -15,8 +15,8 @@ const askLimit = 4 << 10
 type Question struct {
 	Path  string
 	Agent string
-	// Field and Value are one more header field.
-	Field, Value string
+	// Fields are more header fields: names and values.
+	Fields [][2]string
 }
 
 // Answer is what a pod says to a [Question].
@@ -94,8 +94,8 @@ func (u *upConn) ask(ctx context.Context, q Question) (a Answer, keep bool, err 
 	}()
 	out := appendField([]byte("GET "+q.Path+" HTTP/1.1\r\n"), "Host", u.pool.addr)
 	out = appendField(out, "User-Agent", q.Agent)
-	if q.Field != "" {
-		out = appendField(out, q.Field, q.Value)
+	for _, f := range q.Fields {
+		out = appendField(out, f[0], f[1])
 	}
 	u.moved = nil
 	u.total, u.wrote = u.total+u.wrote, 0
@@ -105,7 +105,7 @@ func (u *upConn) ask(ctx context.Context, q Question) (a Answer, keep bool, err 
 	return u.answer()
 }
 
-// answer reads a head, and a body of a length that it tells.
+// answer reads a head, and a body of a length that it tells. Interim answers are passed over.
 func (u *upConn) answer() (a Answer, keep bool, err error) {
 	var h head
 	h.reset()
@@ -116,6 +116,11 @@ func (u *upConn) answer() (a Answer, keep bool, err error) {
 			return a, false, err
 		}
 		done, ok := h.scanResponse(buf[:n])
+		for done && ok && h.status < 200 && h.status != 101 {
+			n = copy(buf, buf[h.size:n])
+			h.reset()
+			done, ok = h.scanResponse(buf[:n])
+		}
 		switch whole := int64(h.size) + h.length; {
 		case !ok || n == len(buf):
 			return a, false, errAnswer
@@ -135,8 +140,8 @@ func (p *Pool) askH2(ctx context.Context, q Question) (Answer, error) {
 		return Answer{}, err
 	}
 	req.Header.Set("User-Agent", q.Agent)
-	if q.Field != "" {
-		req.Header.Set(q.Field, q.Value)
+	for _, f := range q.Fields {
+		req.Header.Set(f[0], f[1])
 	}
 	for tries := 1; ; tries++ {
 		conn, _, err := p.takeHTTP(ctx)

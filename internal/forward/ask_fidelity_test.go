@@ -25,6 +25,7 @@ func TestAskSpeaksAndKeeps(t *testing.T) {
 		{"closes", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nqueue", Answer{200, "queue"}, false, false},
 		{"chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nqueue\r\n0\r\n\r\n", Answer{200, ""}, false, false},
 		{"more than it says", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nqueueHTTP", Answer{200, "queue"}, false, false},
+		{"hints first", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nqueue", Answer{200, "queue"}, false, true},
 		{"not HTTP", "SSH-2.0-OpenSSH\r\n\r\n", Answer{}, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -37,11 +38,11 @@ func TestAskSpeaksAndKeeps(t *testing.T) {
 			}
 			got := make(chan result, 1)
 			go func() {
-				answer, err := pool.Ask(t.Context(), Question{Path: "/healthz", Agent: "probe", Field: "K-Network-Probe", Value: "queue"})
+				answer, err := pool.Ask(t.Context(), Question{Path: "/healthz", Agent: "probe", Fields: [][2]string{{"K-Network-Probe", "queue"}, {"X-More", "y"}}})
 				got <- result{answer, err}
 			}()
 			pod := a.accept()
-			pod.want("GET /healthz HTTP/1.1\r\nHost: " + a.addr().String() + "\r\nUser-Agent: probe\r\nK-Network-Probe: queue\r\n\r\n")
+			pod.want("GET /healthz HTTP/1.1\r\nHost: " + a.addr().String() + "\r\nUser-Agent: probe\r\nK-Network-Probe: queue\r\nX-More: y\r\n\r\n")
 			pod.send(c.answer)
 			r := <-got
 			if r.Answer != c.want || (r.err != nil) != c.bad {

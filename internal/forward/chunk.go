@@ -17,13 +17,15 @@ const (
 // extensions, and refuses trailer fields that would change the message (framing, routing, connection). It works in
 // place: what it keeps is moved to the front, never grows, and may be sent as it is.
 //
-// With bare set it keeps the data only, for peers that know no chunked coding.
+// With bare set it keeps the data only, for peers that know no chunked coding. With padded set white space may stand between a
+// size and its line's end: old servers pad sizes, and in an answer, which is not followed by somebody else's, it does no harm.
 type dechunker struct {
-	bare  bool
-	state chunkState
-	size  int64 // data bytes left in this chunk
-	n     int   // bytes of the present line or of the trailer section
-	data  int64 // data bytes seen
+	bare   bool
+	padded bool
+	state  chunkState
+	size   int64 // data bytes left in this chunk
+	n      int   // bytes of the present line or of the trailer section
+	data   int64 // data bytes seen
 
 	name    [20]byte // start of the present trailer's name, to recognize the forbidden
 	nameLen int
@@ -112,7 +114,7 @@ func (d *dechunker) sizeLine(c byte) (keep, ok bool) {
 		return true, d.size < 1<<58 && d.n <= maxSizeDigits
 	case d.state == chunkStart:
 		return false, false
-	case c == '\r' && d.state != chunkSpace:
+	case c == '\r' && (d.state != chunkSpace || d.padded):
 		d.state = chunkSizeLF
 		return true, true
 	case c == ';' && d.state != chunkExt:

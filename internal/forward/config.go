@@ -30,13 +30,17 @@ type Config struct {
 
 // Forwarding is a set of rules for Forwarded and X-Forwarded-* headers.
 type Forwarding struct {
-	// XForwarded appends the client's address to X-Forwarded-For, and sets X-Forwarded-Proto and X-Forwarded-Host
-	// when the request has none.
+	// XForwardedFor appends the client's address to X-Forwarded-For.
+	XForwardedFor bool
+	// XForwarded does that, too, and sets X-Forwarded-Proto and X-Forwarded-Host when the request has none. It is for who
+	// is the first to be asked: behind another proxy the host and the protocol are not what the client asked for.
 	XForwarded bool
 	// Forwarded builds a Forwarded header out of X-Forwarded-* when the request has none: the first node gets host
 	// and proto, IPv6 addresses are bracketed and quoted. This is what Knative's queue-proxy does.
 	Forwarded bool
 }
+
+func (f Forwarding) appendsClient() bool { return f.XForwarded || f.XForwardedFor }
 
 // PoolConfig of a [Pool].
 type PoolConfig struct {
@@ -60,8 +64,17 @@ type PoolConfig struct {
 
 // ServerStats are a server's connection figures at one moment.
 type ServerStats struct {
-	Open       int       // connections
-	Active     int       // requests between head and end of response
-	Tunnels    int       // upgraded connections
-	LastAccept time.Time // newest connection but those of probes: see Exchange.MarkProbe
+	Open        int       // connections
+	Active      int       // requests between head and end of response
+	Tunnels     int       // upgraded connections
+	LastAccept  time.Time // newest connection but those of probes: see Exchange.MarkProbe
+	LastRequest time.Time // when the newest request came but those of probes and those that are Active; zero for none
+}
+
+// LastCame is when a client was last heard of, on a new connection or on one that it kept.
+func (s ServerStats) LastCame() time.Time {
+	if s.LastRequest.After(s.LastAccept) {
+		return s.LastRequest
+	}
+	return s.LastAccept
 }

@@ -34,6 +34,8 @@ type conn struct {
 
 	accepted time.Time
 	probe    atomic.Bool // nothing but a probe: see MarkProbe
+	// came is when the newest request that has ended came, in nanoseconds since the server's epoch; 0 for none.
+	came atomic.Int64
 
 	in   *buffer // head and what followed it; nil while idle
 	have int     // bytes in it
@@ -69,6 +71,7 @@ type request struct {
 	answered   bool   // a response head was written
 	aborted    bool   // given up without an answer
 	keep       bool   // the connection can serve a next request
+	probing    bool   // the handler called MarkProbe
 	continued  bool   // 100 Continue was passed on
 	untilClose bool   // the response's body ends with the connection
 	status     int
@@ -92,7 +95,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 
 // run serves the connection until it ends.
 func (c *conn) run() {
-	defer c.srv.forget(c)
+	defer c.over()
 	c.makeTimer()
 	if t, ok := c.client.Conn.(*tls.Conn); ok {
 		h2, err := handshake(t, c.srv.cfg.HeadTimeout)
@@ -115,6 +118,32 @@ func (c *conn) run() {
 	if !handedOver {
 		c.client.Close()
 	}
+}
+
+// over is the end of run. A panic in a handler, or below it, is the end of its own connection and of no other request, as in
+// net/http.
+func (c *conn) over() {
+	if v := recover(); v != nil {
+		panicked(v)
+		c.abandon()
+	}
+	c.srv.forget(c)
+}
+
+// abandon gives up a connection in whatever state its request is.
+func (c *conn) abandon() {
+	c.srv.watch.remove(c)
+	c.stopTimer()
+	c.mu.Lock()
+	up := c.ctl.up
+	c.ctl.forwarding, c.ctl.up, c.ctl.cancelDial = false, nil, nil
+	c.mu.Unlock()
+	c.stopBodyCopy()
+	c.stopReader()
+	if up != nil {
+		up.Close()
+	}
+	c.client.Close()
 }
 
 // closeClient closes without saying goodbye, which could block.
@@ -169,7 +198,7 @@ func (c *conn) readHead() (cause fault.Cause, ok bool) {
 	} else if !c.phase.CompareAndSwap(int32(phaseIdle), int32(phaseActive)) {
 		return 0, false
 	}
-	c.request.received = time.Now()
+	c.received = time.Now()
 	slow := false
 	for {
 		if c.skipEmptyLines(); c.have > 0 {
@@ -178,8 +207,9 @@ func (c *conn) readHead() (cause fault.Cause, ok bool) {
 				return causeH2, true
 			}
 			if done || cause != fault.None {
-				if slow {
+				if slow { // from here on the request counts, not from its first byte on: that is the client's time
 					c.disarm(dlHead)
+					c.received = time.Now()
 				}
 				return cause, true
 			}
@@ -294,6 +324,9 @@ func (c *conn) prepare() bool {
 }
 
 func (c *conn) endRequest() {
+	if !c.probing {
+		c.came.Store(c.srv.since(c.received))
+	}
 	if !c.answered && !c.aborted {
 		c.Fail(fault.Internal, "the handler gave no answer", 0)
 	}

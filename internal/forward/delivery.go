@@ -89,6 +89,7 @@ func (d *delivery) length() (reuse bool, cause fault.Cause, err error) {
 func (d *delivery) chunked() (reuse bool, cause fault.Cause, err error) {
 	dec := &d.c.respDec
 	dec.reset(d.framing == frameBare)
+	dec.padded = true
 	b := d.big.b[d.at:d.end]
 	for {
 		kept, used, done, err := dec.feed(b)
@@ -118,18 +119,17 @@ func (d *delivery) chunked() (reuse bool, cause fault.Cause, err error) {
 // untilClosed passes on a body that ends with the connection; it is chunked for clients that know that, so that they
 // can tell its end from a failure.
 func (d *delivery) untilClosed() (fault.Cause, error) {
-	const behind = 2
 	if err := d.write(nil); err != nil {
 		d.release()
 		return fault.ClientGone, err
 	}
-	n := copy(d.big.b[chunkRoom:bigSize-behind], d.big.b[d.at:d.end])
+	n := copy(d.big.b[chunkRoom:bigSize-chunkEnd], d.big.b[d.at:d.end])
 	for {
 		if err := d.piece(n); err != nil {
 			return fault.ClientGone, err
 		}
 		var err error
-		d.big, n, err = d.u.readFresh(chunkRoom, bigSize-chunkRoom-behind)
+		d.big, n, err = d.u.readFresh(chunkRoom, bigSize-chunkRoom-chunkEnd)
 		switch {
 		case errors.Is(err, io.EOF):
 			return fault.ClientGone, d.finish()
@@ -152,7 +152,7 @@ func (d *delivery) piece(n int) error {
 	}
 	copy(b[chunkRoom+n:], "\r\n")
 	from := appendChunkSize(b, chunkRoom, n)
-	return d.c.client.write(b[from : chunkRoom+n+2])
+	return d.c.client.write(b[from : chunkRoom+n+chunkEnd])
 }
 
 func (d *delivery) finish() error {

@@ -41,6 +41,8 @@ type Exchange interface {
 	Host() []byte
 	// Header returns the first value of a request header, nil when absent. name is in any case.
 	Header(name string) []byte
+	// Values returns all values of a request header, in their order. Unlike Header it allocates.
+	Values(name string) [][]byte
 	Proto() Proto
 	// Upgrade reports that the client asks to leave HTTP, GRPC that it speaks gRPC.
 	Upgrade() bool
@@ -48,7 +50,8 @@ type Exchange interface {
 	// TLS reports that the client's connection is encrypted.
 	TLS() bool
 	RemoteAddr() netip.AddrPort
-	// MarkProbe says that the request asks for the proxy's own state: its connection is no sign that clients still come.
+	// MarkProbe says that the request asks for the proxy's own state: neither it nor its connection is a sign that clients
+	// still come.
 	MarkProbe()
 	// Received is when the first byte of the head was read.
 	Received() time.Time

@@ -32,9 +32,18 @@ func (e *edits) reset() {
 	e.req, e.resp, e.host, e.bad = e.req[:0], e.resp[:0], "", false
 }
 
+// frames says whether a field is about the connection or about where a message ends: the engine's own, in every message.
+func frames(name []byte) bool {
+	switch classify(name) {
+	case kindContentLength, kindTransferEncoding, kindConnection, kindTrailer, kindUpgrade, hopByHop:
+		return true
+	}
+	return false
+}
+
 // add appends or replaces an edit in list.
 func (e *edits) add(list *[]edit, x edit) {
-	if !isToken([]byte(x.name)) || hasControl([]byte(x.value)) {
+	if !isToken([]byte(x.name)) || hasControl([]byte(x.value)) || frames([]byte(x.name)) {
 		e.bad = true
 		return
 	}
@@ -116,6 +125,18 @@ func (c *conn) Header(name string) []byte {
 	return nil
 }
 
+// Values implements [Exchange].
+func (c *conn) Values(name string) (all [][]byte) {
+	b := c.in.b
+	for i := range c.req.fields {
+		f := &c.req.fields[i]
+		if int(f.name) == len(name) && foldString(f.nameOf(b), name) {
+			all = append(all, f.val(b))
+		}
+	}
+	return all
+}
+
 // Proto implements [Exchange].
 func (c *conn) Proto() Proto {
 	if c.req.major1 {
@@ -144,7 +165,10 @@ func (c *conn) TLS() bool { return c.tls }
 func (c *conn) RemoteAddr() netip.AddrPort { return c.remote }
 
 // MarkProbe implements [Exchange].
-func (c *conn) MarkProbe() { c.probe.Store(true) }
+func (c *conn) MarkProbe() {
+	c.probing = true
+	c.probe.Store(true)
+}
 
 // Received implements [Exchange].
 func (c *conn) Received() time.Time { return c.received }
@@ -252,14 +276,15 @@ func (c *conn) reply(status int, contentType, body, retryAfter string, grpc *grp
 		out = appendField(out, "Grpc-Status", strconv.Itoa(grpc.code))
 		out = appendField(out, "Grpc-Message", grpcMessage(grpc.message))
 	}
-	if status != 204 && status != 304 && status >= 200 {
+	bodiless := status == 204 || status == 304 || status < 200
+	if !bodiless {
 		out = append(out, "Content-Length: "...)
 		out = append(strconv.AppendInt(out, int64(len(body)), 10), "\r\n"...)
 	}
 	out = c.appendConnection(out)
 	out = appendEdits(out, c.edits.resp)
 	out = append(out, "\r\n"...)
-	if string(c.Method()) != "HEAD" {
+	if !bodiless && string(c.Method()) != "HEAD" {
 		out = append(out, body...)
 	}
 	c.writeReply(out)

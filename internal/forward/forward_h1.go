@@ -302,6 +302,12 @@ func (c *conn) passFinal(u *upConn, big *buffer, at, end int, r *Result) (reuse 
 		}
 		return complete && c.upstreamKeeps()
 	}
+	if framing == frameTunnel && !c.endBody() {
+		c.srv.bufs.putBig(big)
+		c.begun.Store(false)
+		*r = Result{Cause: fault.UpstreamReset, Err: errBody, FirstByte: r.FirstByte}
+		return false
+	}
 	c.decideKeep(framing)
 	for i := range c.edits.resp {
 		c.edits.resp[i].done = false
@@ -316,6 +322,17 @@ func (c *conn) passFinal(u *upConn, big *buffer, at, end int, r *Result) (reuse 
 	reuse = d.run(r)
 	c.srv.bufs.putBig(head)
 	return reuse && c.upstreamKeeps()
+}
+
+// endBody waits until the body is with the pod, before a tunnel begins behind it: a client can't use the new protocol before
+// its request is complete (RFC 9110, 7.8), whatever the pod has answered already.
+func (c *conn) endBody() bool {
+	if s := &c.sender; s.running {
+		<-s.done
+		s.running, s.up = false, nil
+		return c.body.complete && !s.failed
+	}
+	return true
 }
 
 // refused says why a response is not passed on.
@@ -365,8 +382,7 @@ func (c *conn) startTunnel(u *upConn, out []byte, head, big *buffer, at, end int
 	c.stopReader()
 	c.phase.Store(int32(phaseTunnel))
 	u.moved, c.client.moved = nil, nil
-	early := append([]byte(nil), c.in.b[c.body.next:c.have]...)
-	c.dropInputBehindHead()
+	early := c.takeEarly()
 	sent, got, err := tunnel(tunnelEnd{&c.client, early}, tunnelEnd{&u.sock, ahead}, c.timeouts.Tunnel)
 	r.Upgraded = true
 	c.down = got
@@ -375,5 +391,14 @@ func (c *conn) startTunnel(u *upConn, out []byte, head, big *buffer, at, end int
 	return false
 }
 
-// dropInputBehindHead forgets what came behind the head: it went into the tunnel.
-func (c *conn) dropInputBehindHead() { c.have = c.body.next }
+// takeEarly takes what the client sent behind its request: it goes into the tunnel.
+func (c *conn) takeEarly() []byte {
+	early := append([]byte(nil), c.in.b[c.body.next:c.have]...)
+	c.have = c.body.next
+	if s := &c.sender; s.over != nil {
+		early = append(early, s.over.b[:s.overLen]...)
+		c.srv.bufs.putKept(s.over)
+		s.over = nil
+	}
+	return early
+}

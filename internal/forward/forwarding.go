@@ -12,7 +12,7 @@ func (c *conn) keepForwarding(f *field) bool {
 	case f.drop:
 		return false
 	case f.kind == kindXFF:
-		return !rules.XForwarded
+		return !rules.appendsClient()
 	case f.kind == kindForwarded:
 		return f.end > f.value || !rules.Forwarded
 	}
@@ -22,7 +22,7 @@ func (c *conn) keepForwarding(f *field) bool {
 // appendForwarding adds the fields that the request lacks.
 func (c *conn) appendForwarding(out []byte) []byte {
 	rules := c.srv.cfg.Forwarding
-	if !rules.XForwarded && !rules.Forwarded {
+	if !rules.appendsClient() && !rules.Forwarded {
 		return out
 	}
 	var chain [128]byte // small: a larger frame doubles the stack of every connection
@@ -30,13 +30,15 @@ func (c *conn) appendForwarding(out []byte) []byte {
 	if rules.Forwarded && find(c.edits.req, forwardedName) == nil && len(c.firstOf(kindForwarded)) == 0 {
 		out = c.appendForwarded(out, nodes)
 	}
-	if rules.XForwarded {
+	if rules.appendsClient() {
 		if c.remote.IsValid() {
 			nodes = c.remote.Addr().AppendTo(separated(nodes))
 		}
 		if find(c.edits.req, xffName) == nil && len(nodes) > 0 {
 			out = append(append(append(out, "X-Forwarded-For: "...), nodes...), "\r\n"...)
 		}
+	}
+	if rules.XForwarded {
 		if !c.req.has(kindXFProto) && find(c.edits.req, xfProtoName) == nil {
 			out = append(append(append(out, "X-Forwarded-Proto: "...), c.scheme()...), "\r\n"...)
 		}

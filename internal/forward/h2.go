@@ -25,6 +25,7 @@ const uploadWindow = 64 << 10
 type h2Server struct {
 	draining atomic.Bool
 	active   atomic.Int64 // streams
+	came     atomic.Int64 // when the newest stream that has ended came, but for probes: as conn.came
 
 	exchanges sync.Pool // of *h2Exchange
 
@@ -134,6 +135,14 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request) {
 	defer s.streamEnded()
 	x := openStream(s, w, r)
 	defer x.close()
+	defer func() { // net/http would recover it, and say nothing
+		if v := recover(); v != nil && v != http.ErrAbortHandler { //nolint:errorlint // it is this value that is thrown
+			panicked(v)
+			panic(http.ErrAbortHandler)
+		} else if v != nil {
+			panic(v)
+		}
+	}()
 	switch {
 	case r.Method == http.MethodConnect:
 		x.Fail(fault.BadRequest, "CONNECT is not served", 0)
@@ -158,6 +167,12 @@ func downgradable(r *http.Request) bool {
 	target := []byte(r.RequestURI)
 	return isToken([]byte(r.Method)) && validTarget([]byte(r.Method), target) && authority(target) == nil &&
 		validHost([]byte(r.Host))
+}
+
+// cameAt notes when a stream that ends came.
+func (h *h2Server) cameAt(n int64) {
+	for old := h.came.Load(); n > old && !h.came.CompareAndSwap(old, n); old = h.came.Load() {
+	}
 }
 
 func (s *Server) streamEnded() {

@@ -34,6 +34,7 @@ type h2Exchange struct {
 	cancel   context.CancelCauseFunc
 	answered bool
 	aborted  bool
+	probing  bool // the handler called MarkProbe
 
 	watch *streamWatch
 }
@@ -55,6 +56,9 @@ func openStream(s *Server, w http.ResponseWriter, r *http.Request) *h2Exchange {
 // close ends what the stream started, and gives x back for the next one unless the handler panicked: then some
 // goroutine may still use it.
 func (x *h2Exchange) close() {
+	if !x.probing {
+		x.s.h2.cameAt(x.s.since(x.received))
+	}
 	x.watch.close()
 	if x.out != nil {
 		x.out.limits.stop()
@@ -95,12 +99,19 @@ func (x *h2Exchange) Header(name string) []byte {
 	return x.bytes(values[0])
 }
 
+func (x *h2Exchange) Values(name string) (all [][]byte) {
+	for _, v := range x.r.Header.Values(name) {
+		all = append(all, []byte(v))
+	}
+	return all
+}
+
 func (x *h2Exchange) Proto() Proto               { return HTTP2 }
 func (x *h2Exchange) Upgrade() bool              { return false }
 func (x *h2Exchange) GRPC() bool                 { return grpcContent(x.r.Header.Get("Content-Type")) }
 func (x *h2Exchange) TLS() bool                  { return x.r.TLS != nil }
 func (x *h2Exchange) RemoteAddr() netip.AddrPort { return x.remote }
-func (x *h2Exchange) MarkProbe()                 {} // other streams share the connection
+func (x *h2Exchange) MarkProbe()                 { x.probing = true } // other streams share the connection
 func (x *h2Exchange) Received() time.Time        { return x.received }
 func (x *h2Exchange) Gone() bool                 { return x.r.Context().Err() != nil }
 

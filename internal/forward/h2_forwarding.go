@@ -14,11 +14,11 @@ func (f Forwarding) apply(h http.Header, client netip.Addr, host string, tls boo
 			h["Forwarded"] = []string{v}
 		}
 	}
+	if f.appendsClient() && client.IsValid() {
+		h["X-Forwarded-For"] = []string{strings.Join(append(h["X-Forwarded-For"][:len(h["X-Forwarded-For"]):len(h["X-Forwarded-For"])], client.String()), ", ")}
+	}
 	if !f.XForwarded {
 		return
-	}
-	if client.IsValid() {
-		h["X-Forwarded-For"] = []string{strings.Join(append(h["X-Forwarded-For"][:len(h["X-Forwarded-For"]):len(h["X-Forwarded-For"])], client.String()), ", ")}
 	}
 	if len(h["X-Forwarded-Host"]) == 0 {
 		h["X-Forwarded-Host"] = []string{host}

@@ -22,6 +22,9 @@ func TestFidelityForwardingHeaders(t *testing.T) {
 		{"appended and kept", Forwarding{XForwarded: true}, "X-Forwarded-For: 1.1.1.1\nX-Forwarded-Host: h\nX-Forwarded-Proto: https\n", map[string]string{
 			"X-Forwarded-For": "1.1.1.1, 127.0.0.1", "X-Forwarded-Host": "h", "X-Forwarded-Proto": "https",
 		}},
+		{"the address alone", Forwarding{XForwardedFor: true}, "X-Forwarded-For: 1.1.1.1\n", map[string]string{
+			"X-Forwarded-For": "1.1.1.1, 127.0.0.1", "X-Forwarded-Host": "", "X-Forwarded-Proto": "",
+		}},
 		{"Forwarded out of X-Forwarded", Forwarding{Forwarded: true}, "X-Forwarded-For: 1.1.1.1, 2001:db8::1\nX-Forwarded-Host: h\nX-Forwarded-Proto: https\n", map[string]string{
 			"Forwarded": `for=1.1.1.1;host=h;proto=https, for="[2001:db8::1]"`, "X-Forwarded-For": "1.1.1.1, 2001:db8::1",
 		}},

@@ -204,5 +204,11 @@ func appendChunkSize(b []byte, at, n int) int {
 	return at - copy(b[at-len(l):at], l)
 }
 
-// chunkRoom is space for a chunk's size line.
-const chunkRoom = 16
+// chunkRoom is space for the size line of a chunk in a big buffer, and chunkEnd for the end of its data. Together they are no
+// more than the shortest head has: what came with a head in one buffer stays in it as a chunk.
+const (
+	chunkRoom = 12
+	chunkEnd  = len("\r\n")
+)
+
+var _ [len("HTTP/1.1 200\r\n\r\n") - chunkRoom - chunkEnd]struct{}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +38,7 @@ type Server struct {
 	listeners  map[net.Listener]struct{} // guarded by mu
 	stopping   bool                      // guarded by mu
 	lastAccept time.Time                 // guarded by mu; of those that have ended
+	lastCame   int64                     // guarded by mu; likewise, see conn.came
 	wg         sync.WaitGroup            // one per connection goroutine
 }
 
@@ -72,6 +76,9 @@ func orDefault(v *int, d int) {
 // now is the time since the server was made, in nanoseconds.
 func (s *Server) now() int64 { return int64(time.Since(s.epoch)) }
 
+// since is t as the nanoseconds since the server was made, at least 1.
+func (s *Server) since(t time.Time) int64 { return max(1, int64(t.Sub(s.epoch))) }
+
 // Serve accepts connections until ctx ends, and then closes ln and returns nil; connections go on. It returns an
 // error when the listener fails for good. Several listeners may be served at once.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
@@ -101,6 +108,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			}
 		}
 	}
+}
+
+// panicked tells of a bug: where in a request's handling it is, the operator's logger says.
+func panicked(v any) {
+	slog.Default().Error("a request's handler panicked: its connection ends, others go on; please report this", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 }
 
 func temporary(err error) bool {
@@ -224,6 +236,7 @@ func (s *Server) wait(ctx context.Context) error {
 func (s *Server) Stats() ServerStats {
 	s.mu.Lock()
 	st := ServerStats{Open: len(s.conns), LastAccept: s.lastAccept}
+	came := s.lastCame
 	for c := range s.conns {
 		st.LastAccept = c.latest(st.LastAccept)
 		switch phase(c.phase.Load()) {
@@ -232,9 +245,13 @@ func (s *Server) Stats() ServerStats {
 		case phaseTunnel:
 			st.Tunnels++
 		}
+		came = max(came, c.came.Load()) // after the phase: a request that ends meanwhile is in the one or in the other
 	}
 	s.mu.Unlock()
 	s.statsH2(&st)
+	if came = max(came, s.h2.came.Load()); came > 0 {
+		st.LastRequest = s.epoch.Add(time.Duration(came))
+	}
 	return st
 }
 
@@ -242,6 +259,7 @@ func (s *Server) forget(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c)
 	s.lastAccept = c.latest(s.lastAccept)
+	s.lastCame = max(s.lastCame, c.came.Load())
 	s.mu.Unlock()
 	s.wg.Done()
 }

@@ -3,8 +3,10 @@ package forward
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -141,6 +143,112 @@ func TestLastAcceptLeavesProbesOut(t *testing.T) {
 		defer again.Close()
 		send(t, again, plainGet)
 		last("a client again", time.Now())
+	})
+}
+
+// TestLastRequestLeavesProbesOut: on a connection that is kept, requests are the only sign of a client.
+func TestLastRequestLeavesProbesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		s, l, _ := memServer(t, Config{}, HandlerFunc(func(x Exchange) {
+			switch string(x.Path()) {
+			case "/probe":
+				x.MarkProbe()
+			case "/slow":
+				<-release
+			}
+			x.Reply(200, "text/plain", "done")
+		}))
+		last := func(what string, want time.Time) {
+			t.Helper()
+			synctest.Wait()
+			if got := s.Stats(); !got.LastRequest.Equal(want) || want.After(got.LastAccept) && !got.LastCame().Equal(want) {
+				t.Errorf("%s: the newest request is of %v (with connections %v), want %v", what, got.LastRequest, got.LastCame(), want)
+			}
+			time.Sleep(time.Second)
+		}
+		ask := func(c net.Conn, path string) {
+			send(t, c, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n")
+			if path != "/slow" {
+				readUntil(t, c, "done")
+			}
+		}
+		client := l.dial()
+		last("a client that has sent nothing", time.Time{})
+		ask(client, "/probe")
+		last("a probe", time.Time{})
+		came := time.Now()
+		ask(client, "/")
+		last("a request behind it", came)
+		ask(client, "/probe")
+		last("a probe behind that", came)
+		came = time.Now()
+		ask(client, "/slow")
+		time.Sleep(time.Minute)
+		if st := s.Stats(); st.Active != 1 {
+			t.Errorf("%d active, want the slow request", st.Active)
+		}
+		close(release)
+		readUntil(t, client, "done")
+		last("a request counts from when it came", came)
+		client.Close()
+		last("the client has ended", came)
+
+		protocols := new(http.Protocols)
+		protocols.SetUnencryptedHTTP2(true)
+		h2 := &http.Client{Transport: &http.Transport{
+			Protocols: protocols, DialContext: func(context.Context, string, string) (net.Conn, error) { return l.dial(), nil },
+		}}
+		for _, path := range []string{"/", "/probe"} {
+			if path == "/" {
+				came = time.Now()
+			}
+			resp, err := h2.Get("http://a" + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			last("a stream: "+path, came)
+		}
+		h2.CloseIdleConnections()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestValuesOfARepeatedHeader come in their order, by either protocol.
+func TestValuesOfARepeatedHeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, _ := memServer(t, Config{}, HandlerFunc(func(x Exchange) {
+			x.Reply(200, "text/plain", fmt.Sprintf("%q %q %q", x.Header("x-a"), x.Values("x-a"), x.Values("x-b")))
+		}))
+		for _, h2 := range []bool{false, true} {
+			protocols := new(http.Protocols)
+			protocols.SetHTTP1(!h2)
+			protocols.SetUnencryptedHTTP2(h2)
+			client := &http.Client{Transport: &http.Transport{
+				Protocols: protocols, DialContext: func(context.Context, string, string) (net.Conn, error) { return l.dial(), nil },
+			}}
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://a/", http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header["X-A"] = []string{"1", "2"}
+			resp, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if want := `"1" ["1" "2"] []`; err != nil || string(body) != want {
+				t.Errorf("over HTTP/2 %t: %s, %v; want %s", h2, body, err, want)
+			}
+			client.CloseIdleConnections()
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -134,7 +134,7 @@ func (o *Options) flags(fs *flag.FlagSet) {
 	fs.BoolVar(&o.ColdStartHeader, "cold-start-header", o.ColdStartHeader, "add X-Rouse-Cold-Start to answers of requests that met no pod")
 	fs.BoolVar(&o.ServerTiming, "server-timing", o.ServerTiming, "add Server-Timing to answers of requests that were parked")
 	fs.DurationVar(&o.DrainMinimum, "drain-minimum", o.DrainMinimum, "how long to go on accepting after SIGTERM, for endpoints to spread")
-	fs.DurationVar(&o.DrainQuiet, "drain-quiet", o.DrainQuiet, "how long no new connection must have come before the end")
+	fs.DurationVar(&o.DrainQuiet, "drain-quiet", o.DrainQuiet, "how long neither a request nor a new connection must have come before the end")
 	fs.DurationVar(&o.Grace, "grace", o.Grace, "how long requests may take to finish after SIGTERM")
 	fs.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error")
 	fs.StringVar(&o.LogFormat, "log-format", o.LogFormat, "json or text")

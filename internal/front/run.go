@@ -174,7 +174,9 @@ func (p *process) bind(plain int) error {
 	if err != nil {
 		return fmt.Errorf("--trusted-listen: %w", err)
 	}
-	server, err := forward.NewServer(serverConfig(), p.plane.activator.Handler(true))
+	cfg := serverConfig()
+	cfg.Forwarding = forward.Forwarding{XForwardedFor: true} // the router in front says host and protocol
+	server, err := forward.NewServer(cfg, p.plane.activator.Handler(true))
 	p.listeners = append(p.listeners, bound{server, ln})
 	return err
 }
@@ -303,7 +305,7 @@ func (p *process) awaitIdle(wishes <-chan struct{}, began time.Time) bool {
 		for _, s := range p.servers() {
 			st := s.Stats()
 			active += st.Active + st.Tunnels
-			d.Came(st.LastAccept)
+			d.Came(st.LastCame())
 		}
 		d.Load(active)
 		if state, _ := d.State(time.Now()); state == lifecycle.Drained {

@@ -1,10 +1,11 @@
 package inject
 
 import (
-	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
-	"strings"
+
+	"github.com/rousehq/rouse/internal/workload"
 )
 
 // app is the container that serves.
@@ -19,6 +20,7 @@ type app struct {
 var serving = []string{"user-port", "http", "http1", "h2c", "http2", "web"}
 
 type named struct {
+	at   field
 	name string
 	port int
 }
@@ -30,7 +32,7 @@ func tcpPorts(c field) (all []named) {
 			continue
 		}
 		if n := p.at("containerPort").number(0); n > 0 {
-			all = append(all, named{p.at("name").text(), n})
+			all = append(all, named{p, p.at("name").text(), n})
 		}
 	}
 	return all
@@ -63,8 +65,44 @@ func (t *template) findApp() (app, bool) {
 	}
 	a := app{field: c, name: c.at("name").text()}
 	p, ok := t.findPort(c)
-	a.port, a.h2c = p.port, p.name == "h2c" || p.name == "http2" || strings.HasPrefix(p.name, "grpc")
+	a.port, a.h2c = p.port, workload.Port{Name: p.name}.H2C()
+	if ok {
+		t.clearText(a, p)
+	}
 	return a, ok
+}
+
+// clearText refuses a serving port that takes TLS: to the application the queue-proxy speaks clear text.
+func (t *template) clearText(a app, p named) {
+	const text = "the application serves TLS there, and the queue-proxy sends it clear text"
+	if inTLS.MatchString(p.name) {
+		t.fault(p.at.at("name"), fmt.Sprintf("by its name %q ", p.name)+text, plainPort)
+		return
+	}
+	for _, probe := range []string{"readinessProbe", "livenessProbe", "startupProbe"} {
+		get := a.field.at(probe).at("httpGet")
+		if get.at("scheme").text() == "HTTPS" && get.at("host").text() == "" && a.names(get.at("port").text()) {
+			t.fault(get.at("scheme"), text, plainPort)
+			return
+		}
+	}
+	if get, ok := t.keptProbe(a)["httpGet"].(map[string]any); ok && get["scheme"] == "HTTPS" && whole(get, "port") == a.port {
+		t.fault(t.sidecar, "by the probe in its environment "+text, plainPort)
+	}
+}
+
+// inTLS are the names of ports that take TLS.
+var inTLS = regexp.MustCompile("^(https|tls)(-.*)?$")
+
+// plainPort is the remedy for a port that takes TLS.
+const plainPort = "name a port for clear text in the annotation " + Port + ", or opt out with the annotation " + Inject + ": disabled"
+
+// names says whether a probe's port is the serving one.
+func (a app) names(port string) bool {
+	if n, ok := portNumber(port); ok {
+		return n == a.port
+	}
+	return slices.ContainsFunc(tcpPorts(a.field), func(p named) bool { return p.name == port && p.port == a.port })
 }
 
 func (t *template) findContainer(containers field) (field, bool) {
@@ -130,149 +168,4 @@ func (t *template) findPort(c field) (named, bool) {
 	t.fault(c.at("ports"), fmt.Sprintf("the container has %d ports, and which one serves is not plain", len(all)),
 		"name it http, or name it in the annotation "+Port)
 	return named{}, false
-}
-
-// readiness is what the queue-proxy asks, and how kubelet asks the queue-proxy.
-type readiness struct {
-	json                               string
-	delay, timeout                     int
-	failureThreshold, successThreshold int
-	moved                              bool // it is the container's own
-}
-
-// Kubelet asks the queue-proxy each second, so that a pod is ready within a second of its application; what it forgives
-// is counted in the application's own time. Without a period of its own a probe waits in the queue-proxy, for so long:
-const (
-	askPeriod      = 1
-	patience       = 10
-	usualThreshold = 3 // Kubernetes' default
-)
-
-// findReadiness takes over the container's readiness probe. Without one, or with one that only kubelet can run, a
-// connection to the port is asked for. What an earlier injection took over is found in the sidecar.
-func (t *template) findReadiness(a app) (readiness, bool) {
-	own := a.field.at("readinessProbe")
-	if own.node == nil || own.at("exec").node != nil {
-		if kept, ok := t.keptReadiness(a); ok && own.node == nil {
-			return kept, true
-		}
-		return newReadiness(connects(a.port), field{}), true
-	}
-	wire, ok := own.value().(map[string]any)
-	if !ok {
-		t.fault(own, "is no probe", "")
-		return readiness{}, false
-	}
-	asks := 0
-	for _, kind := range []string{"httpGet", "tcpSocket", "grpc"} {
-		h, ok := wire[kind].(map[string]any)
-		if !ok {
-			continue
-		}
-		if asks++; !t.resolvePort(own.at(kind), a, h) {
-			return readiness{}, false
-		}
-	}
-	if asks != 1 { // the queue-proxy would not start with it
-		t.fault(own, fmt.Sprintf("asks in %d ways", asks), "give it one of httpGet, tcpSocket, grpc and exec, or remove it")
-		return readiness{}, false
-	}
-	r := newReadiness(wire, own)
-	r.moved = true
-	return r, true
-}
-
-// resolvePort replaces a port's name by its number: the queue-proxy does not see the container's ports.
-func (t *template) resolvePort(at field, a app, h map[string]any) bool {
-	name, ok := h["port"].(string)
-	if !ok {
-		return true
-	}
-	if n, ok := portNumber(name); ok {
-		h["port"] = n
-		return true
-	}
-	for _, p := range tcpPorts(a.field) {
-		if p.name == name {
-			h["port"] = p.port
-			return true
-		}
-	}
-	t.fault(at.at("port"), fmt.Sprintf("the container has no port named %q", name), "name one of its ports")
-	return false
-}
-
-func newReadiness(wire map[string]any, own field) readiness {
-	b, err := json.Marshal(wire)
-	if err != nil { // a YAML mapping with keys that are no texts
-		b = nil
-	}
-	r := readiness{
-		json: string(b), delay: own.at("initialDelaySeconds").number(0), timeout: max(1, own.at("timeoutSeconds").number(1)),
-		failureThreshold: own.at("failureThreshold").number(0), successThreshold: own.at("successThreshold").number(0),
-	}
-	period := own.at("periodSeconds").number(0)
-	if period == 0 {
-		r.timeout = patience
-	}
-	if period > askPeriod {
-		if r.failureThreshold == 0 {
-			r.failureThreshold = usualThreshold
-		}
-		r.failureThreshold = min(r.failureThreshold*(period/askPeriod), 1<<31-1)
-	}
-	return r
-}
-
-// connects is the probe of an application that has none.
-func connects(port int) map[string]any {
-	return map[string]any{"tcpSocket": map[string]any{"port": port}, "successThreshold": 1}
-}
-
-// keptReadiness reads what an earlier injection has moved into the sidecar. What it made up itself is made up again, and
-// what asked the application's port follows it to another.
-func (t *template) keptReadiness(a app) (readiness, bool) {
-	env := make(map[string]string)
-	for _, e := range t.sidecar.at("env").items() {
-		env[e.at("name").text()] = e.at("value").text()
-	}
-	port, _ := portNumber(env["USER_PORT"])
-	kept := env["SERVING_READINESS_PROBE"]
-	if kept == "" || kept == newReadiness(connects(port), field{}).json {
-		return readiness{}, false
-	}
-	if port != a.port {
-		kept = movedTo(kept, port, a.port)
-	}
-	p := t.sidecar.at("readinessProbe")
-	return readiness{
-		json: kept, delay: p.at("initialDelaySeconds").number(0), timeout: p.at("timeoutSeconds").number(1),
-		failureThreshold: p.at("failureThreshold").number(0), successThreshold: p.at("successThreshold").number(0),
-	}, true
-}
-
-// movedTo is a probe that asks another port where it asked the old one.
-func movedTo(probe string, old, port int) string {
-	var wire map[string]any
-	if json.Unmarshal([]byte(probe), &wire) != nil {
-		return probe
-	}
-	for _, kind := range wire {
-		if h, ok := kind.(map[string]any); ok && h["port"] == float64(old) {
-			h["port"] = port
-		}
-	}
-	if b, err := json.Marshal(wire); err == nil {
-		return string(b)
-	}
-	return probe
-}
-
-// kubelet is how kubelet asks the queue-proxy.
-func (r readiness) kubelet(port int) probe {
-	return probe{
-		HTTPGet:             httpGet{Path: "/", Port: port, Headers: []header{{"K-Network-Probe", "queue"}}},
-		InitialDelaySeconds: r.delay, PeriodSeconds: askPeriod, TimeoutSeconds: r.timeout,
-		FailureThreshold: r.failureThreshold, SuccessThreshold: r.successThreshold,
-	}
 }

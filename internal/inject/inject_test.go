@@ -117,7 +117,7 @@ func TestChangesFollow(t *testing.T) {
 		t.Fatalf("the edit does not fit:\n%s", out)
 	}
 	got := string(injected(t, "b", []byte(moved), options).YAML)
-	for _, want := range []string{`value: "3000"`, `"path":"/ok"`, "failureThreshold: 21"} {
+	for _, want := range []string{`value: "3000"`, `"path":"/ok"`, "timeoutSeconds: 8", "failureThreshold: 3"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("the sidecar lacks %s:\n%s", want, got)
 		}
@@ -134,7 +134,7 @@ func TestWhatIsGoneGoes(t *testing.T) {
 	moved := strings.Replace(string(once.YAML), "containerPort: 8080", "containerPort: 3000", 1)
 	bare := Options{Image: options.Image}
 	got := string(injected(t, "b", []byte(moved), bare).YAML)
-	if !strings.Contains(got, `{"httpGet":{"path":"/ok","port":3000}}`) {
+	if !strings.Contains(got, `"httpGet":{"path":"/ok","port":3000,"scheme":"HTTP"}`) {
 		t.Errorf("the probe did not follow the port:\n%s", got)
 	}
 	if strings.Contains(got, tokenVolume) {
@@ -222,7 +222,7 @@ func TestPod(t *testing.T) {
 			t.Errorf("a second time: %v, %v", again, err)
 		}
 	}
-	if changed < 3 {
+	if changed < 2 {
 		t.Errorf("%d pods were injected, want more", changed)
 	}
 }
@@ -326,6 +326,58 @@ func TestOtherKinds(t *testing.T) {
 	}
 }
 
+// TestCronJobs: a CronJob's pods are a level deeper.
+func TestCronJobs(t *testing.T) {
+	for name, text := range map[string]string{
+		"a label":       "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: c}\nspec: {jobTemplate: {spec: {template: {metadata: {labels: {rouse.dev/inject: enabled}}, spec: {containers: []}}}}}\n",
+		"an annotation": "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: c, annotations: {rouse.dev/inject: enabled}}\nspec: {jobTemplate: {spec: {template: {spec: {containers: []}}}}}\n",
+	} {
+		if r := injected(t, "x", []byte(text), options); len(r.Faults) != 1 || !r.Faults[0].Minor || !strings.Contains(r.Faults.Error(), "webhook") || string(r.YAML) != text {
+			t.Errorf("%s: %v, want a warning and no change", name, r.Faults)
+		}
+	}
+}
+
+// TestOtherKindsWithAClass: what is annotated to be scaled and is not is told, unless who made it is, or Knative scales it.
+func TestOtherKindsWithAClass(t *testing.T) {
+	opted := strings.Replace(small, "rouse.dev/inject: enabled", "autoscaling.knative.dev/class: kpa.autoscaling.knative.dev", 1)
+	for _, tc := range []struct {
+		head string
+		told bool
+	}{
+		{"apiVersion: apps/v1\nkind: DaemonSet", true}, {"apiVersion: apps/v1\nkind: ReplicaSet", true}, {"apiVersion: argoproj.io/v1alpha1\nkind: Rollout", true},
+		{"apiVersion: serving.knative.dev/v1\nkind: Service", false},
+	} {
+		text := strings.Replace(opted, "apiVersion: apps/v1\nkind: Deployment", tc.head, 1)
+		r := injected(t, "x", []byte(text), options)
+		if told := len(r.Faults) == 1 && r.Faults[0].Minor && r.Faults[0].Line == 3 && strings.Contains(r.Faults.Error(), "only Deployments and StatefulSets are scaled"); told != tc.told || !told && len(r.Faults) > 0 || string(r.YAML) != text {
+			t.Errorf("%s: %v, want a warning: %t", tc.head, r.Faults, tc.told)
+		}
+	}
+	made := strings.Replace(strings.Replace(opted, "Deployment", "ReplicaSet", 1), "{name: hello,", "{name: hello-5d8f9c, ownerReferences: [{kind: Deployment, name: hello, controller: true}],", 1)
+	if r := injected(t, "x", []byte(made), options); len(r.Faults) > 0 {
+		t.Errorf("a Deployment's ReplicaSet: %v", r.Faults)
+	}
+}
+
+// TestDuplicates: of a key that is written twice decoders take the one or the other.
+func TestDuplicates(t *testing.T) {
+	text := "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: hello, annotations: {rouse.dev/inject: enabled}}\nspec:\n  template:\n    spec:\n      containers:\n      - name: user\n" +
+		"        ports: [{containerPort: 8080}]\n        readinessProbe:\n          periodSeconds: 3\n          tcpSocket: {port: 8080}\n          periodSeconds: 4\n"
+	const want = "x:13: Deployment hello: spec.template.spec.containers[0].readinessProbe.periodSeconds: is written twice, first in line 11; keep one of them"
+	r := injected(t, "x", []byte(text), options)
+	if len(r.Faults) != 1 || r.Faults[0].Error() != want || string(r.YAML) != text {
+		t.Errorf("%v, want %s", r.Faults, want)
+	}
+	merged := strings.Replace(text, "          periodSeconds: 3\n", "          <<: {periodSeconds: 3}\n", 1)
+	if r := injected(t, "x", []byte(merged), options); len(r.Faults) > 0 {
+		t.Errorf("what is merged is no duplicate: %v", r.Faults)
+	}
+	if r := injected(t, "x", []byte(strings.Replace(text, "enabled", "disabled", 1)), options); len(r.Faults) > 0 {
+		t.Errorf("of what is left alone: %v", r.Faults)
+	}
+}
+
 // TestUnknownAnnotations: what nobody reads is told, since what it was to say is lost. Told says whether control tells it, too.
 func TestUnknownAnnotations(t *testing.T) {
 	for class, told := range map[string]bool{"": false, "autoscaling.knative.dev/class: kpa.autoscaling.knative.dev, ": true} {
@@ -386,6 +438,15 @@ func TestRefused(t *testing.T) {
 		{"a boolean of YAML 1.1 for a text", with("", "rouse.dev/pod-probe: off,"), "metadata.annotations.rouse.dev/pod-probe", "off is no text; put it in quotes"},
 		{"a list for a text", with("", "a: [b],"), "metadata.annotations.a", "is no text"},
 		{"a label of the pods", strings.Replace(small, "{template: {", "{template: {metadata: {labels: {version: 1}}, ", 1), "spec.template.metadata.labels.version", "1 is no text"},
+		{"a port for TLS", strings.Replace(small, "{containerPort: 8080}", "{name: https, containerPort: 8443}", 1), "containers[0].ports[0].name", "rouse.dev/inject-port"},
+		{"a port for TLS with a suffix", strings.Replace(small, "{containerPort: 8080}", "{name: tls-api, containerPort: 8443}", 1), "containers[0].ports[0].name", "clear text"},
+		{"a port for TLS that is asked for", strings.Replace(with("", `rouse.dev/inject-port: "8443",`), "{containerPort: 8080}", "{containerPort: 8080}, {name: https-web, containerPort: 8443}", 1), "containers[0].ports[1].name", "clear text"},
+		{"a readiness probe over TLS", with("readinessProbe: {httpGet: {scheme: HTTPS, port: 8080}},", ""), "containers[0].readinessProbe.httpGet.scheme", "clear text"},
+		{"a liveness probe over TLS", strings.Replace(with("livenessProbe: {httpGet: {scheme: HTTPS, port: web}},", ""), "{containerPort", "{name: web, containerPort", 1), "containers[0].livenessProbe.httpGet.scheme", "clear text"},
+		{"a key that is there twice", with("readinessProbe: {httpGet: {path: /, port: 1, path: /}},", ""), "containers[0].readinessProbe.httpGet.path", "is written twice, first in line 4"},
+		{"a probe that is none", with("readinessProbe: [],", ""), "containers[0].readinessProbe", "no fields"},
+		{"a number that is none", with("readinessProbe: {httpGet: {port: 8080}, timeoutSeconds: soon},", ""), "containers[0].readinessProbe.timeoutSeconds", "whole number"},
+		{"a number below zero", with("readinessProbe: {httpGet: {port: 8080}, periodSeconds: -1},", ""), "containers[0].readinessProbe.periodSeconds", "-1 is no whole number"},
 		{"a port that cannot move up", with("", `rouse.dev/inject-port: "60000", rouse.dev/inject-ports: admin=60000,`), "annotations.rouse.dev/inject-port", "admin=50000"},
 	} {
 		r := injected(t, "x", []byte(c.text), options)
@@ -394,6 +455,59 @@ func TestRefused(t *testing.T) {
 		}
 		if string(r.YAML) != c.text {
 			t.Errorf("%s: the document is changed all the same:\n%s", c.name, r.YAML)
+		}
+	}
+}
+
+// TestTLS: a second port may take TLS, and another port may be asked over it. What an older version let through is refused, and
+// the webhook says so, too.
+func TestTLS(t *testing.T) {
+	for _, text := range []string{
+		strings.Replace(small, "{containerPort: 8080}", "{name: http, containerPort: 8080}, {name: https, containerPort: 8443}", 1),
+		strings.Replace(with(`readinessProbe: {httpGet: {scheme: HTTPS, port: 8443}},`, ""), "{containerPort: 8080}", "{name: http, containerPort: 8080}, {containerPort: 8443}", 1),
+		strings.Replace(small, "{containerPort: 8080}", "{name: httpsd, containerPort: 8080}", 1),
+	} {
+		if r := injected(t, "x", []byte(text), options); len(r.Faults) > 0 || len(r.Injected) != 1 {
+			t.Errorf("%s: %v", text, r.Faults)
+		}
+	}
+	once := injected(t, "x", []byte(with("readinessProbe: {httpGet: {port: 8080}},", "")), options)
+	r := injected(t, "x", []byte(strings.Replace(string(once.YAML), `"scheme":"HTTP"`, `"scheme":"HTTPS"`, 1)), options)
+	if len(r.Faults) != 1 || r.Faults[0].Minor || !strings.Contains(r.Faults[0].Field, "initContainers") {
+		t.Errorf("of what an older version has moved: %v", r.Faults)
+	}
+	_, _, err := Pod([]byte(`{"metadata": {"labels": {"rouse.dev/inject": "enabled"}}, "spec": {"containers": [{"name": "user", "ports": [{"name": "https", "containerPort": 8443}]}]}}`), "default", options)
+	if err == nil || !strings.Contains(err.Error(), "serves TLS") {
+		t.Errorf("of a pod: %v", err)
+	}
+	if faults, err := Check("x", []byte(strings.Replace(small, "{containerPort: 8080}", "{name: https, containerPort: 8443}", 1))); err != nil || len(faults) != 1 {
+		t.Errorf("of a file that is checked: %v, %v", faults, err)
+	}
+}
+
+// TestHTTP2 goes by the names of ports that make control take a Service's port for HTTP/2.
+func TestHTTP2(t *testing.T) {
+	for name, want := range map[string]bool{"http": false, "h2c": true, "h2c-api": true, "http2": true, "http2-api": true, "grpc": true, "grpc-api": true, "grpc-web": false, "grpc-web-2": false, "grpcs": false} {
+		r := injected(t, "x", []byte(strings.Replace(small, "{containerPort", "{name: "+name+", containerPort", 1)), options)
+		if got := strings.Contains(string(r.YAML), "ROUSE_USER_PROTOCOL, value: h2c"); got != want || len(r.Injected) != 1 {
+			t.Errorf("a port named %s is HTTP/2: %t, want %t (%v)", name, got, want, r.Faults)
+		}
+	}
+}
+
+// TestOwnHook: a hook that waits for the drain is not warned of, whatever else it does.
+func TestOwnHook(t *testing.T) {
+	for hook, want := range map[string]int{
+		`{exec: {command: [sh, -c, "sleep 5; wget -qO- http://127.0.0.1:8022/wait-for-drain"]}}`: 0,
+		`{exec: {command: [wget, "http://127.0.0.1:8022/wait-for-drain"]}}`:                      0,
+		`{exec: {command: [wget, "http://127.0.0.1:18022/wait-for-drain"]}}`:                     1, // nobody is there
+		`{exec: {command: [sh, -c, "sleep 5"]}}`:                                                 1,
+		`{httpGet: {path: /bye, port: 8080}}`:                                                    1,
+		`{sleep: {seconds: 5}}`:                                                                  1,
+	} {
+		r := injected(t, "x", []byte(with("lifecycle: {preStop: "+hook+"},", "")), options)
+		if len(r.Faults) != want || len(r.Injected) != 1 || !strings.Contains(string(r.YAML), "preStop: "+hook) {
+			t.Errorf("%s: %v, want %d warnings", hook, r.Faults, want)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/rousehq/rouse/internal/config"
+	"github.com/rousehq/rouse/internal/jsontext"
 	"github.com/rousehq/rouse/internal/workload"
 )
 
@@ -19,6 +20,7 @@ type Result struct {
 	YAML     []byte
 	Injected []string // objects that have a sidecar now, whether or not it was there before
 	Left     []string // objects with pods that were not asked for
+	TakenOut []string // objects that are opted out, and had a sidecar
 	Faults   Faults
 }
 
@@ -32,6 +34,11 @@ const (
 // The error says that the options are wrong or that the file is no YAML; what is wrong with a workload is among the
 // result's faults, and then its document is as it was.
 func Manifest(file string, text []byte, o Options) (Result, error) {
+	return Part(file, 0, text, o)
+}
+
+// Part is [Manifest] for a part of a file that so many lines stand before.
+func Part(file string, before int, text []byte, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
 	}
@@ -40,6 +47,7 @@ func Manifest(file string, text []byte, o Options) (Result, error) {
 	}
 	var r Result
 	for _, d := range documents(text) {
+		d.line += before
 		out, err := r.document(file, d, o)
 		if err != nil {
 			return Result{}, fmt.Errorf("%s: %w", file, err)
@@ -82,7 +90,7 @@ func documents(text []byte) (all []document) {
 // document returns what stands in the place of one.
 func (r *Result) document(file string, d document, o Options) ([]byte, error) {
 	var root yaml.Node
-	dec := yaml.NewDecoder(bytes.NewReader(d.text))
+	dec := yaml.NewDecoder(bytes.NewReader(jsontext.ForYAML(d.text)))
 	if err := dec.Decode(&root); err != nil {
 		if errors.Is(err, io.EOF) {
 			return d.text, nil // nothing but comments
@@ -105,6 +113,9 @@ func (r *Result) document(file string, d document, o Options) ([]byte, error) {
 	if err != nil || !changed {
 		return d.text, err
 	}
+	if body, ok := jsontext.Body(d.text); ok {
+		return encodedJSON(d.text[:len(d.text)-len(body)], body, whole)
+	}
 	return encoded(d.text, whole)
 }
 
@@ -114,48 +125,6 @@ func shift(n *yaml.Node, by int) {
 	for _, c := range n.Content {
 		shift(c, by)
 	}
-}
-
-// encoded writes a document in the style of its source, as far as that is known.
-func encoded(source []byte, root *yaml.Node) ([]byte, error) {
-	var b bytes.Buffer
-	if rest, ok := bytes.CutPrefix(source, []byte("---")); ok {
-		line, _, _ := bytes.Cut(rest, []byte("\n"))
-		b.WriteString("---")
-		if line = bytes.TrimSpace(line); bytes.HasPrefix(line, []byte("#")) { // the decoder drops this comment
-			b.WriteString(" " + string(line))
-		}
-		b.WriteByte('\n')
-	}
-	enc := yaml.NewEncoder(&b)
-	enc.SetIndent(2)
-	if compact(root) {
-		enc.CompactSeqIndent()
-	}
-	if err := enc.Encode(root); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), enc.Close()
-}
-
-// compact says whether the items of a document's first list stand right under its key.
-func compact(n *yaml.Node) bool {
-	found, is := false, false
-	var walk func(n *yaml.Node)
-	walk = func(n *yaml.Node) {
-		for i, c := range n.Content {
-			if found {
-				return
-			}
-			if n.Kind == yaml.MappingNode && i%2 == 1 && c.Kind == yaml.SequenceNode && c.Style&yaml.FlowStyle == 0 && c.Column > 0 {
-				found, is = true, c.Column == n.Content[i-1].Column
-				return
-			}
-			walk(c)
-		}
-	}
-	walk(n)
-	return is
 }
 
 // object injects one object, or the items of a List.
@@ -181,18 +150,45 @@ func (r *Result) object(file string, top field, o Options, depth int) (changed b
 		r.other(t, top)
 		return false, nil
 	}
+	done, do := &r.Injected, t.run
 	if !t.asked() {
-		r.Left = append(r.Left, t.object)
-		return false, nil
+		if !t.optedOut() || !t.injected() {
+			r.Left = append(r.Left, t.object)
+			return false, nil
+		}
+		done, do = &r.TakenOut, t.takeOut
 	}
-	if err := t.run(); err != nil {
-		return false, err
+	if t.duplicates(top); len(t.faults) == 0 {
+		if err := do(); err != nil {
+			return false, err
+		}
 	}
 	r.Faults = append(r.Faults, t.faults...)
 	if len(t.faults.severe()) == 0 {
-		r.Injected = append(r.Injected, t.object)
+		*done = append(*done, t.object)
 	}
 	return t.changed, nil
+}
+
+// duplicates names keys that a mapping has twice: of the two, decoders take the one or the other.
+func (t *template) duplicates(at field) {
+	for _, item := range at.items() {
+		t.duplicates(item)
+	}
+	if at.node == nil || at.node.Kind != yaml.MappingNode {
+		return
+	}
+	first := make(map[string]int)
+	for i := 0; i+1 < len(at.node.Content); i += 2 {
+		key, value := at.node.Content[i], resolved(at.node.Content[i+1])
+		here := field{node: value, near: key, path: join(at.path, key.Value)}
+		if line, twice := first[key.Value]; twice {
+			t.fault(here, fmt.Sprintf("is written twice, first in line %d", line), "keep one of them")
+			continue
+		}
+		first[key.Value] = key.Line
+		t.duplicates(here)
+	}
 }
 
 // other warns of a workload that asks for a sidecar and is of a kind that gets none here, and of lists of another kind than List.
@@ -202,14 +198,41 @@ func (r *Result) other(t *template, top field) {
 		r.Faults = append(r.Faults, t.faults...)
 		return
 	}
-	if t.root = top.at("spec").at("template"); t.root.node == nil {
+	if t.root = podsOf(top); t.root.node == nil {
 		return
 	}
-	if at := t.wish(); at.text() == "enabled" || at.text() == "true" {
+	switch at := t.wish(); {
+	case at.text() == "enabled" || at.text() == "true":
 		t.warn(at, "only Deployments, StatefulSets and Pods are injected into, and it is left as it is",
 			"the webhook injects into the pods of every kind, as they are made")
-		r.Faults = append(r.Faults, t.faults...)
+	case at.text() == "" && !ofKnative(top) && controller(t.owner).node == nil && t.workload().OptedIn():
+		t.warn(t.annotation(config.PrefixAutoscaling+"class"), "only Deployments and StatefulSets are scaled, and it is left as it is", "remove the annotation, or make it one of them")
 	}
+	r.Faults = append(r.Faults, t.faults...)
+}
+
+// podsOf is what a workload of any kind makes its pods from.
+func podsOf(top field) field {
+	if job := top.at("spec").at("jobTemplate"); job.node != nil { // a CronJob's
+		return job.at("spec").at("template")
+	}
+	return top.at("spec").at("template")
+}
+
+// ofKnative says whether an object is Knative's, whose classes mean its own autoscalers.
+func ofKnative(top field) bool {
+	group, _, _ := strings.Cut(top.at("apiVersion").text(), "/")
+	return group == "knative.dev" || strings.HasSuffix(group, ".knative.dev")
+}
+
+// controller is the reference to who made an object, as a Deployment makes ReplicaSets with its own annotations.
+func controller(meta field) field {
+	for _, o := range meta.at("ownerReferences").items() {
+		if o.at("controller").text() == "true" {
+			return o
+		}
+	}
+	return field{}
 }
 
 // wish is what the workload or its pods say about injection.
@@ -243,10 +266,8 @@ func (t *template) workload() *workload.Object {
 // revisionOfPod names the workload that a pod belongs to: that of its controller, without what a Deployment adds.
 func revisionOfPod(meta field) string {
 	hash := meta.at("labels").at("pod-template-hash").text()
-	for _, o := range meta.at("ownerReferences").items() {
-		if name := o.at("name").text(); o.at("controller").text() == "true" {
-			return strings.TrimSuffix(name, "-"+hash)
-		}
+	if o := controller(meta); o.node != nil {
+		return strings.TrimSuffix(o.at("name").text(), "-"+hash)
 	}
 	if name := meta.at("name").text(); name != "" {
 		return name

@@ -31,6 +31,23 @@ func Concerns(key string) bool {
 	return strings.HasPrefix(key, Inject) || strings.HasPrefix(key, sizePrefix) || slices.Contains(config.SpecAnnotations(), key)
 }
 
+// Unseen lists the annotations of a workload that have a say in the sidecar and that the webhook does not see, since pods have
+// not got them, or have others. It is empty for pods that the webhook leaves alone.
+func Unseen(workload, podLabels, podAnnotations map[string]string) (keys []string) {
+	if podLabels[Inject] != "enabled" || slices.Contains([]string{"disabled", "false"}, podAnnotations[Inject]) {
+		return nil
+	}
+	for key, value := range workload {
+		own, has := podAnnotations[key]
+		agreed := key == Inject && slices.Contains([]string{"enabled", "true"}, value)
+		if Concerns(key) && (!has || own != value) && !agreed {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
 // ContainerName is the name of the sidecar, and the first of its ports' names is that of the serving port.
 const (
 	ContainerName   = "queue-proxy"
@@ -46,8 +63,13 @@ type Options struct {
 	// TokenAudience, when set, mounts a token of the pod's service account for this audience and sends it with the
 	// reports.
 	TokenAudience string
+	// Sizes are what the sidecar asks for when annotations do not say.
+	Sizes Sizes
 	// All injects workloads that are not opted in, too, unless they are opted out.
 	All bool
+	// KnativeProbes says that readiness probes are those of Knative Services: one without a period is asked until it succeeds.
+	// To Kubernetes it has one of 10 s.
+	KnativeProbes bool
 
 	wished bool // only those that ask for it by Inject: see Check
 }
@@ -64,6 +86,7 @@ func (o Options) Validate() error {
 	if o.TokenAudience != "" && o.StatsURL == "" {
 		errs = append(errs, errors.New("a token audience needs a stats URL: without one nothing is pushed"))
 	}
+	errs = append(errs, o.Sizes.Validate(func(name string) string { return "sidecar " + name }))
 	return errors.Join(errs...)
 }
 

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/rousehq/rouse/internal/jsontext"
 )
 
 // Operation is one step of a JSON patch (RFC 6902).
@@ -19,7 +20,8 @@ type Operation struct {
 }
 
 // Pod injects one pod, given as the API server sends it to a webhook, and returns the patch that does so, which is empty
-// when there is nothing to do. Namespace is the pod's, which it may not say itself before it exists. The pod's faults come
+// when there is nothing to do. A pod that has our queue-proxy is left alone, whoever has put it there: the API server may have
+// completed it since, and what its workload's annotations say is not seen here. Namespace is the pod's, which it may not say itself before it exists. The pod's faults come
 // as an error of type Faults; warnings are those that are minor.
 func Pod(pod []byte, namespace string, o Options) (patch []Operation, warnings []string, err error) {
 	if err := o.Validate(); err != nil {
@@ -29,7 +31,7 @@ func Pod(pod []byte, namespace string, o Options) (patch []Operation, warnings [
 		return nil, nil, errors.New("the pod is no JSON, or too large")
 	}
 	var root yaml.Node
-	if err := yaml.Unmarshal(escaped(pod), &root); err != nil { // JSON is YAML
+	if err := yaml.Unmarshal(jsontext.ForYAML(pod), &root); err != nil {
 		return nil, nil, fmt.Errorf("the pod: %w", err)
 	}
 	if len(root.Content) != 1 || root.Content[0].Kind != yaml.MappingNode {
@@ -42,7 +44,7 @@ func Pod(pod []byte, namespace string, o Options) (patch []Operation, warnings [
 	if meta.at("namespace").text() == "" {
 		t.object = "Pod " + namespace + "/" + t.revision
 	}
-	if !t.asked() {
+	if !t.asked() || t.injected() {
 		return nil, nil, nil
 	}
 	if err := t.run(); err != nil {
@@ -57,19 +59,6 @@ func Pod(pod []byte, namespace string, o Options) (patch []Operation, warnings [
 	}
 	after, _ := top.value().(map[string]any)
 	return difference(before, after), warnings, nil
-}
-
-// escaped writes as JSON's escapes what YAML takes for the end of a line or for nothing: in JSON it stands in texts alone.
-func escaped(pod []byte) []byte {
-	out := make([]byte, 0, len(pod))
-	for _, r := range string(pod) {
-		if r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r == 0xfeff || r == 0xfffe || r == 0xffff {
-			out = fmt.Appendf(out, `\u%04x`, r)
-		} else {
-			out = utf8.AppendRune(out, r)
-		}
-	}
-	return out
 }
 
 // difference replaces the fields of the spec that changed: nothing else does.

@@ -81,6 +81,7 @@ type plan struct {
 	ports    PortSet
 	config   *config.Revision
 	sizes    sizes
+	kept     field // the resources of a sidecar that is there
 	probe    readiness
 	rootPod  bool // the pod runs as root unless a container says otherwise
 	options  Options
@@ -97,7 +98,7 @@ func (p *plan) sidecar() container {
 		Env:            p.env(),
 		Lifecycle:      lifecycle{PreStop: handler{HTTPGet: httpGet{Path: "/drain", Port: p.ports.Admin}}},
 		ReadinessProbe: p.probe.kubelet(p.ports.Serving),
-		Resources:      p.sizes.resources(),
+		Resources:      p.sizes.resources(p.options.Sizes, p.kept),
 		SecurityContext: map[string]any{
 			"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true,
 			"capabilities": map[string]any{"drop": []string{"ALL"}}, "seccompProfile": map[string]any{"type": "RuntimeDefault"},
@@ -130,6 +131,9 @@ func (p *plan) env() []envVar {
 		fromField("SERVING_POD", "metadata.name"),
 		fromField("SERVING_POD_IP", "status.podIP"),
 	}
+	if p.probe.paced {
+		all = append(all, plain("ROUSE_READINESS_PACED", "true"))
+	}
 	if p.app.h2c {
 		all = append(all, plain("ROUSE_USER_PROTOCOL", "h2c"))
 	}
@@ -150,6 +154,9 @@ func (p *plan) env() []envVar {
 	}
 	return all
 }
+
+// sometimes lists the variables of env that are not always said.
+var sometimes = []string{"ROUSE_READINESS_PACED", "ROUSE_USER_PROTOCOL", "ROUSE_ADMIN_PORT", "ROUSE_STATS_PORT", "ROUSE_METRICS_PORT", "ROUSE_STATS_URL", "ROUSE_STATS_TOKEN_FILE"}
 
 func plain(name, value string) envVar { return envVar{Name: name, Value: &value} }
 

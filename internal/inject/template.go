@@ -68,7 +68,7 @@ func (t *template) run() error {
 	t.refuse()
 	t.texts()
 	t.findSidecar()
-	p := &plan{revision: t.revision, service: t.revision, options: t.options, sizes: t.sizes()}
+	p := &plan{revision: t.revision, service: t.revision, options: t.options, sizes: t.sizes(), kept: t.sidecar.at("resources")}
 	p.config = t.settings()
 	p.ports = t.ports()
 	p.rootPod = t.spec.at("securityContext").at("runAsUser").text() == "0"
@@ -119,6 +119,7 @@ func (t *template) refuse() {
 	}
 }
 
+// findSidecar finds the queue-proxy of an earlier injection.
 func (t *template) findSidecar() {
 	for _, c := range t.spec.at("containers").items() {
 		if c.at("name").text() == ContainerName {
@@ -126,13 +127,32 @@ func (t *template) findSidecar() {
 		}
 	}
 	for _, c := range t.spec.at("initContainers").items() {
-		if c.at("name").text() != ContainerName {
-			continue
-		}
-		if t.sidecar = c; c.at("restartPolicy").text() != "Always" {
-			t.fault(c, "an init container is named "+ContainerName+" already", "rename it")
+		switch {
+		case isOurs(c):
+			t.sidecar = c
+		case c.at("name").text() == ContainerName:
+			t.fault(c, "an init container is named "+ContainerName+" already, and is none of ours", "rename it")
 		}
 	}
+}
+
+// injected says whether the queue-proxy is in the pod.
+func (t *template) injected() bool {
+	return slices.ContainsFunc(t.root.at("spec").at("initContainers").items(), isOurs)
+}
+
+// isOurs knows a queue-proxy that was injected, by any version: a native sidecar of that name which knows the application.
+func isOurs(c field) bool {
+	return c.at("name").text() == ContainerName && c.at("restartPolicy").text() == "Always" && environment(c)["USER_PORT"] != ""
+}
+
+// environment returns a container's variables that have a plain value.
+func environment(c field) map[string]string {
+	env := make(map[string]string)
+	for _, e := range c.at("env").items() {
+		env[e.at("name").text()] = e.at("value").text()
+	}
+	return env
 }
 
 // settings are those of the workload, with the same rules as control's.
@@ -229,13 +249,8 @@ func (t *template) putSidecar(p *plan) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if have := t.sidecar.node; have != nil {
-		if same(have, c) {
-			return false, nil
-		}
-		c.HeadComment, c.LineComment, c.FootComment = have.HeadComment, have.LineComment, have.FootComment
-		*have = *c
-		return true, nil
+	if t.sidecar.node != nil {
+		return overlay(t.sidecar.node, c)
 	}
 	list := t.spec.at("initContainers").node
 	if list == nil || list.Kind != yaml.SequenceNode {
@@ -253,18 +268,25 @@ func (t *template) moveProbe(p *plan) (bool, error) {
 
 // putHook makes the end of the application wait for the drain. A container has one hook: one that is there stays.
 func (t *template) putHook(p *plan) (bool, error) {
-	const path = "/wait-for-drain"
-	hook := handler{HTTPGet: httpGet{Path: path, Port: p.ports.Admin}}
+	hook := handler{HTTPGet: httpGet{Path: drainPath, Port: p.ports.Admin}}
 	at := p.app.field.at("lifecycle")
 	if at.node == nil || at.node.Kind != yaml.MappingNode {
 		return put(p.app.field.node, "lifecycle", lifecycle{PreStop: hook})
 	}
-	if own := at.at("preStop"); own.node != nil && own.at("httpGet").at("path").text() != path {
+	if own := at.at("preStop"); own.node != nil && own.at("httpGet").at("path").text() != drainPath {
+		if commands(own, fmt.Sprintf(":%d%s", p.ports.Admin, drainPath)) {
+			return false, nil
+		}
 		t.warn(own, "the container has a preStop hook of its own, which does not wait for requests in flight",
-			fmt.Sprintf("let it end with GET http://127.0.0.1:%d%s, or remove it", p.ports.Admin, path))
+			fmt.Sprintf("let it end with GET http://127.0.0.1:%d%s, or remove it", p.ports.Admin, drainPath))
 		return false, nil
 	}
 	return put(at.node, "preStop", hook)
+}
+
+// commands says whether a hook runs a command in which a text occurs.
+func commands(hook field, text string) bool {
+	return slices.ContainsFunc(hook.at("exec").at("command").items(), func(part field) bool { return strings.Contains(part.text(), text) })
 }
 
 // margin is what is left of the grace period for the application itself when the longest drain is over.

@@ -67,7 +67,7 @@ func (c *Cluster) parked(o *opted) bool {
 }
 
 func newTracked(o *opted, s *service, c *config.Revision) *tracked {
-	return &tracked{object: o, service: s, rev: o.Revision(), primary: workload.Primary(s.Ports),
+	return &tracked{object: o, service: s, rev: o.Revision(), primary: workload.Primary(s.Ports, o.Fronts),
 		sent: Routed{Config: c, Replicas: o.Replicas, Releasing: s.Annotations[workload.Releasing] != ""}}
 }
 

@@ -42,8 +42,7 @@ func (p *Publisher) want(t *tracked, m mode, ours []*slice) (groups []sliceplan.
 // lead straight to them.
 func (p *Publisher) serving(t *tracked, six bool, m mode, own []sliceplan.Group, ours []*slice) []sliceplan.Group {
 	bare := p.bare(t)
-	straight := func(i int) bool { return t.straight(i, bare) }
-	counted := t.pick(func(i int) bool { return !straight(i) })
+	counted := t.pick(func(i int) bool { return !t.straight(i, bare) })
 	if len(counted) == 0 {
 		return own
 	}
@@ -51,18 +50,16 @@ func (p *Publisher) serving(t *tracked, six bool, m mode, own []sliceplan.Group,
 	if len(rest.Endpoints) == 0 {
 		return own
 	}
-	uncounted := t.pick(straight)
-	if len(uncounted) == 0 {
-		return []sliceplan.Group{rest}
-	}
 	for i := range own {
-		ports := own[i].Ports
-		own[i].Ports = nil
-		for _, at := range uncounted {
-			own[i].Ports = append(own[i].Ports, ports[at])
-		}
+		own[i].Ports = slices.DeleteFunc(slices.Clone(own[i].Ports), func(p sliceplan.Port) bool { return led(rest.Ports, p.Name) })
 	}
+	own = slices.DeleteFunc(own, func(g sliceplan.Group) bool { return len(g.Ports) == 0 })
 	return append(own, rest)
+}
+
+// led says whether a port of the Service is among those of a group.
+func led(ports []sliceplan.Port, name string) bool {
+	return slices.ContainsFunc(ports, func(p sliceplan.Port) bool { return p.Name == name })
 }
 
 // bare says whether a pod without a queue-proxy may be behind the Service.
@@ -107,8 +104,8 @@ func (p *Publisher) pods(t *tracked) (groups []sliceplan.Group) {
 		if !pod.serves() {
 			continue
 		}
-		ports, ok := portsOf(t, pod)
-		if !ok {
+		ports := portsOf(t, pod)
+		if len(ports) == 0 {
 			continue
 		}
 		var endpoints []sliceplan.Endpoint
@@ -140,29 +137,28 @@ func (s *service) hasFamily(six bool) bool {
 	return s.IPv4
 }
 
-// portsOf returns where a pod answers each port of the Service, false when it lacks one.
-func portsOf(t *tracked, p *pod) (ports []sliceplan.Port, ok bool) {
+// portsOf returns where a pod answers the ports of the Service. As in Kubernetes it is not behind one that leads to a name
+// that none of its containers has.
+func portsOf(t *tracked, p *pod) (ports []sliceplan.Port) {
 	for i, port := range t.service.Ports {
-		n, ok := p.portFor(port, i == t.primary)
-		if !ok {
-			return nil, false
+		if n, ok := p.portFor(port, i == t.primary); ok {
+			ports = append(ports, sliceplan.Port{Name: port.Name, AppProtocol: port.AppProtocol, Number: n})
 		}
-		ports = append(ports, sliceplan.Port{Name: port.Name, AppProtocol: port.AppProtocol, Number: n})
 	}
-	return ports, true
+	return ports
 }
 
-// listeners are the activators that should carry the Service in one family: of those that listen for it always the same,
-// so that they share its revision's slots with few. They are chosen by the address that they name themselves, so that
-// they are the same in both families. They get the ports at these places, without any all of them.
-func (p *Publisher) listeners(t *tracked, six bool, n int, ours []*slice, at ...int) sliceplan.Group {
+// listenersOn are the activators that should carry the Service in one family: of those that listen for it on these ports
+// always the same, so that they share its revision's slots with few. They are chosen by the address that they name
+// themselves, so that they are the same in both families. They get the ports at these places, without any all of them.
+func (p *Publisher) listenersOn(t *tracked, ports []uint16, six bool, n int, ours []*slice, at []int) sliceplan.Group {
 	g := sliceplan.Group{Backend: sliceplan.Activators}
 	if !t.listening() {
 		return g
 	}
 	for i, port := range t.service.Ports {
 		if len(at) == 0 || slices.Contains(at, i) {
-			g.Ports = append(g.Ports, sliceplan.Port{Name: port.Name, AppProtocol: port.AppProtocol, Number: t.ports[i]})
+			g.Ports = append(g.Ports, sliceplan.Port{Name: port.Name, AppProtocol: port.AppProtocol, Number: ports[i]})
 		}
 	}
 	known := make(map[netip.Addr]bool)
@@ -173,7 +169,7 @@ func (p *Publisher) listeners(t *tracked, six bool, n int, ours []*slice, at ...
 			known[addr] = true
 		}
 		i := slices.IndexFunc(addrs, func(addr netip.Addr) bool { return addr.Is6() == six })
-		if i >= 0 && a.Connected && a.listens(t.ports) && p.sound(a.Addr, false) {
+		if i >= 0 && a.Connected && a.listens(ports) && p.sound(a.Addr, false) {
 			byName[a.Addr.String()] = p.listener(addrs[i], a.Zone)
 		}
 	}

@@ -75,6 +75,8 @@ type watching struct {
 	failures atomic.Int32 // how often in a row it failed in any way, counted likewise
 	missing  atomic.Bool  // the server has no such kind of object
 	run      func(ctx context.Context)
+
+	listed, open bool // since it was last begun: a list has come, and a watch was granted; of run's goroutine
 }
 
 // NewCluster makes the tables; addWatches says what fills them, and nothing is asked yet.
@@ -157,6 +159,7 @@ func follow[T any](c *Cluster, what string, optional bool, example any, t *table
 	list func(context.Context, metav1.ListOptions) (runtime.Object, error),
 	watches func(context.Context, metav1.ListOptions) (watch.Interface, error), selector string,
 ) *watching {
+	w := &watching{what: what, optional: optional, synced: t.synced.Load}
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.LabelSelector = selector
@@ -164,14 +167,23 @@ func follow[T any](c *Cluster, what string, optional bool, example any, t *table
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.LabelSelector = selector
-			return watches(ctx, o)
+			events, err := watches(ctx, o)
+			if err == nil {
+				w.open = true
+				c.works(ctx, w)
+			}
+			return events, err
 		},
 	}
-	w := &watching{what: what, optional: optional, synced: t.synced.Load}
 	w.run = func(ctx context.Context) {
+		t.listed = func() {
+			w.listed = true
+			c.works(ctx, w)
+		}
 		backoff := reconnect
 		r := cache.NewReflectorWithOptions(lw, example, t, cache.ReflectorOptions{Name: what, TypeDescription: what, Backoff: &backoff})
 		for ctx.Err() == nil {
+			w.listed, w.open = false, false
 			err := r.ListAndWatchWithContext(ctx)
 			c.health(ctx, w, err)
 			pause(ctx, backoff.Step())
@@ -190,6 +202,14 @@ func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-t.C:
+	}
+}
+
+// works tells of a watch that works again, as soon as it does: it may then go on for hours. One whose list comes and whose
+// watch is refused does not work.
+func (c *Cluster) works(ctx context.Context, w *watching) {
+	if w.listed && w.open && w.failed.Load() {
+		c.health(ctx, w, nil)
 	}
 }
 

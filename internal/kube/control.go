@@ -256,10 +256,15 @@ func (c *Control) sweep(ctx context.Context) {
 		}
 		now := make(map[portalloc.Holder]bool)
 		for _, k := range c.mirror.keys() {
-			if t := c.mirror.get(k); t != nil {
-				for i := range t.service.Ports {
-					now[t.holder(i)] = true
-				}
+			t := c.mirror.get(k)
+			if t == nil {
+				continue
+			}
+			for i := range t.service.Ports {
+				now[t.holder(i)] = true
+			}
+			if c.ports.astray(t) {
+				c.mirror.queue.Add(k) // there may be room by now for its move
 			}
 		}
 		inUse := make(map[portalloc.Holder]bool, len(now))

@@ -33,6 +33,7 @@ type source string
 const (
 	fromLook      source = "look" // at the object itself
 	fromScale     source = "scale"
+	fromContest   source = "contest" // for the scale
 	fromEndpoints source = "endpoints"
 	fromPorts     source = "ports" // of activators
 )

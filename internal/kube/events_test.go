@@ -69,7 +69,7 @@ func TestEndpointsThatMayNotBeWritten(t *testing.T) {
 		t.Errorf("said %q of a namespace that is being deleted", got)
 	}
 	for range 3 {
-		p.said(r.hello(), apierrors.NewForbidden(slices, "hello", errors.New("no")))
+		p.said(r.hello(), apierrors.NewForbidden(slices, "hello", errors.New(`User "control" cannot create resource "endpointslices" in API group "discovery.k8s.io" in the namespace "default"`)))
 	}
 	if got := said(p.reporter); len(got) != 1 || !strings.HasPrefix(got[0], "PermissionDenied the endpoints of Service hello may not be written") {
 		t.Errorf("said %q, want once that they may not be written", got)

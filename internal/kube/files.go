@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
+	"github.com/rousehq/rouse/internal/jsontext"
 	"github.com/rousehq/rouse/internal/place"
 )
 
@@ -38,7 +39,7 @@ func NewFiles(namespace string) *Files {
 // Add takes every document of a file, and tells what can't be read, each with the line where its document begins.
 // Kinds that nobody asks for are left out.
 func (f *Files) Add(name string, text []byte) (faults []error) {
-	for _, d := range documents(text) {
+	for _, d := range documents(jsontext.ForYAML(text)) {
 		at := spot{name, d.line, place.Document(d.text, d.line-1)}
 		body, err := yaml.YAMLToJSON(d.text)
 		switch {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -123,6 +124,25 @@ func whyNot(p *corev1.Pod) string {
 		}
 	}
 	return "phase " + string(p.Status.Phase)
+}
+
+// Bound returns the namespaces of the service accounts that a ClusterRoleBinding gives its rights to; none when it is not there.
+func (c *Client) Bound(ctx context.Context, binding string) (namespaces []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	b, err := c.core.RbacV1().ClusterRoleBindings().Get(ctx, binding, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read ClusterRoleBinding %s: %w", binding, err)
+	}
+	for _, s := range b.Subjects {
+		if s.Kind == rbacv1.ServiceAccountKind && !slices.Contains(namespaces, s.Namespace) {
+			namespaces = append(namespaces, s.Namespace)
+		}
+	}
+	return namespaces, nil
 }
 
 // Shares is how buckets are divided over instances of control at one moment.

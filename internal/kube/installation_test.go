@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -45,6 +46,8 @@ func TestInstallation(t *testing.T) {
 		"/api/v1/namespaces/shop/configmaps/rouse-ports":                                   "{kind: ConfigMap, apiVersion: v1, data: {\"20001\": default/hello/http}}",
 		"/api/v1/namespaces/shop/configmaps/config-autoscaler":                             "forbidden",
 		"/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/rouse-inject": "{kind: MutatingWebhookConfiguration, apiVersion: admissionregistration.k8s.io/v1, webhooks: [{name: a, clientConfig: {caBundle: cGVt}}]}",
+		"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/rouse-control":             "{kind: ClusterRoleBinding, apiVersion: rbac.authorization.k8s.io/v1, subjects: [{kind: User, name: x}, {kind: ServiceAccount, name: rouse-control, namespace: tools}]}",
+		"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/rouse-webhook":             "forbidden",
 	})
 	got, err := c.Component(t.Context(), "shop", workload.StatefulSet, "autoscaler")
 	want := &Component{Kind: workload.StatefulSet, Name: "autoscaler", Wanted: 2, Instances: []Instance{
@@ -78,5 +81,14 @@ func TestInstallation(t *testing.T) {
 	}
 	if _, found, err := c.Trusted(t.Context(), "nothing"); found || err != nil {
 		t.Errorf("no configuration: %t %v", found, err)
+	}
+	if at, err := c.Bound(t.Context(), "rouse-control"); err != nil || !slices.Equal(at, []string{"tools"}) {
+		t.Errorf("whom control's rights are for: %q %v", at, err)
+	}
+	if at, err := c.Bound(t.Context(), "nothing"); at != nil || err != nil {
+		t.Errorf("no binding: %q %v", at, err)
+	}
+	if _, err := c.Bound(t.Context(), "rouse-webhook"); !Refused(err) {
+		t.Errorf("a binding that may not be read: %v", err)
 	}
 }

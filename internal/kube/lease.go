@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,6 +37,9 @@ const (
 	// deletes its own. burial is how often such are looked for.
 	longDead = time.Hour
 	burial   = 10 * time.Minute
+	// takers is how many buckets are taken at the same time: the share of a dead instance does not wait for one call after
+	// the other.
+	takers = 16
 )
 
 // MembershipConfig says who this instance is.
@@ -251,6 +255,7 @@ func (m *Membership) divide(ctx context.Context, until time.Time) {
 	members := m.view.Members(time.Now())
 	m.mu.Unlock()
 	m.tellPeers(members)
+	var missing []int
 	for b := range m.cfg.Buckets {
 		mine := member.Holder(b, members) == m.cfg.Name
 		epoch, taken := m.ours[b]
@@ -262,10 +267,15 @@ func (m *Membership) divide(ctx context.Context, until time.Time) {
 			}
 		}
 		switch {
-		case mine && !taken && time.Now().Before(until):
-			m.take(ctx, b)
+		case mine && !taken:
+			missing = append(missing, b)
 		case !mine && taken:
 			m.giveUp(b)
+		}
+	}
+	for some := range slices.Chunk(missing, takers) {
+		if time.Now().Before(until) {
+			m.take(ctx, some)
 		}
 	}
 }
@@ -319,8 +329,27 @@ func (m *Membership) nextEpoch(bucket int, lease int32, now time.Time) int32 {
 	return int32(min(max(m.epochs[bucket]+1, uint64(max(now.Unix(), 0))/uint64(epochStep/time.Second)), math.MaxInt32))
 }
 
-// take writes our name into a bucket's lease. Of two that try at the same time one fails and looks again.
-func (m *Membership) take(ctx context.Context, b int) {
+// take claims some buckets at the same time, and takes those whose lease says then that they are ours.
+func (m *Membership) take(ctx context.Context, buckets []int) {
+	claimed := make([]*coordinationv1.Lease, len(buckets))
+	var claims sync.WaitGroup
+	for i, b := range buckets {
+		claims.Go(func() { claimed[i] = m.claim(ctx, b) })
+	}
+	claims.Wait()
+	for i, b := range buckets {
+		if l := claimed[i]; l != nil {
+			m.cluster.leases.put(key{m.cfg.Namespace, bucketName(b)}, leaseOf(l))
+			m.remember(b, *l.Spec.LeaseTransitions)
+			m.ours[b] = uint64(*l.Spec.LeaseTransitions)
+			m.set(b, true)
+			m.cfg.Own(b, m.ours[b])
+		}
+	}
+}
+
+// claim writes our name into a bucket's lease. Of two that try at the same time one fails, which gets nil and looks again.
+func (m *Membership) claim(ctx context.Context, b int) *coordinationv1.Lease {
 	ctx, cancel := context.WithTimeout(ctx, renewal)
 	defer cancel()
 	leases := m.client.core.CoordinationV1().Leases(m.cfg.Namespace)
@@ -329,7 +358,7 @@ func (m *Membership) take(ctx context.Context, b int) {
 	if missing {
 		object = &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: bucketName(b), Namespace: m.cfg.Namespace, Labels: map[string]string{leaseLabel: "bucket"}}}
 	} else if err != nil {
-		return // the next check tries again
+		return nil // the next check tries again
 	}
 	last := int32(0)
 	if n := object.Spec.LeaseTransitions; n != nil {
@@ -343,11 +372,8 @@ func (m *Membership) take(ctx context.Context, b int) {
 		object, err = leases.Update(ctx, object, metav1.UpdateOptions{})
 	}
 	if err != nil {
-		return
+		return nil
 	}
-	m.cluster.leases.put(key{m.cfg.Namespace, bucketName(b)}, leaseOf(object))
-	m.remember(b, next)
-	m.ours[b] = uint64(next)
-	m.set(b, true)
-	m.cfg.Own(b, m.ours[b])
+	object.Spec.LeaseTransitions = &next
+	return object
 }

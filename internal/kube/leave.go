@@ -57,12 +57,14 @@ func (m *Mirror) leaver(k key, before *tracked, o *opted) *tracked {
 		if t.service == nil && !t.left.IsZero() {
 			t.service = before.service // it may be made anew, and what is parked waits for it
 		}
-	} else if t.service = m.cluster.published(k); t.service != nil {
-		t.primary = workload.Primary(t.service.Ports)
+	} else {
+		t.service = m.cluster.published(k)
 	}
 	if t.service == nil || len(t.service.Ports) == 0 || t.left.IsZero() && (t.service.selfFilled() || m.bequeathed(t)) {
 		return nil
 	}
+	t.object = m.fronted(before, o)
+	t.primary = workload.Primary(t.service.Ports, t.object.Fronts)
 	return t
 }
 
@@ -131,7 +133,8 @@ func (m *Mirror) resume(now time.Time) {
 
 // remains returns a workload as it was when it left, as far as that can still be known.
 func (m *Mirror) remains(o *opted, s *service, left time.Time) *tracked {
-	t := &tracked{object: o, service: s, rev: o.Revision(), primary: workload.Primary(s.Ports), ports: make([]uint16, len(s.Ports)), leaving: true, left: left}
+	o = m.fronted(nil, o)
+	t := &tracked{object: o, service: s, rev: o.Revision(), primary: workload.Primary(s.Ports, o.Fronts), ports: make([]uint16, len(s.Ports)), leaving: true, left: left}
 	t.sent = Routed{Config: workload.Remains(&o.Object, &s.Service, m.settings()), Replicas: o.Replicas}
 	for i := range s.Ports {
 		if port := m.ports.lease(t.holder(i), left); port != 0 {

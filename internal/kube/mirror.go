@@ -23,7 +23,8 @@ type Routed struct {
 	Config *config.Revision
 	// Replicas is what its scale is set to.
 	Replicas int
-	// Ports are where activators listen for it alone; empty until they are assigned.
+	// Ports are where activators listen for it alone: the one that was assigned, and the one before while clients may still
+	// come there; empty until then.
 	Ports []uint16
 	// Extra are the further ports of its Service. Each looks to activators like a revision of its own.
 	Extra []Extra
@@ -35,8 +36,9 @@ type Routed struct {
 // to another port of the same pods, past the queue-proxy.
 type Extra struct {
 	// ID is the workload's with the port's name: see [Whole].
-	ID   identity.Revision
-	Port uint16
+	ID identity.Revision
+	// Ports are where activators listen for it, as those of Routed.
+	Ports []uint16
 }
 
 // extraMark separates the workload's name from the port's; it can't be part of either.
@@ -57,8 +59,8 @@ func Whole(name, uid string) (wholeName, wholeUID, port string, ok bool) {
 	return wholeName, wholeUID, port, ok
 }
 
-// Sink takes what the cluster holds. Calls about one workload come one at a time; a workload was put before its first
-// endpoints are published, and is removed after its last.
+// Sink takes what the cluster holds. Calls about one workload come one at a time. The pods that a workload has are in the book
+// before it is put, so that nobody begins to decide about it without them, and it is removed after its last.
 type Sink interface {
 	Put(r Routed)
 	// Linger makes activators know a workload whose scaling ended under an instance of control before this one.
@@ -78,6 +80,7 @@ type tracked struct {
 	sent    Routed
 	primary int      // of the Service's ports: the one that is scaled by
 	ports   []uint16 // on the activators, as the Service's; 0 while there is none
+	former  []uint16 // where they listened before, likewise; nil when that is nowhere
 	// leaving is true once the workload is not opted in any more. Its Service has no selector, so that somebody has to
 	// publish its pods.
 	leaving bool
@@ -219,6 +222,7 @@ func (m *Mirror) sync(k key) {
 		m.sayLeft(k, o)
 		return
 	}
+	o = m.fronted(before, o)
 	bound, problems := workload.Resolve(&o.Object, m.cluster.candidates(o), m.cluster.rivals(o), m.settings())
 	now := m.admit(before, o, bound, problems)
 	if now == nil {
@@ -230,8 +234,8 @@ func (m *Mirror) sync(k key) {
 		before = nil // it is back
 	}
 	m.assign(now)
-	m.put(k, before, now)
 	m.publish(now)
+	m.put(k, before, now)
 	m.complain(o, append(problems, m.portProblems(now)...))
 	m.touched(k)
 }
@@ -319,6 +323,7 @@ func (m *Mirror) assign(t *tracked) {
 			t.listen(i, port)
 		}
 	}
+	t.keep(m.ports)
 }
 
 // listen notes where activators listen for a port of the Service.
@@ -327,7 +332,7 @@ func (t *tracked) listen(i int, port uint16) {
 	if i == t.primary {
 		t.sent.Ports = []uint16{port}
 	} else {
-		t.sent.Extra = append(t.sent.Extra, Extra{part(t.rev, t.service.Ports[i].Label()), port})
+		t.sent.Extra = append(t.sent.Extra, Extra{part(t.rev, t.service.Ports[i].Label()), []uint16{port}})
 	}
 }
 
@@ -338,6 +343,26 @@ func (m *Mirror) portProblems(t *tracked) (problems []workload.Problem) {
 		}
 	}
 	return nil
+}
+
+// fronted adds to a workload what the queue-proxies of its pods stand in front of. Where nothing tells of one, what was known
+// before still holds: the webhook gives the next pod the same, unless the workload has changed.
+func (m *Mirror) fronted(before *tracked, o *opted) *opted {
+	fronts := o.Fronts
+	for _, p := range m.cluster.podsFor(o) {
+		if p.front.Port != 0 && !p.ended && !slices.Contains(fronts, p.front) {
+			fronts = append(slices.Clip(fronts), p.front)
+		}
+	}
+	if len(fronts) == 0 && before != nil {
+		fronts = before.object.Fronts
+	}
+	if len(fronts) == len(o.Fronts) {
+		return o
+	}
+	more := *o
+	more.Fronts = fronts
+	return &more
 }
 
 // put tells the sink of what changed. Whoever had the Service before gives its ports up.
@@ -421,28 +446,29 @@ func (m *Mirror) bring(rev identity.Revision, want map[string]endpoint.Endpoint)
 }
 
 // endpointOf says where a pod stands. One that has an address may answer before kubelet says so: whoever asks it itself
-// knows at once. Without a sidecar only kubelet knows what ready means.
+// knows at once. Without a sidecar, and where readiness is more than what the sidecar asks for, only kubelet knows.
 func (m *Mirror) endpointOf(t *tracked, p *pod, i int) (e endpoint.Endpoint, ok bool) {
 	scaled := i == t.primary
 	port, known := p.portFor(t.service.Ports[i], scaled)
-	if len(p.addrs) == 0 || p.ended || !known {
+	if p.ended || !known {
 		return e, false
 	}
-	e = endpoint.Endpoint{
-		Pod: identity.Pod{UID: p.uid, Addr: netip.AddrPortFrom(p.addrs[0], port)}, Sidecar: scaled && p.sidecar != 0, Zone: m.cluster.zoneOf(p.node),
-	}
+	e = endpoint.Endpoint{Pod: identity.Pod{UID: p.uid}, Sidecar: scaled && p.sidecar != 0, Zone: m.cluster.zoneOf(p.node)}
 	if t.service.Ports[i].H2C() {
 		e.Protocol = endpoint.H2C
 	}
+	if len(p.addrs) > 0 {
+		e.Pod.Addr = netip.AddrPortFrom(p.addrs[0], port)
+	}
 	switch {
-	case p.terminating:
+	case e.Pod.Addr.IsValid() && p.terminating:
 		e.State = endpoint.Draining
-	case p.ready:
+	case e.Pod.Addr.IsValid() && p.ready:
 		e.State = endpoint.Ready
-	case e.Sidecar:
-		e.State = endpoint.Starting
-	default:
+	case !scaled || p.terminating:
 		return e, false
+	default:
+		e.State, e.Held = endpoint.Starting, p.held || !e.Sidecar || !e.Pod.Addr.IsValid()
 	}
 	return e, true
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unique"
@@ -88,6 +89,9 @@ func optedOf(kind workload.Kind, m *metav1.ObjectMeta, template *corev1.PodTempl
 		o.Shed()
 		return o
 	}
+	if f := frontOf(&template.Spec, annotations[config.InjectPort]); f.Port != 0 {
+		o.Fronts = []workload.Front{f}
+	}
 	if s, err := metav1.LabelSelectorAsSelector(selector); err == nil && selector != nil { // the server takes none that can't be read
 		o.selector = s
 	}
@@ -113,7 +117,7 @@ func stripStatefulSet(obj any) (any, error) {
 	return obj, nil
 }
 
-func stripTemplate(t *corev1.PodTemplateSpec) { t.Spec = corev1.PodSpec{} }
+func stripTemplate(t *corev1.PodTemplateSpec) { t.Spec = stripContainers(&t.Spec) }
 
 // pod is a pod, as far as anybody looks at it.
 type pod struct {
@@ -124,13 +128,15 @@ type pod struct {
 	node            string
 	created         time.Time
 	ready           bool
+	held            bool // not ready, whatever its queue-proxy answers
 	terminating     bool
 	ended           bool
-	sidecar         uint16  // port of the queue-proxy, 0 without one
-	scraped         bool    // the sidecar pushes no reports: Knative's, or one that was not told where to
-	stats           uint16  // where the sidecar answers scrapes
-	ports           []named // of its containers
-	cost            string  // controller.kubernetes.io/pod-deletion-cost
+	sidecar         uint16         // port of the queue-proxy, 0 without one
+	scraped         bool           // the sidecar pushes no reports: Knative's, or one that was not told where to
+	front           workload.Front // what the sidecar stands in front of; zero when it does not say
+	stats           uint16         // where the sidecar answers scrapes
+	ports           []named        // of its containers
+	cost            string         // controller.kubernetes.io/pod-deletion-cost
 	labels          unique.Handle[string]
 }
 
@@ -187,11 +193,36 @@ func podOf(obj any) *pod {
 			out.addrs = append(out.addrs, a.Unmap())
 		}
 	}
-	for _, c := range p.Status.Conditions {
-		out.ready = out.ready || c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
-	}
+	out.ready = holds(p, corev1.PodReady)
+	out.held = !out.ready && (holds(p, corev1.ContainersReady) || gated(p))
 	out.containers(p)
 	return out
+}
+
+// holds says whether a condition of a pod is true.
+func holds(p *corev1.Pod, what corev1.PodConditionType) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == what && c.Status == corev1.ConditionTrue })
+}
+
+// gated says whether a pod that is not ready waits for more than a queue-proxy knows of: for a readiness gate, or for a
+// container with a probe that kubelet asks. Injection leaves kubelet none but exec and start-up probes of the application, and
+// those of other containers. A pod whose containers are ready and that is not is held, too: by a gate, or by the node controller,
+// which has not heard of its node and changes nothing but that one condition. Its address may be another pod's by then.
+func gated(p *corev1.Pod) bool {
+	for _, g := range p.Spec.ReadinessGates {
+		if !holds(p, g.ConditionType) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(lasting(&p.Spec), func(c corev1.Container) bool {
+		return c.Name != sidecarName && (c.ReadinessProbe != nil || c.StartupProbe != nil) && !containerReady(p, c.Name)
+	})
+}
+
+// containerReady says whether kubelet calls a container ready, which it is not before its start-up probe has succeeded.
+func containerReady(p *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(slices.Concat(p.Status.ContainerStatuses, p.Status.InitContainerStatuses),
+		func(s corev1.ContainerStatus) bool { return s.Name == name && s.Ready })
 }
 
 func (out *pod) containers(p *corev1.Pod) {
@@ -211,12 +242,43 @@ func (out *pod) containers(p *corev1.Pod) {
 		}
 		out.scraped = !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "ROUSE_STATS_URL" })
 	}
+	out.front = frontOf(&p.Spec, "")
 }
 
-// portsIn returns the TCP ports of the containers that run as long as a pod does, in the order in which Kubernetes looks for
-// the name that a Service's targetPort is.
+// frontOf returns what the queue-proxy stands in front of, zero when that is not known. While there is none, the one that will be
+// injected stands where the annotation says, by number or name.
+func frontOf(spec *corev1.PodSpec, said string) (f workload.Front) {
+	all := lasting(spec)
+	ports := portsIn(spec)
+	if i := slices.IndexFunc(all, func(c corev1.Container) bool { return c.Name == sidecarName }); i >= 0 {
+		said = ""
+		for _, e := range all[i].Env {
+			if e.Name == "USER_PORT" {
+				said = e.Value
+			}
+		}
+	}
+	if n, err := strconv.ParseUint(said, 10, 16); err == nil {
+		f.Port = uint16(n)
+	}
+	for i, p := range ports {
+		first := i == slices.IndexFunc(ports, func(n named) bool { return n.name == p.name })
+		if first && p.name != "" && (p.port == f.Port || p.name == said) {
+			return workload.Front{Port: p.port, Name: p.name}
+		}
+	}
+	return f
+}
+
+// lasting returns the containers that run as long as a pod does, in the order in which Kubernetes looks for the name that a
+// Service's targetPort is.
+func lasting(spec *corev1.PodSpec) []corev1.Container {
+	return slices.Concat(spec.Containers, slices.DeleteFunc(slices.Clone(spec.InitContainers), passes))
+}
+
+// portsIn returns the TCP ports of those containers.
 func portsIn(spec *corev1.PodSpec) (all []named) {
-	for _, c := range slices.Concat(spec.Containers, slices.DeleteFunc(slices.Clone(spec.InitContainers), passes)) {
+	for _, c := range lasting(spec) {
 		for _, p := range c.Ports {
 			if p.ContainerPort > 0 && p.ContainerPort < 1<<16 && (p.Protocol == "" || p.Protocol == corev1.ProtocolTCP) {
 				all = append(all, named{p.Name, uint16(p.ContainerPort)})
@@ -255,22 +317,29 @@ func stripPod(obj any) (any, error) {
 		return obj, nil
 	}
 	stripMeta(&p.ObjectMeta)
-	spec := corev1.PodSpec{NodeName: p.Spec.NodeName}
-	for _, c := range p.Spec.Containers {
+	spec := stripContainers(&p.Spec)
+	spec.NodeName, spec.ReadinessGates = p.Spec.NodeName, p.Spec.ReadinessGates
+	p.Spec = spec
+	p.Status = corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs, Conditions: p.Status.Conditions,
+		ContainerStatuses: p.Status.ContainerStatuses, InitContainerStatuses: p.Status.InitContainerStatuses}
+	return obj, nil
+}
+
+// stripContainers keeps of a spec the containers that last.
+func stripContainers(from *corev1.PodSpec) (spec corev1.PodSpec) {
+	for _, c := range from.Containers {
 		spec.Containers = append(spec.Containers, stripContainer(c))
 	}
-	for _, c := range p.Spec.InitContainers {
+	for _, c := range from.InitContainers {
 		if !passes(c) {
 			spec.InitContainers = append(spec.InitContainers, stripContainer(c))
 		}
 	}
-	p.Spec = spec
-	p.Status = corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs, Conditions: p.Status.Conditions}
-	return obj, nil
+	return spec
 }
 
 func stripContainer(c corev1.Container) corev1.Container {
-	out := corev1.Container{Name: c.Name, Ports: c.Ports, RestartPolicy: c.RestartPolicy}
+	out := corev1.Container{Name: c.Name, Ports: c.Ports, RestartPolicy: c.RestartPolicy, ReadinessProbe: c.ReadinessProbe, StartupProbe: c.StartupProbe}
 	if c.Name == sidecarName {
 		out.Env = c.Env
 	}

@@ -84,41 +84,55 @@ func (p *Ports) read(c *configMap) {
 	}
 }
 
-// port returns the port of a holder. With the name of a workload it sees to it that there will be one, which the book says
-// leads there.
+// port returns the port of a holder. With the name of a workload it sees to it that there will be one of the range, which the
+// book says leads there. Refused is why there is none, or why it lies outside of the range still.
 func (p *Ports) port(h portalloc.Holder, workload string) (port uint16, ok bool, refused error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.unused, h)
 	port, l, ok := p.book.Lease(h)
-	ok = ok && l.Released.IsZero()
-	if r, is := p.refused[h]; !ok && is {
+	if ok = ok && l.Released.IsZero(); !ok {
+		port = 0
+	}
+	fits := ok && p.within.Has(port)
+	if r, is := p.refused[h]; !fits && is {
 		if workload != "" {
 			p.refused[h] = refusal{workload, r.err}
 		}
-		return 0, false, r.err
+		return port, ok, r.err
 	}
-	if workload != "" && (!ok || l.Workload != workload) {
+	if workload != "" && (!fits || l.Workload != workload) {
 		p.wanted[h] = workload
 		p.signal()
 	}
-	if !ok {
-		return 0, false, nil
-	}
-	return port, true, nil
+	return port, ok, nil
 }
 
-// current says whether a workload listens where the book says, on all its ports.
+// former returns the port that a holder had before, while clients may still come to it.
+func (p *Ports) former(h portalloc.Holder) (port uint16, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.book.Former(h)
+}
+
+// current says whether a workload listens where the book says, on all its ports, and where those of before are.
 func (p *Ports) current(t *tracked) bool {
 	p.mu.Lock()
 	book := p.book
 	p.mu.Unlock()
 	for i, port := range t.ports {
-		if now, ok := book.Port(t.holder(i)); !ok || now != port {
+		h := t.holder(i)
+		now, ok := book.Port(h)
+		if former, _ := book.Former(h); !ok || now != port || former != t.formerAt(i) {
 			return false
 		}
 	}
 	return len(t.ports) > 0
+}
+
+// astray says whether a workload has a port outside of the range.
+func (p *Ports) astray(t *tracked) bool {
+	return slices.ContainsFunc(t.ports, func(port uint16) bool { return port != 0 && !p.within.Has(port) })
 }
 
 // past is a Service that has or had ports.
@@ -177,7 +191,7 @@ func (p *Ports) again(inUse map[portalloc.Holder]bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for h, r := range p.refused {
-		if _, ok := p.book.Port(h); ok || !inUse[h] {
+		if port, ok := p.book.Port(h); ok && p.within.Has(port) || !inUse[h] {
 			delete(p.refused, h)
 			continue
 		}
@@ -222,12 +236,14 @@ func (p *Ports) run(ctx context.Context) {
 
 // round writes until it succeeds or ctx ends, and says whether the book became another.
 func (p *Ports) round(ctx context.Context) (changed bool) {
+	said := ""
 	for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 3*time.Second) {
 		changed, err := p.write(ctx)
 		if err == nil {
 			return changed
 		}
-		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+		if !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && err.Error() != said {
+			said = err.Error()
 			p.log.Warn("activator ports are not recorded yet", "configmap", p.name, "error", err)
 		}
 		pause(ctx, wait)
@@ -258,12 +274,7 @@ func (p *Ports) write(ctx context.Context) (changed bool, err error) {
 	}
 	now := time.Now()
 	book.Expire(now)
-	refused := make(map[portalloc.Holder]error)
-	for _, h := range slices.Sorted(maps.Keys(wanted)) {
-		if _, err := book.Assign(h, wanted[h], p.within); err != nil {
-			refused[h] = err
-		}
-	}
+	refused := p.give(book, wanted, now)
 	for _, h := range unused {
 		book.Release(h, now)
 	}
@@ -285,9 +296,27 @@ func (p *Ports) write(ctx context.Context) (changed bool, err error) {
 	return p.wrote(book, object.ResourceVersion, began, wanted, unused, refused), nil
 }
 
-// tooLarge says whether the server refuses the ConfigMap for its size: nothing else in it can be wrong.
-func tooLarge(err error) bool {
-	return apierrors.IsInvalid(err) || apierrors.IsRequestEntityTooLargeError(err)
+// mostMoving bounds how many ports have a former one at a time. An activator listens on both, and the ConfigMap names both:
+// neither has room for every port twice.
+const mostMoving = 2000
+
+// give assigns what is wanted. When the range is another, those that have a port outside of it get one as others of before
+// them have left theirs for good.
+func (p *Ports) give(book *portalloc.Book, wanted map[portalloc.Holder]string, now time.Time) (refused map[portalloc.Holder]error) {
+	refused = make(map[portalloc.Holder]error)
+	room := mostMoving - book.Moving()
+	for _, h := range slices.Sorted(maps.Keys(wanted)) {
+		within := p.within
+		if port, ok := book.Port(h); ok && !within.Has(port) {
+			if room--; room < 0 {
+				within = portalloc.Range{First: port, Last: port}
+			}
+		}
+		if _, err := book.Assign(h, wanted[h], within, now); err != nil {
+			refused[h] = err
+		}
+	}
+	return refused
 }
 
 // errBookFull is why there is no port although some are free.
@@ -298,7 +327,7 @@ var errBookFull = errors.New("the ConfigMap that records them would be larger th
 func (p *Ports) full(known *portalloc.Book, version string, wanted map[portalloc.Holder]string) {
 	refused := make(map[portalloc.Holder]error)
 	for h := range wanted {
-		if _, ok := known.Port(h); !ok {
+		if port, ok := known.Port(h); !ok || !p.within.Has(port) {
 			refused[h] = errBookFull
 		}
 	}
@@ -308,6 +337,14 @@ func (p *Ports) full(known *portalloc.Book, version string, wanted map[portalloc
 	if len(p.unused) > 0 {
 		p.signal()
 	}
+}
+
+// noPort says that a holder gets no port, or keeps one outside of the range.
+func noPort(book *portalloc.Book, h portalloc.Holder, err error) error {
+	if port, ok := book.Port(h); ok {
+		return fmt.Errorf("its port %d on the activators is not one of ROUSE_ACTIVATOR_PORTS, and there is no other: %w", port, err)
+	}
+	return fmt.Errorf("no port on the activators: %w", err)
 }
 
 // wrote takes what was read or written while the version that was known was began. Nothing else having come meanwhile, it is
@@ -324,7 +361,7 @@ func (p *Ports) wrote(book *portalloc.Book, version, began string, wanted map[po
 			delete(p.wanted, h)
 		}
 		if err := refused[h]; err != nil {
-			p.refused[h] = refusal{workload, fmt.Errorf("no port on the activators: %w", err)}
+			p.refused[h] = refusal{workload, noPort(book, h, err)}
 		} else {
 			delete(p.refused, h)
 		}

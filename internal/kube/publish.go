@@ -217,15 +217,20 @@ func (p *Publisher) one(ctx context.Context, k key) error {
 	return err
 }
 
+// said makes one Event of a refusal; what passes by itself is a line in the log.
 func (p *Publisher) said(t *tracked, err error) {
+	about := "the endpoints of Service " + t.service.Name
 	switch {
 	case err == nil:
 		p.reporter.say(subjectOf(t.object), fromEndpoints)
-	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause): // forbidden, too, but by nobody's fault
-	case apierrors.IsForbidden(err):
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), errors.Is(err, errNobody):
+	case judge(err) == noRight:
 		p.reporter.say(subjectOf(t.object), fromEndpoints, complaint{string(workload.PermissionDenied),
-			"the endpoints of Service " + t.service.Name + " may not be written: " + err.Error() + "; see the ClusterRole of control"})
-	case !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) && !errors.Is(err, errNobody):
+			about + " may not be written: " + err.Error() + "; see the ClusterRole of control"})
+	case judge(err) == denied:
+		p.reporter.say(subjectOf(t.object), fromEndpoints, complaint{string(workload.EndpointsDenied),
+			about + " are not written, as the API server refuses them: " + err.Error() + "; if that is a policy of the cluster, except control's service account from it"})
+	default:
 		p.log.Warn("endpoints are not written yet", "namespace", t.service.Namespace, "service", t.service.Name, "error", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -209,7 +210,7 @@ func TestMirrorFollowsAWorkload(t *testing.T) {
 	}
 	states := func() (all []string) {
 		for _, e := range r.mirror.book.Snapshot(h.rev).Endpoints {
-			all = append(all, e.Pod.UID+" "+e.State.String())
+			all = append(all, e.Pod.UID+" "+e.State.String()+map[bool]string{true: ", held"}[e.Held])
 		}
 		return all
 	}
@@ -222,11 +223,11 @@ func TestMirrorFollowsAWorkload(t *testing.T) {
 	}
 	withSidecar := func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{sidecarOf()} }
 	r.pod(podObject("a", func(p *corev1.Pod) { withSidecar(p); p.Status.Conditions, p.Status.PodIPs = nil, nil }))
-	expect("no address yet")
+	expect("no address yet", "uid-a starting, held")
 	r.pod(podObject("a", func(p *corev1.Pod) { withSidecar(p); p.Status.Conditions = nil }))
 	expect("an address, not ready", "uid-a starting")
 	r.pod(podObject("b", func(p *corev1.Pod) { p.Status.Conditions = nil }))
-	expect("without a sidecar only kubelet knows", "uid-a starting")
+	expect("without a sidecar only kubelet knows", "uid-a starting", "uid-b starting, held")
 	r.pod(podObject("a", withSidecar))
 	r.pod(podObject("b", nil))
 	expect("both ready", "uid-a ready", "uid-b ready")
@@ -385,8 +386,8 @@ func TestEveryPortHasItsOwn(t *testing.T) {
 	r.service(helloService(two))
 	r.pod(podObject("a", func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{sidecarOf()} }))
 	h := r.hello()
-	want := Extra{ID: identity.Revision{Namespace: "default", Name: "hello:metrics", UID: "u1:metrics"}, Port: 20002}
-	if !slices.Equal(h.sent.Ports, []uint16{20001}) || !slices.Equal(h.sent.Extra, []Extra{want}) {
+	want := Extra{ID: identity.Revision{Namespace: "default", Name: "hello:metrics", UID: "u1:metrics"}, Ports: []uint16{20002}}
+	if !slices.Equal(h.sent.Ports, []uint16{20001}) || !reflect.DeepEqual(h.sent.Extra, []Extra{want}) {
 		t.Fatalf("put ports %v and extra %+v, want 20001 and %+v", h.sent.Ports, h.sent.Extra, want)
 	}
 	if name, uid, port, ok := Whole(want.ID.Name, want.ID.UID); name != "hello" || uid != "u1" || port != "metrics" || !ok {

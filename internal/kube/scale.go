@@ -26,6 +26,7 @@ type Scaler struct {
 	cluster  *Cluster
 	fence    func() error
 	reporter *reporter
+	contests contests
 }
 
 // victimCost makes a pod go before those that have no cost.
@@ -50,6 +51,9 @@ func (s *Scaler) Scale(ctx context.Context, rev identity.Revision, desired int, 
 	if err := s.fence(); err != nil {
 		return fmt.Errorf("scale %s %s to %d: %w", o.Kind, rev, desired, err)
 	}
+	if s.contests.undoes(o, desired, time.Now()) {
+		s.contested(ctx, o)
+	}
 	body := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, desired)
 	resource := "deployments"
 	if o.Kind == workload.StatefulSet {
@@ -61,6 +65,9 @@ func (s *Scaler) Scale(ctx context.Context, rev identity.Revision, desired int, 
 	s.said(o, err)
 	if err != nil {
 		return fmt.Errorf("scale %s %s to %d: %w", o.Kind, rev, desired, err)
+	}
+	if s.contests.wrote(o, desired, time.Now()) {
+		s.reporter.say(subjectOf(o), fromContest)
 	}
 	var made autoscalingv1.Scale
 	if answer.Into(&made) == nil { // else the watch tells
@@ -86,14 +93,17 @@ func (c *Cluster) scaled(o *opted, replicas int, version string) {
 	})
 }
 
-// said makes one Event of a refusal.
+// said makes one Event of a refusal, and another one only when that is another.
 func (s *Scaler) said(o *opted, err error) {
 	switch {
-	case apierrors.IsForbidden(err):
-		s.reporter.say(subjectOf(o), fromScale, complaint{string(workload.PermissionDenied), "may not be scaled: " + err.Error() +
-			"; grant patch of its scale subresource to control's service account"})
 	case err == nil:
 		s.reporter.say(subjectOf(o), fromScale)
+	case judge(err) == noRight:
+		s.reporter.say(subjectOf(o), fromScale, complaint{string(workload.PermissionDenied), "may not be scaled: " + err.Error() +
+			"; grant patch of its scale subresource to control's service account"})
+	case judge(err) == denied:
+		s.reporter.say(subjectOf(o), fromScale, complaint{string(workload.ScaleDenied), "is not scaled, as the API server refuses it: " + err.Error() +
+			"; if that is a policy of the cluster, except control's service account from it, or set min-scale and max-scale to what it allows"})
 	}
 }
 

@@ -31,6 +31,10 @@ type Seen struct {
 	Guard   Guard
 	// Astray are ports of the Service that lead to none that a container declares; a number may be served all the same.
 	Astray []workload.Port
+	// Injected says that the template has a queue-proxy. OwnAnnotations are those of the workload alone, PodAnnotations those of
+	// its template alone, as the webhook gets to see them.
+	Injected                       bool
+	OwnAnnotations, PodAnnotations map[string]string
 	// Imageless are the containers of the template that name no image.
 	Imageless []string
 }
@@ -49,7 +53,7 @@ type Published struct {
 	Ours   bool
 }
 
-// SeenPod is a pod of a workload. Answers is where it answers each port of the Service, nil when it lacks one.
+// SeenPod is a pod of a workload. Answers is where it answers the ports of the Service, without those that it lacks.
 type SeenPod struct {
 	Name, UID string
 	Addrs     []netip.Addr
@@ -68,7 +72,8 @@ func (v *View) Seen(base config.Autoscaler) []Seen {
 	}
 	all := make([]Seen, 0, len(v.workloads))
 	for _, a := range v.workloads {
-		s := Seen{Object: a.Object, Origin: a.origin, SetsReplicas: a.setsReplicas, Created: a.created, Ready: a.ready, Imageless: a.imageless}
+		s := Seen{Object: a.Object, Origin: a.origin, SetsReplicas: a.setsReplicas, Created: a.created, Ready: a.ready, Imageless: a.imageless,
+			Injected: a.injected, OwnAnnotations: a.own, PodAnnotations: a.ofPods}
 		if a.Kind == workload.StatefulSet && workload.Shadowed(deployments[key{a.Namespace, a.Name}], &a.Object) {
 			s.Problems = []workload.Problem{workload.Taken()}
 		} else {
@@ -87,6 +92,11 @@ func (v *View) resolve(s *Seen, a *annotated, base config.Autoscaler) {
 	for _, svc := range v.services[a.Namespace] {
 		candidates = append(candidates, &svc.Service)
 	}
+	for _, p := range v.pods[owner{a.Kind, key{a.Namespace, a.Name}}] {
+		if p.front.Port != 0 && !p.ended && a.has(p) && !slices.Contains(a.Fronts, p.front) {
+			a.Fronts = append(a.Fronts, p.front)
+		}
+	}
 	bound, problems := workload.Resolve(&a.Object, candidates, v.rivals[owner{a.Kind, key{a.Namespace, a.Name}}], base)
 	s.Problems, s.Bound = problems, bound != nil
 	for _, svc := range v.services[a.Namespace] {
@@ -99,7 +109,7 @@ func (v *View) resolve(s *Seen, a *annotated, base config.Autoscaler) {
 // join adds what a Service means for a workload.
 func (v *View) join(s *Seen, a *annotated, svc *service) {
 	s.Service = &svc.Service
-	t := &tracked{object: &a.opted, service: svc, primary: workload.Primary(svc.Ports)}
+	t := &tracked{object: &a.opted, service: svc, primary: workload.Primary(svc.Ports, a.Fronts)}
 	for i, p := range svc.Ports {
 		if a.astray(p) {
 			s.Astray = append(s.Astray, p)
@@ -113,11 +123,7 @@ func (v *View) join(s *Seen, a *annotated, svc *service) {
 		if !a.has(p) {
 			continue
 		}
-		seen := SeenPod{Name: p.name, UID: p.uid, Addrs: p.addrs, Takes: p.ready && !p.terminating && !p.ended}
-		if ports, ok := portsOf(t, p); ok {
-			seen.Answers = ports
-		}
-		s.Pods = append(s.Pods, seen)
+		s.Pods = append(s.Pods, SeenPod{Name: p.name, UID: p.uid, Addrs: p.addrs, Takes: p.serves(), Answers: portsOf(t, p)})
 	}
 	if len(svc.Ports) > 0 {
 		s.Guard = guardOf(v.policies[a.Namespace], a, svc.Ports[t.primary])

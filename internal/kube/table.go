@@ -22,6 +22,7 @@ type table[T any] struct {
 	// version, when not nil, tells of two states of an object which one is later: what the watch brings may be of before our
 	// own write, whose answer is here already.
 	version func(*T) string
+	listed  func() // set before the reflector begins; called when a list has come
 
 	mu      sync.RWMutex
 	items   map[key]*T     // guarded by mu
@@ -32,7 +33,7 @@ type table[T any] struct {
 }
 
 func newTable[T any](strip cache.TransformFunc, convert func(any) *T, changed func(k key, old, now *T)) *table[T] {
-	return &table[T]{strip: strip, convert: convert, changed: changed, items: make(map[key]*T), deleted: make(map[key]string)}
+	return &table[T]{strip: strip, convert: convert, changed: changed, listed: func() {}, items: make(map[key]*T), deleted: make(map[key]string)}
 }
 
 func (t *table[T]) get(k key) *T {
@@ -189,6 +190,7 @@ func (t *table[T]) Replace(objs []any, version string) error {
 		t.put(k, nil)
 	}
 	t.synced.Store(true)
+	t.listed()
 	return nil
 }
 

@@ -54,6 +54,8 @@ type annotated struct {
 	declares     bool    // whether its containers that are no sidecars say anything of ports
 	containers   int
 	imageless    []string // containers without an image
+	injected     bool     // its template has a queue-proxy
+	own, ofPods  map[string]string
 }
 
 func newView() *View {
@@ -126,9 +128,9 @@ const listTimeout = time.Minute
 func (v *View) add(obj any, origin string) {
 	switch x := obj.(type) {
 	case *appsv1.Deployment:
-		v.addWorkload(deploymentOf(x), x.Spec.Replicas != nil, x.CreationTimestamp.Time, x.Status.ReadyReplicas, &x.Spec.Template.Spec, origin)
+		v.addWorkload(deploymentOf(x), x.Spec.Replicas != nil, &x.ObjectMeta, x.Status.ReadyReplicas, &x.Spec.Template, origin)
 	case *appsv1.StatefulSet:
-		v.addWorkload(statefulSetOf(x), x.Spec.Replicas != nil, x.CreationTimestamp.Time, x.Status.ReadyReplicas, &x.Spec.Template.Spec, origin)
+		v.addWorkload(statefulSetOf(x), x.Spec.Replicas != nil, &x.ObjectMeta, x.Status.ReadyReplicas, &x.Spec.Template, origin)
 	case *corev1.Service:
 		v.services[x.Namespace] = append(v.services[x.Namespace], serviceOf(x))
 		for _, p := range x.Spec.Ports {
@@ -153,11 +155,14 @@ func (v *View) add(obj any, origin string) {
 	}
 }
 
-func (v *View) addWorkload(o *opted, setsReplicas bool, created time.Time, ready int32, spec *corev1.PodSpec, origin string) {
+func (v *View) addWorkload(o *opted, setsReplicas bool, m *metav1.ObjectMeta, ready int32, template *corev1.PodTemplateSpec, origin string) {
 	if !o.OptedIn() {
 		return
 	}
-	a := &annotated{opted: *o, origin: origin, setsReplicas: setsReplicas, created: created, ready: int(ready), ports: portsIn(spec)}
+	spec := &template.Spec
+	a := &annotated{opted: *o, origin: origin, setsReplicas: setsReplicas, created: m.CreationTimestamp.Time, ready: int(ready), ports: portsIn(spec)}
+	a.injected = slices.ContainsFunc(slices.Concat(spec.InitContainers, spec.Containers), func(c corev1.Container) bool { return c.Name == sidecarName })
+	a.own, a.ofPods = m.Annotations, template.Annotations
 	a.containers = len(spec.Containers)
 	for _, c := range spec.Containers {
 		a.declares = a.declares || len(c.Ports) > 0

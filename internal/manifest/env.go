@@ -54,6 +54,9 @@ func (l *loader) envVar(e *object, index int) EnvVar {
 		}
 	}
 	if from, ok := e.take("valueFrom"); ok {
+		if v.Value != "" {
+			from.errorf("keep one of them", "value and valueFrom exclude each other")
+		}
 		if o, ok := from.object(); ok {
 			l.valueFrom(o, index)
 		}
@@ -61,9 +64,13 @@ func (l *loader) envVar(e *object, index int) EnvVar {
 	return v
 }
 
-// valueFrom notes a reference to a key of a ConfigMap or Secret.
+// valueFrom notes a reference to a key of a ConfigMap or Secret. What is for a cluster is read there.
 func (l *loader) valueFrom(o *object, index int) {
 	defer o.done()
+	if l.opts.Cluster {
+		o.oneSource(valueSources)
+		return
+	}
 	for _, f := range [][2]string{{"configMapKeyRef", "ConfigMap"}, {"secretKeyRef", "Secret"}} {
 		at, ok := o.take(f[0])
 		if !ok {
@@ -109,6 +116,10 @@ func (l *loader) envFrom(o *object, index int) {
 		}
 		defer from.done()
 		prefix := from.text("prefix")
+		if l.opts.Cluster {
+			from.oneSource(bulkSources)
+			return
+		}
 		for _, f := range [][2]string{{"configMapRef", "ConfigMap"}, {"secretRef", "Secret"}} {
 			at, ok := from.take(f[0])
 			if !ok {

@@ -197,11 +197,23 @@ func (o *object) fields(name string) (out []route.Field) {
 	}
 	values := c.textMap()
 	for _, k := range slices.Sorted(maps.Keys(values)) {
-		if strings.ContainsAny(k+values[k], "\r\n") {
+		switch {
+		case strings.ContainsAny(k+values[k], "\r\n"):
 			c.errorf("", "header %q must not hold a line break", clip(k))
-			continue
+		case slices.Contains(framing, strings.ToLower(k)):
+			c.errorf("leave it out", "header %q is not an answer's to set: it says where a message ends, or what becomes of the connection", clip(k))
+		default:
+			out = append(out, route.Field{Name: k, Value: values[k]})
 		}
-		out = append(out, route.Field{Name: k, Value: values[k]})
+	}
+	if len(out) > maxFields {
+		c.errorf("", "has %d headers, at most %d", len(out), maxFields)
 	}
 	return out
 }
+
+// maxFields is how many header fields an answer can have.
+const maxFields = 8
+
+// framing are header fields that whoever writes a message sets.
+var framing = []string{"connection", "content-length", "keep-alive", "proxy-connection", "trailer", "transfer-encoding", "upgrade"}

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/rousehq/rouse/internal/jsontext"
 )
 
 // Bounds of one load.
@@ -109,7 +111,8 @@ func readAll(name string, r io.Reader) (Source, error) {
 type Options struct {
 	// Strict turns every warning into an error.
 	Strict bool
-	// Cluster says that the manifests are for a cluster: what local processes lack is no warning.
+	// Cluster says that the manifests are for a cluster: what local processes lack is no warning, and what pods take from
+	// Secrets, ConfigMaps and fields is not looked up.
 	Cluster bool
 	// Namespace is given to objects that name none. Empty means "default".
 	Namespace string
@@ -188,7 +191,7 @@ func (l *loader) source(s Source) {
 		l.add(Fault{Severity: Error, File: s.Name, Text: tooLong})
 		return
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(s.Data))
+	dec := yaml.NewDecoder(bytes.NewReader(jsontext.ForYAML(s.Data)))
 	for l.budget > 0 {
 		var doc yaml.Node
 		err := dec.Decode(&doc)

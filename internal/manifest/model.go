@@ -136,7 +136,7 @@ type Container struct {
 // H2C reports whether the container speaks HTTP/2 with prior knowledge, which its port's name says.
 func (c *Container) H2C() bool { return len(c.Ports) > 0 && c.Ports[0].Name == "h2c" }
 
-// EnvVar is one environment variable, references to ConfigMaps and Secrets of the same set resolved.
+// EnvVar is one environment variable, references to ConfigMaps and Secrets of the same set resolved; for a cluster they are not.
 type EnvVar struct {
 	Name  string
 	Value string

@@ -64,3 +64,26 @@ func FuzzSeparated(f *testing.F) {
 		}
 	})
 }
+
+// TestJSONEscapes: what every encoder of JSON may write is read, alone and in a stream.
+func TestJSONEscapes(t *testing.T) {
+	const object = `{"apiVersion": "serving.knative.dev\/v1", "kind": "Service", "metadata": {"name": "NAME"}, "spec": {"template": {"spec": {"containers": [
+		{"image": "a\/b", "env": [{"name": "A", "value": "\ud83d\ude00"}]}]}}}}`
+	for _, names := range []string{"a", "a b", "a b c"} {
+		var text string
+		for name := range strings.FieldsSeq(names) {
+			text += strings.Replace(object, "NAME", name, 1) + "\n"
+		}
+		sources, err := Open(strings.NewReader(text), "-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, diags := Load(sources, Options{})
+		if diags.Err() != nil || len(set.Services) != len(strings.Fields(names)) {
+			t.Fatalf("%s: %v, %d services", names, diags, len(set.Services))
+		}
+		if c := set.Services[0].Template.Containers[0]; c.Image != "a/b" || c.Env[0].Value != "😀" {
+			t.Errorf("%s: read %+v", names, c)
+		}
+	}
+}

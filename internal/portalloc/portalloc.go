@@ -1,7 +1,8 @@
 // Package portalloc gives each port of each Service a port of its own on the activators.
 //
-// What it promises: a port has one holder; a holder keeps its port as long as it is not released, and gets the same one
-// back when it returns in time; a released port is not given to another holder before its quarantine is over, because
+// What it promises: a port has one holder; a holder keeps its port as long as it is not released and lies in the range,
+// and gets the same one back when it returns in time; one that gets another because the range is another may go on using
+// the former one during that one's quarantine; a released port is not given to another holder before its quarantine is over, because
 // clients and routers may still send to it. Equal books and equal requests give equal answers.
 //
 // What it does not: store the book, or open ports.
@@ -54,6 +55,9 @@ func ParseRange(s string) (Range, error) {
 // String returns the range as ParseRange reads it.
 func (r Range) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last) }
 
+// Has says whether a port is in the range.
+func (r Range) Has(port uint16) bool { return port >= r.First && port <= r.Last }
+
 func (r Range) size() int { return int(r.Last) - int(r.First) + 1 }
 
 // Holder names a port of a Service: "namespace/service/port".
@@ -72,6 +76,10 @@ func (h Holder) Service() (namespace, name string) {
 	}
 	return parts[0], parts[1]
 }
+
+// former names who had a port before it got another: by a mark that can't be part of a port's name, so that a book is read
+// likewise by those who know nothing of former ports.
+func (h Holder) former() Holder { return h + "@former" }
 
 // Lease is one given port.
 type Lease struct {
@@ -168,29 +176,85 @@ func (b *Book) Recover(from *Book) (entered int) {
 // Leases returns every port that is given or in quarantine.
 func (b *Book) Leases() map[uint16]Lease { return maps.Clone(b.ports) }
 
-// Assign gives the holder a port that leads to a workload, the one it has or had if possible. It fails when the range
-// has no free port. The search starts at a place of the holder's own, so that the order of requests matters little.
-func (b *Book) Assign(h Holder, workload string, r Range) (uint16, error) {
-	if port, ok := b.holders[h]; ok {
-		b.ports[port] = Lease{Holder: h, Workload: workload}
-		return port, nil
+// Former returns the port that the holder had before the one that it has, while nobody else gets it.
+func (b *Book) Former(h Holder) (port uint16, ok bool) {
+	port, ok = b.holders[h.former()]
+	return port, ok
+}
+
+// Moving returns how many holders have a former port.
+func (b *Book) Moving() (n int) {
+	for h := range b.holders {
+		if strings.HasSuffix(string(h), string(Holder("").former())) {
+			n++
+		}
+	}
+	return n
+}
+
+// Assign gives the holder a port of the range that leads to a workload, the one it has or had if possible. One outside of
+// the range becomes the holder's former port, and is in quarantine from then on. It fails when the range has no free port:
+// then a holder keeps the one that it has. The search starts at a place of the holder's own, so that the order of requests
+// matters little.
+func (b *Book) Assign(h Holder, workload string, r Range, now time.Time) (uint16, error) {
+	had, was, has := b.Lease(h)
+	if has && r.Has(had) {
+		b.ports[had] = Lease{Holder: h, Workload: workload}
+		return had, nil
+	}
+	port, free := b.free(h, r)
+	if !free {
+		err := fmt.Errorf("all %d ports of %s are taken or in quarantine for %s: widen ROUSE_ACTIVATOR_PORTS", r.size(), r, Quarantine)
+		if !has || !was.Released.IsZero() {
+			return 0, err
+		}
+		b.ports[had] = Lease{Holder: h, Workload: workload}
+		return had, err
+	}
+	if has {
+		b.Release(h, now)
+		b.retire(had, h)
+	}
+	b.set(port, Lease{Holder: h, Workload: workload})
+	return port, nil
+}
+
+// free returns the port that a holder gets of a range: its former one, when the range has become again what it was.
+func (b *Book) free(h Holder, r Range) (port uint16, ok bool) {
+	if port, ok = b.Former(h); ok && r.Has(port) {
+		return port, true
 	}
 	hash := fnv.New32a()
 	hash.Write([]byte(h))
 	start := int(hash.Sum32() % uint32(r.size()))
 	for i := range r.size() {
-		port := r.First + uint16((start+i)%r.size())
+		port = r.First + uint16((start+i)%r.size())
 		if _, taken := b.ports[port]; !taken {
-			b.set(port, Lease{Holder: h, Workload: workload})
-			return port, nil
+			return port, true
 		}
 	}
-	return 0, fmt.Errorf("all %d ports of %s are taken or in quarantine for %s: widen ROUSE_ACTIVATOR_PORTS", r.size(), r, Quarantine)
+	return 0, false
+}
+
+// retire makes a released port its holder's former one. The one that was that only serves its quarantine from then on.
+func (b *Book) retire(port uint16, h Holder) {
+	rename := func(port uint16, to Holder) {
+		l := b.ports[port]
+		l.Holder = to
+		b.set(port, l)
+	}
+	if older, ok := b.Former(h); ok {
+		rename(older, h+Holder("@"+strconv.Itoa(int(older))))
+	}
+	rename(port, h.former())
 }
 
 func (b *Book) set(port uint16, l Lease) {
 	if b.ports == nil {
 		b.ports, b.holders = make(map[uint16]Lease), make(map[Holder]uint16)
+	}
+	if before, ok := b.ports[port]; ok {
+		delete(b.holders, before.Holder)
 	}
 	b.ports[port], b.holders[l.Holder] = l, port
 }

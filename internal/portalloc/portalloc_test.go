@@ -31,17 +31,17 @@ func TestPortLife(t *testing.T) {
 	var b Book
 	r := Range{20000, 20001}
 	a, c := HolderOf("d", "a", "http"), HolderOf("d", "c", "http")
-	pa, err := b.Assign(a, "x", r)
+	pa, err := b.Assign(a, "x", r, t0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again, _ := b.Assign(a, "x", r); again != pa {
+	if again, _ := b.Assign(a, "x", r, t0); again != pa {
 		t.Errorf("asked again: %d, want %d", again, pa)
 	}
-	if pc, err := b.Assign(c, "x", r); err != nil || pc == pa {
+	if pc, err := b.Assign(c, "x", r, t0); err != nil || pc == pa {
 		t.Errorf("second holder: %d, %v", pc, err)
 	}
-	if _, err := b.Assign(HolderOf("d", "e", "http"), "e", r); err == nil || !strings.Contains(err.Error(), "ROUSE_ACTIVATOR_PORTS") {
+	if _, err := b.Assign(HolderOf("d", "e", "http"), "e", r, t0); err == nil || !strings.Contains(err.Error(), "ROUSE_ACTIVATOR_PORTS") {
 		t.Errorf("of a full range: %v, want the remedy", err)
 	}
 	b.Release(a, t0)
@@ -51,15 +51,15 @@ func TestPortLife(t *testing.T) {
 	if next := b.Expire(t0.Add(Quarantine - time.Second)); !next.Equal(t0.Add(Quarantine)) {
 		t.Errorf("next end of quarantine %v, want %v", next, t0.Add(Quarantine))
 	}
-	if _, err := b.Assign(HolderOf("d", "e", "http"), "e", r); err == nil {
+	if _, err := b.Assign(HolderOf("d", "e", "http"), "e", r, t0); err == nil {
 		t.Error("a port in quarantine was given away")
 	}
-	if back, _ := b.Assign(a, "x", r); back != pa {
+	if back, _ := b.Assign(a, "x", r, t0); back != pa {
 		t.Errorf("returned: %d, want its old port %d", back, pa)
 	}
 	b.Release(a, t0)
 	b.Expire(t0.Add(Quarantine))
-	if p, err := b.Assign(HolderOf("d", "e", "http"), "e", r); err != nil || p != pa {
+	if p, err := b.Assign(HolderOf("d", "e", "http"), "e", r, t0); err != nil || p != pa {
 		t.Errorf("after the quarantine: %d, %v, want %d", p, err, pa)
 	}
 }
@@ -84,7 +84,7 @@ func TestDecodeReportsEveryFault(t *testing.T) {
 func TestLeaseSaysWhatItLeadsTo(t *testing.T) {
 	var b Book
 	for service, workload := range map[string]string{"hello": "hello", "front": "shop"} {
-		if _, err := b.Assign(HolderOf("d", service, "http"), workload, DefaultRange); err != nil {
+		if _, err := b.Assign(HolderOf("d", service, "http"), workload, DefaultRange, t0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -127,39 +127,105 @@ func TestRecover(t *testing.T) {
 	}
 }
 
+// TestAnotherRange: a port outside of the range is given up, and its holder may go on using it until its quarantine is over.
+func TestAnotherRange(t *testing.T) {
+	const h, other = Holder("d/a/http"), Holder("d/b/http")
+	before, after := Range{20000, 20000}, Range{21000, 21000}
+	b := &Book{}
+	assign := func(h Holder, r Range, now time.Time, want uint16) {
+		t.Helper()
+		if got, err := b.Assign(h, "a", r, now); got != want || (err == nil) != (want != 0) {
+			t.Fatalf("%s gets %d of %s, %v; want %d", h, got, r, err, want)
+		}
+	}
+	assign(h, before, t0, 20000)
+	assign(h, after, t0, 21000)
+	if former, ok := b.Former(h); !ok || former != 20000 || b.Moving() != 1 {
+		t.Errorf("its former port is %d, %t; %d are moving", former, ok, b.Moving())
+	}
+	if _, l, ok := b.Lease(h.former()); !ok || !l.Released.Equal(t0) || l.Workload != "a" {
+		t.Errorf("the former lease is %+v", l)
+	}
+	assign(other, before, t0.Add(Quarantine-time.Second), 0)
+	assign(h, before, t0.Add(time.Minute), 20000) // the range is again what it was
+	if former, _ := b.Former(h); former != 21000 {
+		t.Errorf("back: its former port is %d", former)
+	}
+	assign(other, after, t0.Add(time.Minute), 0)
+	b.Expire(t0.Add(time.Minute + Quarantine))
+	if _, ok := b.Former(h); ok || b.Moving() != 0 {
+		t.Error("a former port outlives its quarantine")
+	}
+	assign(other, after, t0.Add(time.Minute+Quarantine), 21000)
+	// Nothing is free: it keeps what it has, and what that leads to is known.
+	if port, err := b.Assign(h, "x", after, t0.Add(2*Quarantine)); port != 20000 || err == nil {
+		t.Errorf("of a full range: %d, %v; want the port that it has, and an error", port, err)
+	}
+	if _, l, _ := b.Lease(h); l.Workload != "x" || !l.Released.IsZero() {
+		t.Errorf("of a full range: %+v", l)
+	}
+	b.Release(h, t0.Add(2*Quarantine))
+	assign(h, after, t0.Add(2*Quarantine), 0) // one that was given back is not taken again
+}
+
 func TestBookProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := &Book{}
-		r := Range{20000, 20000 + uint16(rapid.IntRange(0, 12).Draw(t, "size"))}
+		draw := func() Range {
+			first := 20000 + 10*uint16(rapid.IntRange(0, 2).Draw(t, "first"))
+			return Range{first, first + uint16(rapid.IntRange(0, 12).Draw(t, "size"))}
+		}
+		r := draw()
 		now := t0
-		left := map[uint16]time.Time{} // released at, of ports that nobody holds
+		type leaving struct {
+			h  Holder
+			at time.Time
+		}
+		left := map[uint16]leaving{} // ports that nobody holds, and who had them
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			h := HolderOf("d", fmt.Sprint(rapid.IntRange(0, 15).Draw(t, "holder")), "http")
-			switch rapid.IntRange(0, 3).Draw(t, "op") {
-			case 0, 1:
+			switch rapid.IntRange(0, 5).Draw(t, "op") {
+			case 0, 1, 2:
 				had, was := b.holders[h]
-				p, err := b.Assign(h, rapid.SampledFrom([]string{"x", "y"}).Draw(t, "workload"), r)
+				_, held := b.Port(h)
+				p, err := b.Assign(h, rapid.SampledFrom([]string{"x", "y"}).Draw(t, "workload"), r, now)
 				if err != nil {
-					if len(b.ports) < r.size() {
-						t.Fatal("refused with ports free")
+					for port := r.First; port <= r.Last; port++ {
+						if _, taken := b.ports[port]; !taken {
+							t.Fatalf("refused with %d free", port)
+						}
+					}
+					if now, holds := b.Port(h); holds != held || held && (now != had || p != had) {
+						t.Fatalf("refused, and %s has %d instead of %d", h, now, had)
 					}
 					break
 				}
-				if was && had != p {
-					t.Fatalf("%s got %d, had %d", h, p, had)
+				if !r.Has(p) || was && r.Has(had) && had != p {
+					t.Fatalf("%s got %d of %s, had %d", h, p, r, had)
 				}
-				if at, q := left[p]; q && !was && now.Before(at.Add(Quarantine)) {
-					t.Fatalf("port %d was given to another after %s", p, now.Sub(at))
+				if l, q := left[p]; q && l.h != h && now.Before(l.at.Add(Quarantine)) {
+					t.Fatalf("port %d was given to another after %s", p, now.Sub(l.at))
 				}
 				delete(left, p)
-			case 2:
-				if p, ok := b.Port(h); ok {
-					b.Release(h, now)
-					left[p] = now.Truncate(time.Second)
+				if former, ok := b.Former(h); held && had != p {
+					left[had] = leaving{h, now.Truncate(time.Second)}
+					if !ok || former != had {
+						t.Fatalf("%s moved from %d to %d, its former port is %d", h, had, p, former)
+					}
 				}
 			case 3:
+				if p, ok := b.Port(h); ok {
+					b.Release(h, now)
+					left[p] = leaving{h, now.Truncate(time.Second)}
+				}
+			case 4:
 				now = now.Add(time.Duration(rapid.IntRange(0, 700).Draw(t, "seconds")) * time.Second)
 				b.Expire(now)
+			case 5:
+				r = draw()
+			}
+			if len(b.ports) != len(b.holders) {
+				t.Fatalf("%d ports, %d holders", len(b.ports), len(b.holders))
 			}
 			again, errs := Decode(b.Encode())
 			if len(errs) > 0 || len(b.ports) > 0 && !cmp.Equal(again.Encode(), b.Encode()) {

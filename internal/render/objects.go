@@ -2,24 +2,47 @@ package render
 
 import (
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/rousehq/rouse/internal/inject"
 )
 
-// labels of everything that belongs to a unit; app is what selects its pods.
+// labels of everything that belongs to a unit: the service's own, and app where it has none.
 func (u *unit) labels() map[string]any {
-	all := map[string]any{}
-	for k, v := range u.service.Metadata.Labels {
-		all[k] = v
+	all := carried(u.service.Metadata.Labels)
+	if all["app"] == nil {
+		all["app"] = u.name
 	}
-	all["app"] = u.name
+	return all
+}
+
+// selector is what finds the unit's pods. A Deployment's can't change later: whatever labels the service has, it is its name.
+func (u *unit) selector() map[string]any { return map[string]any{"app": u.name} }
+
+// lastApplied is kubectl's copy of the service, of which its objects are none.
+const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
+
+// carried are the labels or annotations of a service that its objects have, too: tools of other domains go by them. Those of
+// Knative and of Rouse have a meaning of their own, and a place of their own.
+func carried(own map[string]string) map[string]any {
+	all := map[string]any{}
+	for key, value := range own {
+		domain, _, _ := strings.Cut(key, "/")
+		ours := slices.ContainsFunc([]string{"knative.dev", "rouse.dev"}, func(d string) bool { return domain == d || strings.HasSuffix(domain, "."+d) })
+		if !ours && key != lastApplied {
+			all[key] = value
+		}
+	}
 	return all
 }
 
 func (u *unit) object(apiVersion, kind, name string, spec map[string]any) map[string]any {
-	return map[string]any{"apiVersion": apiVersion, "kind": kind, "spec": spec,
-		"metadata": map[string]any{"name": name, "namespace": u.namespace, "labels": u.labels()}}
+	meta := map[string]any{"name": name, "namespace": u.namespace, "labels": u.labels()}
+	if annotations := carried(u.service.Metadata.Annotations); len(annotations) > 0 {
+		meta["annotations"] = annotations
+	}
+	return map[string]any{"apiVersion": apiVersion, "kind": kind, "spec": spec, "metadata": meta}
 }
 
 // deployment has no replicas: control has them. A rollout takes no pod away before another is there. For the webhook, which
@@ -38,17 +61,19 @@ func (u *unit) deployment(webhook bool) map[string]any {
 	for k, v := range u.service.Spec.Template.Metadata.Labels {
 		labels[k] = v
 	}
-	labels["app"] = u.name
+	maps.Copy(labels, u.selector())
 	podMeta := map[string]any{"labels": labels}
 	if len(rest) > 0 {
 		podMeta["annotations"] = rest
 	}
 	d := u.object("apps/v1", "Deployment", u.name, map[string]any{
-		"selector": map[string]any{"matchLabels": map[string]any{"app": u.name}},
+		"selector": map[string]any{"matchLabels": u.selector()},
 		"strategy": map[string]any{"type": "RollingUpdate", "rollingUpdate": map[string]any{"maxUnavailable": 0, "maxSurge": "25%"}},
 		"template": map[string]any{"metadata": podMeta, "spec": u.pod},
 	})
-	d["metadata"].(map[string]any)["annotations"] = settings
+	annotations := carried(u.service.Metadata.Annotations)
+	maps.Copy(annotations, settings)
+	d["metadata"].(map[string]any)["annotations"] = annotations
 	return d
 }
 
@@ -80,7 +105,7 @@ func (u *unit) policy(system, metrics string) map[string]any {
 		ingress = append(ingress, from(metrics, port(p.Metrics)))
 	}
 	return u.object("networking.k8s.io/v1", "NetworkPolicy", u.name, map[string]any{
-		"podSelector": map[string]any{"matchLabels": map[string]any{"app": u.name}},
+		"podSelector": map[string]any{"matchLabels": u.selector()},
 		"policyTypes": []any{"Ingress"},
 		"ingress":     ingress,
 	})

@@ -2,6 +2,7 @@ package render
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/rousehq/rouse/internal/inject"
+	"github.com/rousehq/rouse/internal/jsontext"
 )
 
 // Options say what is rendered besides Deployments and Services.
@@ -54,68 +56,115 @@ type Result struct {
 func File(name string, text []byte, o Options) (Result, error) {
 	o = o.Default()
 	r := renderer{file: name, options: o}
-	var out bytes.Buffer
-	for i, doc := range documents(text) {
-		objects, verbatim := r.document(i+1, doc)
+	for i, d := range documents(text) {
+		objects, verbatim := r.document(i+1, d.text)
 		if verbatim {
-			write(&out, bytes.TrimSpace(doc))
+			r.keep(d)
 		}
+		_, isJSON := jsontext.Body(d.text)
 		for _, obj := range objects {
-			b, err := yaml.Marshal(obj)
-			if err != nil {
+			if err := r.add(obj, isJSON); err != nil {
 				return Result{}, err
 			}
-			write(&out, bytes.TrimSpace(b))
 		}
 	}
 	if len(r.faults) > 0 {
-		return Result{}, errors.Join(r.faults...)
+		return Result{Warnings: r.warnings}, errors.Join(r.faults...)
 	}
-	if o.Sidecar == nil {
-		return Result{YAML: out.Bytes(), Warnings: r.warnings}, nil
-	}
-	return r.injected(out.Bytes())
+	return Result{YAML: r.out.Bytes(), Warnings: r.warnings}, nil
 }
 
-func write(out *bytes.Buffer, doc []byte) {
-	if len(doc) == 0 {
+// write puts a document behind the others, as it is.
+func (r *renderer) write(doc []byte) {
+	if r.out.Len() > 0 {
+		if r.out.Bytes()[r.out.Len()-1] != '\n' {
+			r.out.WriteByte('\n')
+		}
+		r.out.WriteString("---\n")
+	}
+	r.out.Write(doc)
+}
+
+// add writes an object that was rendered, as JSON when its service was JSON. Its faults are named by the file, not by a line of
+// what was rendered.
+func (r *renderer) add(obj map[string]any, asJSON bool) error {
+	text, err := encoded(obj, asJSON)
+	if err != nil || r.options.Sidecar == nil {
+		r.write(text)
+		return err
+	}
+	sidecar := *r.options.Sidecar
+	sidecar.KnativeProbes = true
+	res, err := inject.Manifest(r.file, text, sidecar)
+	for i := range res.Faults {
+		res.Faults[i].File = ""
+	}
+	r.heed(r.file+": ", res.Faults)
+	r.write(res.YAML)
+	return err
+}
+
+// keep writes a document that is not rendered. A workload that is opted in gets its sidecar, too.
+func (r *renderer) keep(d document) {
+	if r.options.Sidecar == nil {
+		r.write(d.text)
 		return
 	}
-	if out.Len() > 0 {
-		out.WriteString("---\n")
+	res, err := inject.Part(r.file, d.line, d.text, *r.options.Sidecar)
+	if err != nil {
+		r.faults = append(r.faults, err)
 	}
-	out.Write(doc)
-	out.WriteByte('\n')
+	r.heed("", res.Faults)
+	r.write(res.YAML)
 }
 
-// injected adds the sidecar. Faults are named by the service's file, not by the line of what was rendered.
-func (r *renderer) injected(text []byte) (Result, error) {
-	res, err := inject.Manifest("", text, *r.options.Sidecar)
-	if err != nil {
-		return Result{}, err
-	}
-	for _, f := range res.Faults {
-		line := r.file + ": " + f.Error()
+// heed takes over what injection has said.
+func (r *renderer) heed(prefix string, faults inject.Faults) {
+	for _, f := range faults {
+		line := prefix + f.Error()
 		if f.Minor {
 			r.warnings = append(r.warnings, line)
 		} else {
 			r.faults = append(r.faults, errors.New(line))
 		}
 	}
-	return Result{YAML: res.YAML, Warnings: r.warnings}, errors.Join(r.faults...)
+}
+
+func encoded(obj map[string]any, asJSON bool) ([]byte, error) {
+	if !asJSON {
+		return yaml.Marshal(obj)
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(obj); err != nil {
+		return nil, err
+	}
+	return jsontext.ForYAML(b.Bytes()), nil
+}
+
+// document is a part of a file, without its marker.
+type document struct {
+	text []byte
+	line int // of the file, before the part
 }
 
 // documents cuts at the markers between documents, which a comment or the beginning of the document may follow.
-func documents(text []byte) (all [][]byte) {
-	var doc []byte
+func documents(text []byte) (all []document) {
+	var d document
+	number := 0
 	for line := range bytes.Lines(text) {
 		if isMarker(line, "---") || isMarker(line, "...") {
-			all, doc = append(all, doc), nil
-			line = line[len("---"):]
+			all, d = append(all, d), document{line: number}
+			if line = bytes.TrimLeft(line[len("---"):], " \t"); len(bytes.TrimSpace(line)) == 0 {
+				line, d.line = nil, number+1
+			}
 		}
-		doc = append(doc, line...)
+		d.text = append(d.text, line...)
+		number++
 	}
-	return append(all, doc)
+	return append(all, d)
 }
 
 func isMarker(line []byte, marker string) bool {
@@ -136,6 +185,7 @@ func alone(doc []byte) bool {
 type renderer struct {
 	file     string
 	options  Options
+	out      bytes.Buffer
 	faults   []error
 	warnings []string
 }
@@ -151,6 +201,7 @@ func (r *renderer) warn(what, format string, args ...any) {
 // document renders one document, or says that it is to stay as it is.
 func (r *renderer) document(number int, doc []byte) (objects []map[string]any, verbatim bool) {
 	where := fmt.Sprintf("document %d", number)
+	doc = jsontext.ForYAML(doc)
 	var head struct {
 		APIVersion string `json:"apiVersion"`
 		Kind       string `json:"kind"`

@@ -39,7 +39,7 @@ var full = Options{Sidecar: &inject.Options{Image: "rouse/queueproxy:v1"}, Netwo
 func TestFile(t *testing.T) {
 	for name, o := range map[string]Options{
 		"service": {Sidecar: full.Sidecar}, "service-rps": {}, "service-traffic": full, "configmaps": {}, "h2c": full, "faults": {}, "streams": {},
-		"names": {Sidecar: full.Sidecar}, "cluster-local": full, "cluster-local-split": full,
+		"names": {Sidecar: full.Sidecar}, "env": {}, "containers": {Sidecar: full.Sidecar}, "labels": {NetworkPolicy: true}, "cluster-local": full, "cluster-local-split": full,
 	} {
 		t.Run(name, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("testdata", name+".yaml"))
@@ -97,7 +97,7 @@ spec:
 			Template map[string]any `json:"template"`
 		} `json:"spec"`
 	}
-	if err := errors.Join(yaml.Unmarshal(documents(here.YAML)[0], &want), yaml.Unmarshal(documents(left.YAML)[0], &made)); err != nil {
+	if err := errors.Join(yaml.Unmarshal(documents(here.YAML)[0].text, &want), yaml.Unmarshal(documents(left.YAML)[0].text, &made)); err != nil {
 		t.Fatal(err)
 	}
 	meta, _ := made.Spec.Template["metadata"].(map[string]any)
@@ -132,6 +132,66 @@ spec:
 	}
 }
 
+// TestKept: what is not rendered comes out as it went in, to the byte.
+func TestKept(t *testing.T) {
+	const service = "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: one}\nspec: {template: {spec: {containers: [{image: a}]}}}\n"
+	for name, kept := range map[string]string{
+		"newlines at the end": "apiVersion: v1\nkind: ConfigMap\ndata:\n  motd: |+\n    hello\n\n\n",
+		"indented":            "  apiVersion: v1\n  kind: ConfigMap\n  data: {a: b}\n",
+		"blank lines":         "\n# a comment\n\napiVersion: v1\nkind: ConfigMap\n# the end\n\n",
+		"JSON":                "{\"apiVersion\": \"v1\",\n \"kind\": \"ConfigMap\", \"data\": {\"a\": \"\\ud83d\\ude00\\/\"}}\n",
+	} {
+		for _, o := range []Options{{}, full} {
+			for _, text := range []string{service + "---\n" + kept, kept + "---\n" + service, service + "...\n---\n" + kept} {
+				r, err := File("x.yaml", []byte(text), o)
+				if out := string(r.YAML); err != nil || !strings.HasPrefix(out, kept+"---\n") && !strings.HasSuffix(out, "\n---\n"+kept) {
+					t.Errorf("%s: %v, and the document is not in what is printed:\n%s\n%s", name, err, text, out)
+				}
+			}
+		}
+	}
+}
+
+// TestKeptIsInjected: a workload that is opted in gets its sidecar, and what is wrong with one has the line of its file.
+func TestKeptIsInjected(t *testing.T) {
+	const opted = "\n---\n\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: hello, annotations: {rouse.dev/inject: enabled}}\n" +
+		"spec: {template: {spec: {containers: [{name: user, image: x, ports: [{containerPort: 8080}]}]}}}\n"
+	if r, err := File("x.yaml", []byte(opted), full); err != nil || !strings.Contains(string(r.YAML), "name: queue-proxy") {
+		t.Errorf("%v, want a sidecar:\n%s", err, r.YAML)
+	}
+	_, err := File("x.yaml", []byte(strings.Replace(opted, "{containers:", "{hostNetwork: true, containers:", 1)), full)
+	if err == nil || !strings.HasPrefix(err.Error(), "x.yaml:7: Deployment hello: spec.template.spec.hostNetwork") {
+		t.Errorf("%v, want line 7 of the file", err)
+	}
+	if _, err := File("x.yaml", []byte("kind: A\n---\nkind: B\na: [\"\t\n"), full); err == nil || !strings.HasPrefix(err.Error(), "x.yaml: document 2: ") {
+		t.Errorf("broken YAML: %v", err)
+	}
+}
+
+// TestJSON: what is JSON is rendered as JSON.
+func TestJSON(t *testing.T) {
+	const text = `{"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "one"},
+		"spec": {"template": {"spec": {"containers": [{"image": "a\/b", "args": ["\ud83d\ude00 <&> \u0085"]}]}}}}`
+	r, err := File("x.json", []byte(text), full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := documents(r.YAML)
+	if len(all) != 4 {
+		t.Fatalf("%d documents, want a Deployment, a Service, a NetworkPolicy and an HTTPRoute:\n%s", len(all), r.YAML)
+	}
+	for _, d := range all {
+		if !json.Valid(d.text) || yaml.Unmarshal(d.text, new(any)) != nil {
+			t.Errorf("not for both decoders:\n%s", d.text)
+		}
+	}
+	for _, want := range []string{`"image": "a/b"`, `"😀 <&> \u0085"`, `"name": "queue-proxy"`} {
+		if !strings.Contains(string(all[0].text), want) {
+			t.Errorf("lacks %s:\n%s", want, all[0].text)
+		}
+	}
+}
+
 // FuzzFile: no input makes it panic, and whatever comes out is YAML.
 func FuzzFile(f *testing.F) {
 	names, _ := filepath.Glob("testdata/*.yaml") // without seeds it fuzzes all the same
@@ -146,8 +206,8 @@ func FuzzFile(f *testing.F) {
 			return
 		}
 		for _, doc := range documents(r.YAML) {
-			if err := yaml.Unmarshal(doc, new(any)); err != nil {
-				t.Fatalf("%v\n%s", err, doc)
+			if err := yaml.Unmarshal(doc.text, new(any)); err != nil {
+				t.Fatalf("%v\n%s", err, doc.text)
 			}
 		}
 	})

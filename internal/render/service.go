@@ -1,6 +1,7 @@
 package render
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -72,6 +73,9 @@ func (r *renderer) service(s *service) []map[string]any {
 	}
 	public := r.public(what, s, named)
 	r.unread(what, s)
+	if app := s.Spec.Template.Metadata.Labels["app"]; app != "" && app != u.name {
+		r.warn(what, "spec.template.metadata.labels.app becomes %q, by which the Deployment finds its pods; give %q another key", u.name, app)
+	}
 	if !r.pod(what, u) {
 		return nil
 	}
@@ -124,14 +128,16 @@ func (r *renderer) pod(what string, u *unit) bool {
 	if u.pod["enableServiceLinks"] == nil && u.pod != nil {
 		u.pod["enableServiceLinks"] = false
 	}
-	containers, _ := u.pod["containers"].([]any)
+	containers, ok := r.containers(what, u, "containers")
+	inits, okInits := r.containers(what, u, "initContainers")
+	if !ok || !okInits {
+		return false
+	}
+	taken := slices.Concat(containers, inits)
+	name(containers, taken, "user-container")
+	name(inits, taken, "init-container")
 	var serving []map[string]any
-	for i, c := range containers {
-		m, ok := c.(map[string]any)
-		if !ok {
-			r.fault(what, "spec.template.spec.containers[%d] is no container", i)
-			return false
-		}
+	for _, m := range containers {
 		if ports, _ := m["ports"].([]any); len(ports) > 0 || len(containers) == 1 {
 			serving = append(serving, m)
 		}
@@ -144,14 +150,46 @@ func (r *renderer) pod(what string, u *unit) bool {
 	return r.complete(what, u)
 }
 
+// containers returns those of a field.
+func (r *renderer) containers(what string, u *unit, field string) (all []map[string]any, ok bool) {
+	list, _ := u.pod[field].([]any)
+	for i, c := range list {
+		m, ok := c.(map[string]any)
+		if !ok {
+			r.fault(what, "spec.template.spec.%s[%d] is no container", field, i)
+			return nil, false
+		}
+		all = append(all, m)
+	}
+	return all, true
+}
+
+// name gives containers without a name the one that Knative gives them (serving v0.42.2, pkg/apis/serving/v1/revision_defaults.go):
+// a number follows where there are several, or where one of the pod has the name already.
+func name(containers, taken []map[string]any, base string) {
+	given := make(map[any]bool)
+	for _, c := range taken {
+		given[c["name"]] = true
+	}
+	next := 0
+	for _, c := range containers {
+		if n, _ := c["name"].(string); n != "" {
+			continue
+		}
+		free := base
+		for len(containers) > 1 && free == base || given[free] {
+			free = fmt.Sprintf("%s-%d", base, next)
+			next++
+		}
+		c["name"] = free
+	}
+}
+
 // defaultPort is Knative's.
 const defaultPort = 8080
 
-// complete fills in what Knative fills in: name, port and environment of the container that serves.
+// complete fills in what Knative fills in: port and environment of the container that serves.
 func (r *renderer) complete(what string, u *unit) bool {
-	if name, _ := u.container["name"].(string); name == "" {
-		u.container["name"] = "user-container"
-	}
 	u.port = defaultPort
 	name := "http"
 	if ports, _ := u.container["ports"].([]any); len(ports) > 0 {

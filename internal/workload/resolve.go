@@ -51,7 +51,7 @@ func met(o *Object, cfg *config.Revision, p Problem) bool {
 func Unfit(s *Service) []Problem {
 	bare := *s
 	bare.Selector = nil
-	return unfit(&bare)
+	return unfit(&bare, nil)
 }
 
 // settings reads the annotations. What a Deployment starts with is its replicas, so that initial-scale has no say: it
@@ -195,7 +195,7 @@ func bind(o *Object, services []*Service) (*Service, []Problem) {
 			"the Services %s belong to this %s: leave one, and give the others another name in the annotation %s",
 			names(named), o.Kind, ServiceFor)}}
 	case len(named) == 1:
-		return named[0], unfit(named[0])
+		return named[0], unfit(named[0], o.Fronts)
 	case len(selecting) > 0:
 		return nil, []Problem{needsAdoption(selecting[0])}
 	}
@@ -222,8 +222,8 @@ func needsAdoption(s *Service) Problem {
 		"Service %s has a selector, so that Kubernetes fills its endpoints: run `rouse adopt %s -n %s`", s.Name, s.Name, s.Namespace)}
 }
 
-// unfit says why a Service can't carry a workload's traffic.
-func unfit(s *Service) []Problem {
+// unfit says why a Service can't carry the traffic of a workload with such queue-proxies.
+func unfit(s *Service, fronts []Front) []Problem {
 	switch {
 	case s.External:
 		return []Problem{{Reason: ServiceExternal, Text: fmt.Sprintf("Service %s is of type ExternalName, which has no endpoints: make it a ClusterIP", s.Name)}}
@@ -247,7 +247,7 @@ func unfit(s *Service) []Problem {
 				"Service %s, port %d: protocol %s is not carried; keep TCP ports only, move others to a Service of their own", s.Name, p.Number, p.Protocol)}}
 		}
 	}
-	return slices.Concat(selectsAgain(s), misnamed(s), nearest(s))
+	return slices.Concat(selectsAgain(s), misplaced(s, fronts), misnamed(s, fronts), nearest(s))
 }
 
 // nearest finds ways of choosing an endpoint that count on endpoints that stay where they are.
@@ -265,11 +265,22 @@ func nearest(s *Service) (problems []Problem) {
 	return problems
 }
 
+// misplaced finds a queue-proxy behind another port than the Service's names and order say.
+func misplaced(s *Service, fronts []Front) []Problem {
+	is, said := s.Ports[Primary(s.Ports, fronts)], s.Ports[Primary(s.Ports, nil)]
+	if is == said {
+		return nil
+	}
+	return []Problem{{Reason: PortOrder, Minor: true, Text: fmt.Sprintf("Service %[1]s: requests are counted on port %[2]s, behind which the queue-proxy is, and "+
+		"not on %[3]s, as by the names and the order of its ports, which count as long as no queue-proxy is known: put %[2]s before %[3]s, and give it a name "+
+		"that begins with http", s.Name, is.Label(), said.Label())}}
+}
+
 // misnamed finds names in the Service's annotation that are not those of its further ports.
-func misnamed(s *Service) []Problem {
+func misnamed(s *Service, fronts []Front) []Problem {
 	var further, strange []string
 	for i, p := range s.Ports {
-		if i != Primary(s.Ports) {
+		if i != Primary(s.Ports, fronts) {
 			further = append(further, p.Label())
 		}
 	}

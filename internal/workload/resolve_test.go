@@ -17,6 +17,13 @@ func hello(annotations ...string) *Object {
 	return o
 }
 
+// fronting is a workload whose queue-proxies stand in front of a port.
+func fronting(port uint16) *Object {
+	o := hello()
+	o.Fronts = []Front{{Port: port}}
+	return o
+}
+
 func service(name string, change func(*Service)) *Service {
 	s := &Service{Namespace: "default", Name: name, IPv4: true, Ports: []Port{{Name: "http", Number: 80, Target: 8080}}}
 	if change != nil {
@@ -110,6 +117,10 @@ func TestResolve(t *testing.T) {
 		{"a further port that need not be counted", hello(), []*Service{service("hello", withPorts("metrics", "metrics"))}, nil, "hello", nil, ""},
 		{"uncounted, a port that is not there", hello(), []*Service{service("hello", withPorts("rpc", "grpc"))}, nil, "hello", []Reason{UnknownSettings}, `rouse.dev/uncounted-ports = "rpc": rpc is none of its further ports; name some of grpc`},
 		{"uncounted, the port that is counted", hello(), []*Service{service("hello", withPorts("http"))}, nil, "hello", []Reason{UnknownSettings}, "remove it: the Service has no port besides"},
+		{"the queue-proxy is behind the first port", fronting(8080), []*Service{service("hello", withPorts("grpc", "grpc"))}, nil, "hello", nil, ""},
+		{"the queue-proxy is behind another port", fronting(9000), []*Service{service("hello", withPorts("http", "grpc"))}, nil, "hello", []Reason{PortOrder},
+			"requests are counted on port grpc, behind which the queue-proxy is, and not on http"},
+		{"the queue-proxy is behind none", fronting(7000), []*Service{service("hello", withPorts("grpc", "grpc"))}, nil, "hello", nil, ""},
 		{"internalTrafficPolicy", hello(), []*Service{service("hello", func(s *Service) { s.InternalLocal = true })}, nil, "", []Reason{InternalLocal}, "internalTrafficPolicy: Local"},
 		{"externalTrafficPolicy", hello(), []*Service{service("hello", func(s *Service) { s.ExternalLocal = true })}, nil, "hello", []Reason{ExternalLocal}, `autoscaling.knative.dev/target-burst-capacity: "-1"`},
 		{"externalTrafficPolicy, never led to pods", hello(burstKey, "-1"), []*Service{service("hello", func(s *Service) { s.ExternalLocal = true })}, nil, "hello", nil, ""},
@@ -190,15 +201,26 @@ func TestH2C(t *testing.T) {
 }
 
 func TestPrimary(t *testing.T) {
+	web, admin, scrape := Port{Name: "web", Number: 80, Target: 8080}, Port{Name: "admin", Number: 9000}, Port{Name: "http-metrics", Number: 9100, TargetName: "metrics"}
+	at8080 := []Front{{Port: 8080, Name: "http"}}
 	for _, tc := range []struct {
-		want  int
-		ports []Port
+		want   int
+		ports  []Port
+		fronts []Front
 	}{
-		{0, nil}, {0, []Port{{Name: "metrics"}, {Name: "admin"}}}, {1, []Port{{Name: "metrics"}, {Name: "http"}}}, {1, []Port{{Name: "grpc"}, {Name: "http"}}},
-		{0, []Port{{Name: "grpc"}, {Name: "metrics"}}}, {1, []Port{{Name: "metrics"}, {Name: "h2c"}}}, {0, []Port{{Name: "grpc", AppProtocol: "kubernetes.io/h2c"}, {Name: "http"}}},
+		{0, nil, nil}, {0, nil, at8080},
+		{0, []Port{{Name: "metrics"}, {Name: "admin"}}, nil}, {1, []Port{{Name: "metrics"}, {Name: "http"}}, nil}, {1, []Port{{Name: "grpc"}, {Name: "http"}}, nil},
+		{0, []Port{{Name: "grpc"}, {Name: "metrics"}}, nil}, {1, []Port{{Name: "metrics"}, {Name: "h2c"}}, nil},
+		{0, []Port{{Name: "grpc", AppProtocol: "kubernetes.io/h2c"}, {Name: "http"}}, nil},
+		{0, []Port{web, admin}, at8080}, {1, []Port{admin, web}, at8080}, {0, []Port{web, scrape}, at8080},
+		{0, []Port{admin, web}, []Front{{Port: 9000}, {Port: 8080}}},                         // a rollout to another port
+		{0, []Port{admin, web}, []Front{{Port: 8081}}},                                       // none leads there
+		{1, []Port{web, scrape}, []Front{{Port: 9100, Name: "metrics"}}},                     // by name
+		{1, []Port{web, scrape}, []Front{{Port: 8081, Name: "x"}, {Port: 8082}}},             // nobody has the name
+		{1, []Port{{Name: "a", Number: 8080, Target: 9}, {Name: "b", Number: 8080}}, at8080}, // a port's own number is its target's
 	} {
-		if got := Primary(tc.ports); got != tc.want {
-			t.Errorf("Primary(%+v) = %d, want %d", tc.ports, got, tc.want)
+		if got := Primary(tc.ports, tc.fronts); got != tc.want {
+			t.Errorf("Primary(%+v, %+v) = %d, want %d", tc.ports, tc.fronts, got, tc.want)
 		}
 	}
 }

@@ -11,6 +11,7 @@
 package workload
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -57,6 +58,7 @@ type Object struct {
 	// Annotations are those of the pod template with those of the object itself over them.
 	Annotations map[string]string
 	PodLabels   map[string]string // of the pod template
+	Fronts      []Front           // of its queue-proxies, as far as known
 	Replicas    int               // asked for now
 	At          config.At         // where annotations were written; nil in a cluster
 }
@@ -127,10 +129,34 @@ func (p Port) Label() string {
 	return p.Name
 }
 
-// Primary chooses the port that requests are counted on: the first that is named for HTTP, else the first.
-func Primary(ports []Port) int {
-	i := slices.IndexFunc(ports, func(p Port) bool { return strings.HasPrefix(p.Name, "http") || p.h2c() })
-	return max(i, 0)
+// Front is a port of an application that a queue-proxy stands in front of, and the name that a container gives it, if any.
+type Front struct {
+	Port uint16
+	Name string
+}
+
+// leads says whether the port leads to one that a queue-proxy stands in front of.
+func (p Port) leads(fronts []Front) bool {
+	return slices.ContainsFunc(fronts, func(f Front) bool {
+		if p.TargetName != "" {
+			return p.TargetName == f.Name
+		}
+		return cmp.Or(p.Target, p.Number) == f.Port
+	})
+}
+
+// Primary chooses the port that requests are counted on: the first that is named for HTTP, else the first; when it does not
+// lead to where a queue-proxy stands, the first that does. What a queue-proxy forwards to was decided when its pod was made,
+// and the Service's ports may have changed since.
+func Primary(ports []Port, fronts []Front) int {
+	i := max(0, slices.IndexFunc(ports, func(p Port) bool { return strings.HasPrefix(p.Name, "http") || p.h2c() }))
+	if len(ports) == 0 || ports[i].leads(fronts) {
+		return i
+	}
+	if at := slices.IndexFunc(ports, func(p Port) bool { return p.leads(fronts) }); at >= 0 {
+		return at
+	}
+	return i
 }
 
 // Service is a Service, as far as its endpoints depend on it.
@@ -188,12 +214,16 @@ const (
 	ServiceHeadless  Reason = "ServiceIsHeadless"
 	ServiceExternal  Reason = "ServiceIsExternalName"
 	ServicePorts     Reason = "ServicePorts"
+	PortOrder        Reason = "ServicePortOrder"
 	InternalLocal    Reason = "InternalTrafficPolicyLocal"
 	ExternalLocal    Reason = "ExternalTrafficPolicyLocal"
 	ClientAffinity   Reason = "SessionAffinityClientIP"
 	OtherAutoscaler  Reason = "OtherAutoscaler"
 	NameTaken        Reason = "NameTaken"
 	PermissionDenied Reason = "PermissionDenied"
+	ScaleDenied      Reason = "ScaleDenied"
+	ScaleContested   Reason = "ScaleContested"
+	EndpointsDenied  Reason = "EndpointsDenied"
 	PortsExhausted   Reason = "ActivatorPortsExhausted"
 	PortRefused      Reason = "ActivatorPortRefused"
 	LeftControl      Reason = "LeftControl"

@@ -2,6 +2,7 @@ package readiness
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,8 +21,11 @@ const (
 	GRPC             // grpc.health.v1.Health/Check answers SERVING
 )
 
-// minTimeout is Kubernetes' least timeout of a probe.
-const minTimeout = time.Second
+// minTimeout is Kubernetes' least timeout of a probe, usualFailures its default of failureThreshold.
+const (
+	minTimeout    = time.Second
+	usualFailures = 3
+)
 
 // Header is one HTTP header that a probe sends.
 type Header struct {
@@ -42,8 +46,11 @@ type Probe struct {
 	// connections that it refuses in that time are no answers.
 	Patient bool
 	Timeout time.Duration
-	// SuccessThreshold is how often in a row a patient probe must succeed, at least 1.
+	// SuccessThreshold is how often in a row a patient or a paced probe must succeed, at least 1.
 	SuccessThreshold int
+	// Period and FailureThreshold are for paced probes: see [Config].
+	Period           time.Duration
+	FailureThreshold int
 }
 
 // wire is a Kubernetes Probe; what is not listed has no meaning here.
@@ -67,6 +74,7 @@ type wire struct {
 	TimeoutSeconds   int       `json:"timeoutSeconds"`
 	PeriodSeconds    int       `json:"periodSeconds"`
 	SuccessThreshold int       `json:"successThreshold"`
+	FailureThreshold int       `json:"failureThreshold"`
 }
 
 // port is a number, or the name of one: the application has a single named port, the one that requests go to.
@@ -124,9 +132,11 @@ func (w *wire) probe(userPort int) (Probe, error) {
 		Patient:          w.PeriodSeconds == 0,
 		Timeout:          max(minTimeout, time.Duration(w.TimeoutSeconds)*time.Second),
 		SuccessThreshold: max(1, w.SuccessThreshold),
+		Period:           time.Duration(w.PeriodSeconds) * time.Second,
+		FailureThreshold: cmp.Or(w.FailureThreshold, usualFailures),
 	}
 	var faults []error
-	for name, n := range map[string]int{"timeoutSeconds": w.TimeoutSeconds, "periodSeconds": w.PeriodSeconds, "successThreshold": w.SuccessThreshold} {
+	for name, n := range map[string]int{"timeoutSeconds": w.TimeoutSeconds, "periodSeconds": w.PeriodSeconds, "successThreshold": w.SuccessThreshold, "failureThreshold": w.FailureThreshold} {
 		if n < 0 || n > 1<<31-1 {
 			faults = append(faults, fmt.Errorf("%s = %d: must be from 0 to 2147483647", name, n))
 		}

@@ -14,19 +14,19 @@ func TestDecode(t *testing.T) {
 		want      []Probe
 	}{
 		{"Knative's default", `{"tcpSocket":{"port":8080,"host":"127.0.0.1"},"successThreshold":1}`,
-			[]Probe{{Kind: TCP, Address: "127.0.0.1:8080", Patient: true, Timeout: time.Second, SuccessThreshold: 1}}},
+			[]Probe{{Kind: TCP, Address: "127.0.0.1:8080", Patient: true, Timeout: time.Second, SuccessThreshold: 1, FailureThreshold: 3}}},
 		{"http with everything", `{"httpGet":{"path":"/ready","port":9000,"host":"127.0.0.1","scheme":"HTTPS","httpHeaders":[{"name":"A","value":"b"}]},"timeoutSeconds":3,"periodSeconds":10,"failureThreshold":5,"initialDelaySeconds":1}`,
-			[]Probe{{Kind: HTTP, Address: "127.0.0.1:9000", Scheme: "https", Path: "/ready", Headers: []Header{{"A", "b"}}, Timeout: 3 * time.Second, SuccessThreshold: 1}}},
+			[]Probe{{Kind: HTTP, Address: "127.0.0.1:9000", Scheme: "https", Path: "/ready", Headers: []Header{{"A", "b"}}, Timeout: 3 * time.Second, SuccessThreshold: 1, Period: 10 * time.Second, FailureThreshold: 5}}},
 		{"port 0 and no host", `{"httpGet":{"port":0}}`,
-			[]Probe{{Kind: HTTP, Address: "127.0.0.1:8080", Scheme: "http", Path: "/", Patient: true, Timeout: time.Second, SuccessThreshold: 1}}},
+			[]Probe{{Kind: HTTP, Address: "127.0.0.1:8080", Scheme: "http", Path: "/", Patient: true, Timeout: time.Second, SuccessThreshold: 1, FailureThreshold: 3}}},
 		{"named port", `{"tcpSocket":{"port":"http1"},"periodSeconds":1}`,
-			[]Probe{{Kind: TCP, Address: "127.0.0.1:8080", Timeout: time.Second, SuccessThreshold: 1}}},
+			[]Probe{{Kind: TCP, Address: "127.0.0.1:8080", Timeout: time.Second, SuccessThreshold: 1, Period: time.Second, FailureThreshold: 3}}},
 		{"grpc", `{"grpc":{"port":50051,"service":"shop"},"periodSeconds":1}`,
-			[]Probe{{Kind: GRPC, Address: "127.0.0.1:50051", Service: "shop", Timeout: time.Second, SuccessThreshold: 1}}},
+			[]Probe{{Kind: GRPC, Address: "127.0.0.1:50051", Service: "shop", Timeout: time.Second, SuccessThreshold: 1, Period: time.Second, FailureThreshold: 3}}},
 		{"exec becomes a connection", `{"exec":{"command":["cat","/tmp/ready"]},"periodSeconds":1}`,
-			[]Probe{{Kind: TCP, Address: "127.0.0.1:8080", Timeout: time.Second, SuccessThreshold: 1}}},
+			[]Probe{{Kind: TCP, Address: "127.0.0.1:8080", Timeout: time.Second, SuccessThreshold: 1, Period: time.Second, FailureThreshold: 3}}},
 		{"containers with and without a probe", `[null,{"tcpSocket":{"port":"9001","host":"::1"},"successThreshold":3}]`,
-			[]Probe{{Kind: TCP, Address: "[::1]:9001", Patient: true, Timeout: time.Second, SuccessThreshold: 3}}},
+			[]Probe{{Kind: TCP, Address: "[::1]:9001", Patient: true, Timeout: time.Second, SuccessThreshold: 3, FailureThreshold: 3}}},
 		{"no containers", `[]`, nil},
 	} {
 		got, err := Decode(c.raw, 8080)

@@ -6,8 +6,11 @@
 // application once, and waits for that until it listens, within the probe's own timeout. A pod is ready when every probe
 // succeeds.
 //
-// It does not act on periods, initial delays and failure thresholds: kubelet does, by when it asks the queue-proxy and
-// what it makes of the answers. It does not run commands: an exec probe stays with kubelet, which runs it in the
+// Kubelet acts on periods, initial delays and failure thresholds, by when it asks the queue-proxy and what it makes of the
+// answers. With [Config].Paced it asks each second, whatever the probe's period is, so that it hears of a start soon; and a
+// Prober sees to it that an application which is ready is asked no more often than its probe says, and fails as late.
+//
+// It does not run commands: an exec probe stays with kubelet, which runs it in the
 // application's container, and counts here as a connection to the application's port.
 //
 // A [Prober] is safe for concurrent use and holds no connection between probes.

@@ -29,6 +29,8 @@ type Config struct {
 	Probes []Probe
 	// DetectHTTP2 makes HTTP probes try HTTP/2 with prior knowledge before HTTP/1.1.
 	DetectHTTP2 bool
+	// Paced keeps to the periods of probes that have one, for a kubelet that asks each second: see the package comment.
+	Paced bool
 	// Dial opens a connection; default is a net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Log is told why a run failed; nil for nobody.
@@ -42,6 +44,7 @@ type Prober struct {
 	h2c http.RoundTripper
 	// speaksH1 remembers that the application did not understand HTTP/2, until it stops answering.
 	speaksH1 []atomic.Bool
+	paces    []pace // of the probes; the run that there is has them
 
 	mu      sync.Mutex
 	current *run // guarded by mu; nil when nobody is asking
@@ -58,13 +61,13 @@ func New(cfg Config) *Prober {
 	if cfg.Dial == nil {
 		cfg.Dial = (&net.Dialer{}).DialContext
 	}
-	p := &Prober{cfg: cfg, speaksH1: make([]atomic.Bool, len(cfg.Probes))}
+	p := &Prober{cfg: cfg, speaksH1: make([]atomic.Bool, len(cfg.Probes)), paces: make([]pace, len(cfg.Probes))}
 	p.h1, p.h2c = transports(cfg.Dial)
 	return p
 }
 
-// Ready reports whether every probe succeeds. It blocks for as long as the probes take, up to 10 s for patient ones,
-// and ends when ctx does. A caller that comes while another is asking gets the other's answer.
+// Ready reports whether every probe succeeds. It blocks for as long as the probes take, up to 10 s for patient ones and a
+// period longer for paced ones, and ends when ctx does. A caller that comes while another is asking gets the other's answer.
 func (p *Prober) Ready(ctx context.Context) bool {
 	p.mu.Lock()
 	r := p.current
@@ -109,8 +112,11 @@ func (p *Prober) round(ctx context.Context, r *run) {
 
 func (p *Prober) probe(ctx context.Context, i int) error {
 	pr := &p.cfg.Probes[i]
-	if pr.Patient {
+	switch {
+	case pr.Patient:
 		return p.patiently(ctx, i)
+	case p.cfg.Paced:
+		return p.paced(ctx, i)
 	}
 	return p.answered(ctx, i, pr.Timeout)
 }
@@ -158,14 +164,7 @@ func pause(ctx context.Context, err error, waited time.Duration) bool {
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		d = min(patientPause, max(refusedPause, waited/refusedPerWait))
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return wait(ctx, d)
 }
 
 // once tries a probe one time.

@@ -13,6 +13,8 @@ import (
 type (
 	request struct{ x forward.Exchange }
 	header  struct{ x forward.Exchange }
+	// encrypted stands for the connection's TLS state, of which a template can tell whether there is one.
+	encrypted bool
 )
 
 // field returns what a template means by .name on v: a field, or a method called with args.
@@ -21,6 +23,9 @@ func field(v any, name string, args []any) (any, error) {
 	case *line:
 		return v.field(name)
 	case request:
+		if name == "FormValue" {
+			return v.formValue(args)
+		}
 		return v.field(name)
 	case response:
 		return v.field(name)
@@ -113,9 +118,38 @@ func (r request) field(name string) (any, error) {
 		return string(r.x.Header("User-Agent")), nil
 	case "Referer":
 		return string(r.x.Header("Referer")), nil
+	case "TransferEncoding":
+		return r.transferEncoding(), nil
+	case "TLS":
+		return encrypted(r.x.TLS()), nil
 	}
-	return nil, unknown(".Request", name,
-		"Method, RequestURI, URL, Host, RemoteAddr, Proto, ProtoMajor, ProtoMinor, ContentLength, Header, UserAgent and Referer")
+	return nil, unknown(".Request", name, "Method, RequestURI, URL, Host, RemoteAddr, Proto, ProtoMajor, ProtoMinor, ContentLength, "+
+		"TransferEncoding, TLS, Header, UserAgent, Referer and FormValue")
+}
+
+// formValue looks a name up in the query: the body is the application's.
+func (r request) formValue(args []any) (any, error) {
+	key, err := oneString(".Request.FormValue", args)
+	if err != nil {
+		return nil, err
+	}
+	return r.url().Query().Get(key), nil
+}
+
+// transferEncoding is chunked or nothing, since nothing else is let in.
+func (r request) transferEncoding() []string {
+	if r.x.Header("Transfer-Encoding") == nil {
+		return nil
+	}
+	return []string{"chunked"}
+}
+
+// String stands where a template prints the state.
+func (e encrypted) String() string {
+	if e {
+		return "TLS"
+	}
+	return "<nil>"
 }
 
 func (r request) version() (major, minor int) {
@@ -153,11 +187,11 @@ func (r request) contentLength() int64 {
 
 // values returns the header's values as a map of headers would: nil when absent.
 func (h header) values(name string) []string {
-	v := h.x.Header(name)
-	if v == nil {
-		return nil
+	var all []string
+	for _, v := range h.x.Values(name) {
+		all = append(all, string(v))
 	}
-	return []string{string(v)}
+	return all
 }
 
 func (h header) method(name string, args []any) (any, error) {

@@ -7,8 +7,8 @@ import (
 	"text/template/parse"
 )
 
-// functions are text/template's, except and and or, which evaluate no more arguments than they need, and call and
-// slice, for which there is nothing to call or slice.
+// functions are text/template's. And and or evaluate no more arguments than they need; call is left out, because there is
+// nothing to call.
 func functions() map[string]func(args []any) (any, error) {
 	text := func(f func(...any) string) func([]any) (any, error) {
 		return func(args []any) (any, error) { return f(args...), nil }
@@ -17,6 +17,7 @@ func functions() map[string]func(args []any) (any, error) {
 		"and": nil, "or": nil, // see function
 		"not":      not,
 		"index":    index,
+		"slice":    slice,
 		"len":      length,
 		"print":    text(fmt.Sprint),
 		"println":  text(fmt.Sprintln),
@@ -89,6 +90,8 @@ func truth(v any) bool {
 		return v != 0
 	case []string:
 		return len(v) > 0
+	case encrypted:
+		return bool(v)
 	}
 	return true
 }
@@ -119,6 +122,47 @@ func length(args []any) (any, error) {
 		}
 	}
 	return nil, errors.New("len takes a text or the values of a header")
+}
+
+// slice cuts a text, or the values of a header: from the first number on and up to the second.
+func slice(args []any) (any, error) {
+	if len(args) == 0 || len(args) > 3 {
+		return nil, errors.New("slice takes a text or the values of a header, and up to two numbers")
+	}
+	switch of := args[0].(type) {
+	case string:
+		from, to, err := bounds(args[1:], len(of))
+		if err != nil {
+			return nil, err
+		}
+		return of[from:to], nil
+	case []string:
+		from, to, err := bounds(args[1:], len(of))
+		if err != nil {
+			return nil, err
+		}
+		return of[from:to], nil
+	}
+	return nil, fmt.Errorf("slice of %T", args[0])
+}
+
+func bounds(given []any, length int) (from, to int, err error) {
+	to = length
+	for i, v := range given {
+		n, ok := v.(int)
+		if !ok || n < 0 || n > length {
+			return 0, 0, fmt.Errorf("slice out of range: %v", v)
+		}
+		if i == 0 {
+			from = n
+		} else {
+			to = n
+		}
+	}
+	if from > to {
+		return 0, 0, fmt.Errorf("slice from %d to %d", from, to)
+	}
+	return from, to, nil
 }
 
 // index looks up a header's values by name, and one value by number.

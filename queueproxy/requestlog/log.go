@@ -1,9 +1,9 @@
 // Package requestlog writes one line per request, shaped by the Go template that Knative's operators configure.
 //
 // The template sees .Request (Method, RequestURI, URL, Host, RemoteAddr, Proto, ProtoMajor, ProtoMinor, ContentLength,
-// Header, UserAgent, Referer), .Response (Code, Size, Latency in seconds), .Revision (Name, Namespace, Service,
-// Configuration, PodName, PodIP) and .TraceID, with the control structures and functions of text/template except call
-// and slice. Headers are looked up by name; they cannot be listed.
+// TransferEncoding, TLS, Header, UserAgent, Referer, FormValue), .Response (Code, Size, Latency in seconds), .Revision (Name,
+// Namespace, Service, Configuration, PodName, PodIP) and .TraceID, with the control structures and functions of text/template
+// except call. Headers are looked up by name; they cannot be listed.
 //
 // Templates are parsed by text/template/parse and run here: text/template itself looks methods up by name at run time,
 // which keeps every method of every type in the binary, 1.5 MB of a sidecar that stands in every pod. The tests hold

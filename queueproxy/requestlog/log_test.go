@@ -2,6 +2,7 @@ package requestlog
 
 import (
 	"bytes"
+	"crypto/tls"
 	"net/http"
 	"net/url"
 	"strings"
@@ -28,8 +29,9 @@ func exchange() *forwardtest.Exchange {
 	x.MethodV, x.TargetV = "POST", "/a%20b?q=<script>&x=1"
 	x.Headers = map[string]string{
 		"user-agent": `curl "8"`, "content-length": "12", "referer": "http://x/", "x-b3-traceid": "abc",
-		"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+		"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "x-a": "1",
 	}
+	x.More = map[string][]string{"x-a": {"2"}}
 	return x
 }
 
@@ -45,6 +47,17 @@ func oracle(text string, x *forwardtest.Exchange) (string, error) {
 	}
 	for k, v := range x.Headers {
 		r.Header.Set(k, v)
+	}
+	for k, more := range x.More {
+		for _, v := range more {
+			r.Header.Add(k, v)
+		}
+	}
+	if x.Headers["transfer-encoding"] != "" {
+		r.TransferEncoding, r.ContentLength = []string{"chunked"}, -1
+	}
+	if x.TLSV {
+		r.TLS = &tls.ConnectionState{}
 	}
 	t, err := template.New("oracle").Parse(text)
 	if err != nil {
@@ -90,6 +103,9 @@ func TestSameAsTextTemplate(t *testing.T) {
 		`{{(.Request.Header).Get "X-B3-Traceid"}} {{not .Request.Referer}} {{or .Request.Referer "-"}} {{and "" "b"}}`,
 		`{{define "m"}}<{{.}}>{{end}}{{template "m" .Request.Method}}{{/* a comment */}}{{print 1 2.5 "x" true}}`,
 		`{{println .Response.Latency}}{{urlquery .Request.RequestURI}} {{ne .Request.Method "GET"}} {{le .Response.Latency 0.25}}`,
+		`{{index .Request.Header "X-A"}} {{index .Request.Header "X-A" 1}} {{.Request.Header.Values "X-A"}} {{.Request.Header.Get "X-A"}}`,
+		`{{slice .TraceID 0 8}} {{slice .TraceID 8}} {{slice .TraceID}} {{.TraceID | printf "%.4s"}} {{slice (index .Request.Header "X-A") 1}}`,
+		`{{.Request.TransferEncoding}} {{.Request.TLS}} {{if .Request.TLS}}https{{else}}http{{end}} {{.Request.FormValue "x"}}{{.Request.FormValue "none"}}`,
 		`{{eq .Request.Method "GET" "POST"}} {{eq .Request.ContentLength 12}} {{"lit" | len}} {{1_000}} {{0x10}}`,
 	} {
 		want, err := oracle(text, exchange())
@@ -126,15 +142,34 @@ func TestCompositionsSameAsTextTemplate(t *testing.T) {
 	})
 }
 
+// TestEncryptedAndChunked is what a request says of how it came.
+func TestEncryptedAndChunked(t *testing.T) {
+	x := exchange()
+	x.TLSV = true
+	delete(x.Headers, "content-length")
+	x.Headers["transfer-encoding"] = "chunked"
+	const text = `{{if .Request.TLS}}https{{else}}http{{end}} {{.Request.TransferEncoding}} {{.Request.ContentLength}}`
+	want, err := oracle(text, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := record(t, text, x); got != want+"\n" {
+		t.Errorf("%s\n got %swant %s", text, got, want)
+	}
+}
+
 func TestTemplateThatFailsLeavesALine(t *testing.T) {
-	for _, text := range []string{"{{.Request.Body}}", "{{.None}}", `{{index .Request.Header 1}}`, `{{template "none"}}`} {
+	for _, text := range []string{"{{.Request.Body}}", "{{.None}}", `{{index .Request.Header 1}}`, `{{template "none"}}`, `{{slice .TraceID 2 1}}`,
+		`{{slice .TraceID 0 99}}`, `{{slice .Request.Header 0}}`} {
 		got := record(t, text, exchange())
 		if !strings.HasPrefix(got, "request log template failed") || !strings.Contains(got, "404") || strings.Count(got, "\n") != 1 {
 			t.Errorf("Record by %q wrote %q, want one line that says that it failed, with the status", text, got)
 		}
 	}
-	if _, err := New("{{.Request", rev, false, nil); err == nil {
-		t.Error("New of half a template succeeded")
+	for text, want := range map[string]string{"{{.Request": "unclosed action", `{{call .Request.Body}}`: `function "call" not defined`} {
+		if _, err := New(text, rev, false, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("New(%q) = %v, want an error that says %s", text, err, want)
+		}
 	}
 }
 

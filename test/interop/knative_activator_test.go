@@ -177,7 +177,8 @@ func TestKnativesActivatorInFrontOfOurs(t *testing.T) {
 	if header.Get("K-Proxy-Request") != "activator" || host != a.url[len("http://"):] {
 		t.Errorf("the application saw K-Proxy-Request %q and host %q, want activator and the client's host", header.Get("K-Proxy-Request"), host)
 	}
-	for _, gone := range []string{"Knative-Serving-Namespace", "Knative-Serving-Revision", "K-Original-Host"} {
+	// Host and protocol are an ingress's to say: here is none.
+	for _, gone := range []string{"Knative-Serving-Namespace", "Knative-Serving-Revision", "K-Original-Host", "X-Forwarded-Host", "X-Forwarded-Proto"} {
 		if v := header.Get(gone); v != "" {
 			t.Errorf("%s = %q reached the application", gone, v)
 		}

@@ -174,6 +174,7 @@ func (s *stack) buildActivator() (err error) {
 	if s.public, err = forward.NewServer(cfg, s.activator.Handler(false)); err != nil {
 		return err
 	}
+	cfg.Forwarding = forward.Forwarding{XForwardedFor: true} // the router in front says host and protocol
 	s.trusted, err = forward.NewServer(cfg, s.activator.Handler(true))
 	return err
 }

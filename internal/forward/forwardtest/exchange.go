@@ -19,7 +19,8 @@ import (
 // Exchange is a request that a test makes up. Make one with [New].
 type Exchange struct {
 	MethodV, TargetV, HostV string
-	Headers                 map[string]string // by lower-case name
+	Headers                 map[string]string   // by lower-case name
+	More                    map[string][]string // further values of a header in Headers, by lower-case name
 	ProtoV                  forward.Proto
 	UpgradeV, GRPCV, TLSV   bool
 	// OnForward answers Forward; nil answers a complete 200.
@@ -92,6 +93,17 @@ func (x *Exchange) Header(name string) []byte {
 		return []byte(v)
 	}
 	return nil
+}
+
+// Values implements forward.Exchange.
+func (x *Exchange) Values(name string) (all [][]byte) {
+	if v := x.Header(name); v != nil {
+		all = append(all, v)
+	}
+	for _, v := range x.More[strings.ToLower(name)] {
+		all = append(all, []byte(v))
+	}
+	return all
 }
 
 // Proto implements forward.Exchange.

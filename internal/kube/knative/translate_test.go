@@ -111,15 +111,20 @@ func TestPodsOf(t *testing.T) {
 	}
 }
 
-// TestShareKeepsToTheLimit: over all activators no pod has more slots than its limit, or than one per sharer, no
-// activator is without a slot, and no pod is left out.
+// TestShareKeepsToTheLimit: over all activators no pod has more slots than its limit, or than one per sharer, no pod is
+// left out, and no activator is without a slot in a pod that is ready, when there is one, nor in one that starts.
 func TestShareKeepsToTheLimit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.IntRange(1, 12).Draw(t, "limit")
-		var pods []endpoint.Endpoint
+		states, pods := map[string]endpoint.State{}, []endpoint.Endpoint{}
 		for i := range rapid.IntRange(1, 15).Draw(t, "pods") {
-			ip := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
-			pods = append(pods, pod(ip.String(), ip.String(), 8012, endpoint.H1, endpoint.Ready))
+			ip := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}).String()
+			states[ip] = rapid.SampledFrom([]endpoint.State{endpoint.Ready, endpoint.Starting}).Draw(t, "state")
+			pods = append(pods, pod(ip, ip, 8012, endpoint.H1, states[ip]))
+		}
+		there := map[endpoint.State]bool{}
+		for _, s := range states {
+			there[s] = true
 		}
 		var activators []netip.Addr
 		for i := range rapid.IntRange(2, 15).Draw(t, "activators") {
@@ -127,13 +132,14 @@ func TestShareKeepsToTheLimit(t *testing.T) {
 		}
 		given, sharers := map[string]int{}, map[string]int{}
 		for _, a := range activators {
-			grants := Share(pods, activators, a, limit)
-			if len(grants) == 0 {
-				t.Fatalf("activator %v has no pod", a)
-			}
-			for uid, n := range grants {
+			has := map[endpoint.State]bool{}
+			for uid, n := range Share(pods, activators, a, limit) {
 				given[uid] += n
 				sharers[uid]++
+				has[states[uid]] = true
+			}
+			if d := cmp.Diff(there, has); d != "" {
+				t.Fatalf("activator %v: states of the pods that it has slots in (-there are +it has):\n%s", a, d)
 			}
 		}
 		for _, p := range pods {

@@ -35,6 +35,7 @@ type Watcher struct {
 	sink    Sink
 	log     *slog.Logger
 	sources sources
+	told    []cache.InformerSynced // what was listed at first has been handled
 
 	mu   sync.Mutex
 	revs map[identity.Key]*known // guarded by mu
@@ -69,20 +70,20 @@ func NewWatcher(c *Cluster, self netip.Addr, sink Sink, log *slog.Logger) (*Watc
 func (w *Watcher) Run(ctx context.Context, synced func()) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	var have []cache.InformerSynced
 	for _, inf := range []cache.SharedIndexInformer{w.sources.revisions, w.sources.private, w.sources.public} {
 		wg.Go(func() { inf.Run(ctx.Done()) })
-		have = append(have, inf.HasSynced)
 	}
-	if cache.WaitForCacheSync(ctx.Done(), have...) {
+	if cache.WaitForCacheSync(ctx.Done(), w.told...) {
 		synced()
 	}
 	<-ctx.Done()
 	return nil
 }
 
+// watch has the informer's news handled. The informer's own word that it is in sync comes before: it lists at once, and
+// handlers are told one by one.
 func (w *Watcher) watch(inf cache.SharedIndexInformer, changed, gone func(obj any)) error {
-	_, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
+	handled, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    changed,
 		UpdateFunc: func(_, obj any) { changed(obj) },
 		DeleteFunc: func(obj any) {
@@ -92,7 +93,11 @@ func (w *Watcher) watch(inf cache.SharedIndexInformer, changed, gone func(obj an
 			gone(obj)
 		},
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	w.told = append(w.told, handled.HasSynced)
+	return nil
 }
 
 func (w *Watcher) revisionChanged(obj any) {

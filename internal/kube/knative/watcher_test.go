@@ -7,7 +7,10 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
 
@@ -129,6 +133,54 @@ func TestWatcherTellsInOrder(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("the sink heard (-want +got):\n%s", d)
 	}
+}
+
+// counter is a sink that counts revisions, and takes the first one when it is let.
+type counter struct {
+	journal
+	let  chan struct{}
+	puts atomic.Int64
+}
+
+func (c *counter) Put(Revision) {
+	<-c.let
+	c.puts.Add(1)
+}
+
+// TestSyncedComesAfterEverythingWasTold: an activator that is told late would answer 404 for revisions that exist.
+func TestSyncedComesAfterEverythingWasTold(t *testing.T) {
+	const many = 3000
+	synctest.Test(t, func(t *testing.T) {
+		var objects []runtime.Object
+		for i := range many {
+			u := object(map[string]any{})
+			u.SetName(fmt.Sprintf("cart-%05d", i))
+			u.SetUID(types.UID(fmt.Sprint(i)))
+			objects = append(objects, u)
+		}
+		gvr := schema.GroupVersionResource{Group: "serving.knative.dev", Version: "v1", Resource: "revisions"}
+		revisions := dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{gvr: "RevisionList"}, objects...)
+		c := &counter{let: make(chan struct{})}
+		w, err := NewWatcher(&Cluster{typed: fake.NewSimpleClientset(), dynamic: revisions}, netip.MustParseAddr("10.1.0.1"), c, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		told, done := make(chan int64, 1), make(chan error)
+		go func() { done <- w.Run(ctx, func() { told <- c.puts.Load() }) }()
+		time.Sleep(time.Minute) // of the bubble: every list is there by then
+		if !w.sources.revisions.HasSynced() || len(told) > 0 {
+			t.Errorf("listed %t, said to be synced %t while the first revision is being told; want true, false", w.sources.revisions.HasSynced(), len(told) > 0)
+		}
+		close(c.let)
+		if n := <-told; n != many {
+			t.Errorf("synced after %d revisions, want %d", n, many)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
 }
 
 func TestWatcherSkipsWhatIsNotKnatives(t *testing.T) {

@@ -50,7 +50,7 @@ spec: {ports: [{name: http, port: 80, targetPort: http}]}
 `
 
 // TestRouseInstalled walks the way of the documentation: what `rouse install --webhook` prints is applied, a Deployment with a label gets its
-// queue-proxy from the webhook, scales to zero and back, and `rouse uninstall` takes everything away while the Service is asked.
+// queue-proxy from the webhook, scales to zero and back, another comes up under a LimitRange, and `rouse uninstall` takes everything away while the Service is asked.
 func TestRouseInstalled(t *testing.T) {
 	c := harness.New(t)
 	for _, image := range []string{"autoscaler", "activator", "webhook", "queueproxy", "rouse", "rouse-kube"} {
@@ -59,7 +59,7 @@ func TestRouseInstalled(t *testing.T) {
 	pipe(t, c, []string{"install", "--webhook", "--image-repository", "local", "--image-tag", "test",
 		"--set", "stable-window=6s", "--set", "scale-to-zero-grace-period=6s"}, "apply", "-f", "-")
 	t.Cleanup(func() {
-		pipe(t, c, []string{"uninstall", "--keep-services"}, "delete", "--ignore-not-found", "--wait=false", "-f", "-")
+		pipe(t, c, []string{"uninstall", "--offline"}, "delete", "--ignore-not-found", "--wait=false", "-f", "-")
 	})
 	awaitInstalled(t, c)
 
@@ -89,7 +89,45 @@ func TestRouseInstalled(t *testing.T) {
 			break
 		}
 	}
+	limited(t, c)
 	uninstalled(t, c, url)
+}
+
+// limits makes the API server complete every container, and refuse one without limits.
+const limits = `
+apiVersion: v1
+kind: LimitRange
+metadata: {name: limits}
+spec:
+  limits:
+  - type: Container
+    default: {cpu: "1", memory: 256Mi}
+    defaultRequest: {cpu: 10m, memory: 16Mi}
+    max: {cpu: "2", memory: 1Gi}
+`
+
+// limited has the webhook called a second time, after the LimitRange has given its sidecar limits: the pod keeps them and comes up.
+func limited(t *testing.T, c *harness.Cluster) {
+	t.Helper()
+	c.Apply(limits)
+	c.Apply(fmt.Sprintf(app, "tight"))
+	c.Eventually(time.Minute, "a pod within limits is ready", func() error { return c.Reach(c.URL("tight", 80) + "/") })
+	pods := c.Pods("app=tight")
+	if len(pods) == 0 {
+		t.Error("there is no pod")
+	}
+	for _, p := range pods {
+		if n := len(p.Spec.InitContainers); n != 1 || p.Spec.InitContainers[0].Name != "queue-proxy" {
+			t.Errorf("pod %s has %d init containers, want the queue-proxy", p.Name, n)
+			continue
+		}
+		if got := p.Spec.InitContainers[0].Resources.Limits; got.Cpu().String() != "1" || got.Memory().String() != "256Mi" {
+			t.Errorf("the queue-proxy of pod %s has the limits %v, want those of the LimitRange", p.Name, got)
+		}
+	}
+	c.Delete(fmt.Sprintf(app, "tight"))
+	c.WaitGone("app=tight", time.Minute)
+	c.Delete(limits)
 }
 
 // uninstalled takes Rouse away while shop, whose Service never had a selector, is asked: nobody notices.

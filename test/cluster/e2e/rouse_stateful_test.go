@@ -29,6 +29,7 @@ func shop(annotations ...string) string {
 	y := governing + hello(0, "", annotations...)
 	y = strings.Replace(y, "kind: Deployment\nmetadata:\n  name: hello", "kind: StatefulSet\nmetadata:\n  name: shop", 1)
 	y = strings.Replace(y, "spec:\n  replicas: 0", "spec:\n  serviceName: shop\n  replicas: 0", 1)
+	y = strings.ReplaceAll(y, "value: hello}", "value: shop}") // whom the queue-proxy reports for
 	return strings.Replace(y, "metadata: {name: hello}", "metadata: {name: hello, annotations: {rouse.dev/workload: shop}}", 1)
 }
 

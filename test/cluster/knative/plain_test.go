@@ -37,7 +37,7 @@ func (in *installation) installRouse() {
 	})
 	in.t.Cleanup(func() { // as the program says that it goes
 		remove := exec.Command("kubectl", "delete", "--ignore-not-found", "--wait=false", "-f", "-")
-		remove.Stdin = strings.NewReader(in.rouse("", "uninstall", "--keep-services"))
+		remove.Stdin = strings.NewReader(in.rouse("", "uninstall", "--offline"))
 		if out, err := remove.CombinedOutput(); err != nil {
 			in.t.Errorf("what rouse uninstall printed: %v: %s", err, out)
 		}
