@@ -52,15 +52,16 @@ func (s *activeSet) take() []*revision {
 // began counts a request. The first of an idle revision is reported at once: it may have to be woken.
 func (a *Activator) began(r *revision, now time.Time) {
 	first := r.report.active.CompareAndSwap(false, true)
+	missed := 0.0 // requests that began and ended while the revision came to rest
 	if first {
-		r.load.Report(now) // an idle time is no part of the first period
+		missed = r.load.Report(now).RequestCount // an idle time is no part of the first period
 	}
 	r.load.In(now, false)
 	if first {
 		a.active.add(r)
 		r.report.ahead.Store(1)
 		r.report.known.Store(false)
-		a.send(r, metrics.Report{AverageConcurrency: 1, RequestCount: 1}, time.Now())
+		a.send(r, metrics.Report{AverageConcurrency: 1, RequestCount: 1 + missed}, time.Now())
 	}
 }
 
@@ -138,6 +139,7 @@ func (a *Activator) Run(ctx context.Context) error {
 // reportLoad reports one period, without the request that was reported ahead, and keeps the revision in the set while
 // it has load.
 func (a *Activator) reportLoad(r *revision, now time.Time) {
+	arrived := r.load.Arrived()
 	rep := r.load.Report(now)
 	if ahead := float64(r.report.ahead.Swap(0)); ahead > 0 {
 		rep.AverageConcurrency = max(0, rep.AverageConcurrency-ahead)
@@ -149,8 +151,8 @@ func (a *Activator) reportLoad(r *revision, now time.Time) {
 		return
 	}
 	r.report.active.Store(false)
-	// A request may have come between the look and the store, and have found the revision active.
-	if r.load.InFlight() > 0 && r.report.active.CompareAndSwap(false, true) {
+	// A request may have come between the report and the store, and have found the revision active; it may be over, too.
+	if r.load.Arrived() != arrived && r.report.active.CompareAndSwap(false, true) {
 		a.active.add(r)
 	}
 }

@@ -219,8 +219,14 @@ func (t *Telemetry) Done(rev identity.Revision, o Outcome) {
 	}
 }
 
+// otherStatus stands for the codes that HTTP has no class for: applications make them up, and each would be a series.
+const otherStatus = 0
+
 // status is nil when the revision was forgotten before the first of that code.
 func (c *counted) status(t *Telemetry, code int) *answered {
+	if code < 100 || code > 599 {
+		code = otherStatus
+	}
 	if child := (*c.statuses.Load())[code]; child != nil {
 		return child
 	}
@@ -228,8 +234,12 @@ func (c *counted) status(t *Telemetry, code int) *answered {
 }
 
 func (c *counted) makeStatus(t *Telemetry, code int) (child *answered) {
+	name, class := strconv.Itoa(code), strconv.Itoa(code/100)+"xx"
+	if code == otherStatus {
+		name, class = "other", "other"
+	}
 	c.make(func() {
-		labels := append(c.labels, strconv.Itoa(code), strconv.Itoa(code/100)+"xx")
+		labels := append(c.labels, name, class)
 		child = &answered{t.requests.WithLabelValues(labels...), t.latencies.WithLabelValues(labels...)}
 		next := maps.Clone(*c.statuses.Load())
 		next[code] = child

@@ -54,6 +54,23 @@ func TestTelemetry(t *testing.T) {
 	}
 }
 
+// TestOddStatusesShareASeries: an application that makes up codes makes no series.
+func TestOddStatusesShareASeries(t *testing.T) {
+	tel, err := NewTelemetry(prometheus.NewRegistry(), func() float64 { return 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for status := 600; status <= 999; status++ {
+		tel.Done(hello, Outcome{Result: forward.Result{Status: status}})
+	}
+	if n := testutil.CollectAndCount(tel.requests); n != 1 {
+		t.Errorf("400 codes beyond 599 make %d series, want 1", n)
+	}
+	if got := testutil.ToFloat64(tel.requests.WithLabelValues(hello.Namespace, "", "", hello.Name, "other", "other")); got != 400 {
+		t.Errorf("other = %v, want 400", got)
+	}
+}
+
 // TestRemovedRevisionsLeaveNothing: each of a hundred revisions goes while a request is parked for it and another is in
 // flight in a pod that is then left alone. Neither brings back what was forgotten.
 func TestRemovedRevisionsLeaveNothing(t *testing.T) {

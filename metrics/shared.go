@@ -27,7 +27,7 @@ const maxShards = 8
 const coresPerShard = 4
 
 // SharedRequestStats gives the reports of RequestStats to any number of goroutines. Make one with
-// NewSharedRequestStats; In, Out and InFlight may be called by all, Report by one at a time.
+// NewSharedRequestStats; In, Out, InFlight and Arrived may be called by all, Report by one at a time.
 type SharedRequestStats struct {
 	epoch  time.Time
 	mask   uint32
@@ -124,6 +124,9 @@ func (s *SharedRequestStats) Report(now time.Time) Report {
 
 // InFlight returns how many requests are in flight now.
 func (s *SharedRequestStats) InFlight() int64 { return s.sums().inFlight }
+
+// Arrived returns how many requests have arrived since the epoch.
+func (s *SharedRequestStats) Arrived() int64 { return s.sums().arrived }
 
 func (s *SharedRequestStats) sums() statSums {
 	var t statSums

@@ -143,7 +143,21 @@ func (p *Pool) askH2(ctx context.Context, q Question) (Answer, error) {
 	for _, f := range q.Fields {
 		req.Header.Set(f[0], f[1])
 	}
-	res, err := p.transportH2().RoundTrip(req)
+	for tries := 1; ; tries++ {
+		conn, _, err := p.takeHTTP(ctx)
+		if err != nil {
+			return Answer{}, err
+		}
+		a, err := conn.ask(req)
+		p.h2.put(conn)
+		if err == nil || ctx.Err() != nil || tries == staleTries {
+			return a, err
+		}
+	}
+}
+
+func (c *httpConn) ask(req *http.Request) (Answer, error) {
+	res, err := c.RoundTrip(req)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -77,10 +77,23 @@ func (c *conn) settle(r Result) Result {
 	return r
 }
 
-// resetOnClose makes the client see a reset where an ordinary end would make an incomplete body look complete.
+// resetOnClose makes the client see a reset where an ordinary end would make an incomplete body look complete. Over TLS
+// the connection ends here, since closing it later would say close_notify, which is an ordinary end.
 func (c *conn) resetOnClose() {
-	if t, ok := c.client.Conn.(*net.TCPConn); ok && c.untilClose {
-		_ = t.SetLinger(0)
+	if !c.untilClose {
+		return
+	}
+	raw := c.client.Conn
+	t, encrypted := raw.(*tls.Conn)
+	if encrypted {
+		raw = t.NetConn()
+	}
+	if tcp, ok := raw.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	if encrypted {
+		c.srv.watch.remove(c)
+		raw.Close()
 	}
 }
 

@@ -39,13 +39,17 @@ func (c *conn) forwardH2(to *Pool) Result {
 	c.mu.Unlock()
 	c.startReader()
 	b := &bridge{c: c}
-	r := to.forwardHTTP(b.outbound(ctx), b)
+	o := b.outbound(ctx)
+	r := to.forwardHTTP(o, b)
 	b.stop()
+	if r.Retryable && c.body.lost { // less was kept than was read: framing counts, too
+		r.Retryable, b.failure = false, r.Cause
+		r.RequestBytes = o.body.consumed()
+	}
 	c.mu.Lock()
 	c.ctl.cancelDial = nil
 	c.mu.Unlock()
 	_ = c.endForward(began)
-	to.releaseH2()
 	if b.failure != fault.None {
 		c.Fail(b.failure, "", 0)
 		r.Status = c.status
@@ -164,7 +168,11 @@ func (b *bridge) begin(status int, h http.Header, length int64, trailers []strin
 			h["Trailer"] = []string{strings.Join(trailers, ", ")}
 		}
 	}
-	if c.srv.draining.Load() || length < 0 && !b.noBody && !b.chunked {
+	if length == 0 && !b.noBody && !b.chunked && len(h["Content-Length"]) == 0 {
+		h["Content-Length"] = []string{"0"} // HTTP/2 says it by ending the stream
+	}
+	c.untilClose = length < 0 && !b.noBody && !b.chunked
+	if c.srv.draining.Load() || c.untilClose {
 		c.keep = false
 	}
 	applyEdits(h, c.edits.resp)
@@ -227,7 +235,10 @@ func (b *bridge) fail(cause fault.Cause) int {
 	return 0
 }
 
-func (b *bridge) abort() { b.c.abort() }
+func (b *bridge) abort() {
+	b.c.abort()
+	b.c.resetOnClose()
+}
 
 // stop makes sure that nothing reads the client's connection any more.
 func (b *bridge) stop() {

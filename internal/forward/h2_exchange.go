@@ -165,7 +165,6 @@ func (x *h2Exchange) Forward(to *Pool) Result {
 	}
 	x.out.limits.resume()
 	defer x.out.limits.pause()
-	defer to.releaseH2()
 	return to.forwardHTTP(x.out, x)
 }
 

@@ -54,10 +54,9 @@ type attempt struct {
 	o      *outbound
 	out    responder
 	start  time.Time
-	conn   atomic.Pointer[countingConn]
-	before atomic.Int64 // bytes that had been written to conn before
-	shared atomic.Bool  // conn is HTTP/2
-	reused atomic.Bool  // conn came out of the pool
+	conn   *httpConn    // nil until there is one
+	reused bool         // conn came out of the pool
+	before int64        // bytes that had been written to conn before
 	headed atomic.Bool  // the head went to the connection's writer
 	first  atomic.Int64 // nanoseconds after start at which the first byte came
 	mu     sync.Mutex   // guards sealed and the responder's informational
@@ -65,29 +64,41 @@ type attempt struct {
 	res    Result
 }
 
-// staleTries is how many pooled connections may turn out to be closed before a request is given back.
+// staleTries is how many connections may turn out to be closed, or going, before a request is given back.
 const staleTries = 4
 
-// forwardHTTP sends o to the pod by net/http, and the response to out.
+// forwardHTTP sends o to the pod by net/http, and the response to out. It is the only place that sends a request to the
+// same pod again: net/http never does.
 func (p *Pool) forwardHTTP(o *outbound, out responder) Result {
 	for tries := 1; ; tries++ {
 		a := &attempt{pool: p, o: o, out: out, start: time.Now()}
 		res := a.run()
-		stale := res.Retryable && a.conn.Load() != nil && a.reused.Load() && res.Cause == fault.ConnectFailed
-		if !stale || tries == staleTries {
+		if !res.Retryable || !a.stale(res.Cause) || tries == staleTries {
 			return res
 		}
 	}
 }
 
+// stale reports that the request met a connection which the pod had closed or was about to leave: another may be good.
+func (a *attempt) stale(cause fault.Cause) bool {
+	return cause == fault.ConnectFailed && a.conn != nil && (a.reused || a.conn.h2)
+}
+
 func (a *attempt) run() Result {
 	ctx, cancel := context.WithCancel(httptrace.WithClientTrace(a.o.ctx, a.trace()))
 	defer cancel()
+	conn, reused, err := a.pool.takeHTTP(a.o.ctx)
+	if err != nil {
+		return a.refused(err)
+	}
+	defer a.pool.h2.put(conn)
+	a.conn, a.reused, a.before = conn, reused, conn.wire.written.Load()
 	req, err := a.request(ctx)
 	if err != nil {
+		conn.Release()
 		return a.failed(fault.Internal, err, false)
 	}
-	res, err := a.pool.transportH2().RoundTrip(req)
+	res, err := conn.RoundTrip(req)
 	a.seal()
 	a.res.FirstByte = time.Duration(a.first.Load())
 	if err != nil {
@@ -98,8 +109,11 @@ func (a *attempt) run() Result {
 		_, _ = io.CopyN(io.Discard, res.Body, min(res.ContentLength, copyBufferBytes))
 		return a.failed(fault.NotAdmitted, fault.NotAdmitted, a.replayable())
 	}
-	if res.StatusCode == http.StatusSwitchingProtocols {
-		return a.failed(fault.UpstreamProtocol, errors.New("pod switched protocols without being asked"), false)
+	switch {
+	case res.StatusCode == http.StatusSwitchingProtocols:
+		return a.failed(fault.UpstreamProtocol, errSwitching, false)
+	case res.StatusCode < 200 || res.StatusCode > 999:
+		return a.failed(fault.UpstreamProtocol, errHead, false)
 	}
 	return a.pass(res)
 }
@@ -107,18 +121,6 @@ func (a *attempt) run() Result {
 // trace hears of what decides whether the request can be sent again, and of 1xx responses.
 func (a *attempt) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) {
-			a.headed.Store(false)
-			a.reused.Store(info.Reused)
-			a.shared.Store(isHTTP2(info.Conn, a.pool.cfg.Protocol))
-			if c := counting(info.Conn); c != nil {
-				a.before.Store(c.written.Load())
-				a.conn.Store(c)
-				if info.Reused && !a.shared.Load() && c.stale() {
-					c.Close() // the write fails, nothing goes out, and the next connection is tried
-				}
-			}
-		},
 		WroteHeaders:         func() { a.headed.Store(true) },
 		GotFirstResponseByte: func() { a.first.CompareAndSwap(0, int64(time.Since(a.start))) },
 		Got1xxResponse:       a.informational,
@@ -126,8 +128,11 @@ func (a *attempt) trace() *httptrace.ClientTrace {
 }
 
 // informational passes a 1xx response on, except 100: net/http asks the client for its body by itself as soon as the
-// pod wants it.
+// pod wants it. There is no 101 on HTTP/2 (RFC 9113, section 8.6), and on HTTP/1 net/http takes it for final.
 func (a *attempt) informational(status int, h textproto.MIMEHeader) error {
+	if status == http.StatusSwitchingProtocols {
+		return errSwitching
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.o.limits.move()
@@ -146,44 +151,35 @@ func (a *attempt) seal() {
 }
 
 // maybeSent reports that the pod may have seen some of the request. On an HTTP/1 connection, which is the request's
-// own, not a byte must have gone out; on HTTP/2 the head must not have been written.
+// own, not a byte must have gone out, or the pod must have closed it before any arrived; on HTTP/2 the head must not have
+// been written.
 func (a *attempt) maybeSent() bool {
-	c := a.conn.Load()
-	if c == nil {
-		return false
-	}
-	if a.shared.Load() {
+	if a.conn.h2 {
 		return a.headed.Load()
 	}
-	return c.written.Load() != a.before.Load()
+	if a.conn.wire.written.Load() == a.before {
+		return false
+	}
+	return !a.reused || a.first.Load() > 0 || !a.conn.wire.unseen(a.before)
 }
 
 func (a *attempt) replayable() bool { return a.o.body == nil || a.o.body.replayable() }
 
-// request builds what net/http sends. Every request that has no body gets one that is empty but not NoBody on
-// HTTP/1, since net/http would send an idempotent one a second time after a reset, seen or not.
+// request builds what net/http sends.
 func (a *attempt) request(ctx context.Context) (*http.Request, error) {
 	o := a.o
 	req := (&http.Request{
 		Method: o.method, Host: o.host, Header: o.header,
-		URL:   a.pool.url(o.target, o.host),
+		URL:   a.pool.url(o.target, o.host, a.conn.h2),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		ContentLength: o.length, Trailer: o.trailer,
+		ContentLength: o.length, Trailer: o.trailer, Body: http.NoBody,
 	}).WithContext(ctx)
-	switch {
-	case o.body != nil:
+	if o.body != nil {
 		body, err := o.body.attempt()
 		if err != nil {
 			return nil, err
 		}
 		req.Body = body
-		if a.pool.multiplexes() {
-			req.GetBody = a.again
-		}
-	case a.pool.repeats(o):
-		req.Body, req.TransferEncoding = emptyBody{}, []string{"identity"}
-	default:
-		req.Body = http.NoBody
 	}
 	if o.trailer != nil {
 		req.ContentLength = -1
@@ -191,32 +187,17 @@ func (a *attempt) request(ctx context.Context) (*http.Request, error) {
 	return req, nil
 }
 
-// again gives net/http the body for another try of its own, which it asks for when a pod refused an HTTP/2 stream or
-// said GOAWAY before it. On HTTP/1 it gets one only if the pod cannot have seen the request.
-func (a *attempt) again() (io.ReadCloser, error) {
-	if !a.shared.Load() && a.maybeSent() {
-		return nil, errReplayLost
-	}
-	return a.o.body.attempt()
-}
-
-// emptyBody is a body of no bytes of which net/http does not know that it can be sent again.
-type emptyBody struct{}
-
-func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }
-func (emptyBody) Close() error             { return nil }
-
 // refused ends an attempt that brought no response.
 func (a *attempt) refused(err error) Result {
 	cause := a.ended()
 	switch {
 	case cause != fault.None:
 		return a.failed(cause, err, false)
-	case a.conn.Load() == nil:
+	case a.conn == nil:
 		return a.failed(connectCause(err), err, a.replayable())
 	case a.o.body != nil && a.o.body.failed() != nil:
 		return a.failed(fault.ClientGone, err, false)
-	case refusedStream(err) || !a.maybeSent():
+	case refusedStream(err) || wentAway(err) || !a.maybeSent():
 		return a.failed(fault.ConnectFailed, err, a.replayable())
 	case a.first.Load() > 0 && !broken(err):
 		return a.failed(fault.UpstreamProtocol, err, false)
@@ -265,6 +246,9 @@ func (a *attempt) pass(res *http.Response) Result {
 	h := make(http.Header, len(res.Header)+4)
 	copyEndToEnd(h, res.Header)
 	delete(h, NotAdmittedHeader)
+	if res.StatusCode == http.StatusNoContent {
+		delete(h, "Content-Length") // RFC 9110, section 8.6
+	}
 	err := a.out.begin(res.StatusCode, h, res.ContentLength, announced(res.Trailer))
 	if err != nil {
 		return a.cut(a.blame(fault.ClientGone), err)
@@ -301,6 +285,10 @@ func (a *attempt) cut(cause fault.Cause, err error) Result {
 func (a *attempt) copyBody(res *http.Response) (fault.Cause, error) {
 	buf := a.pool.h2.buffer()
 	defer a.pool.h2.buffers.Put(buf)
+	if a.o.method == http.MethodHead || !bodyAllowed(res.StatusCode) {
+		_, _ = res.Body.Read(buf[:1]) // nothing, which net/http takes for a broken body where the head speaks of one
+		return fault.None, nil
+	}
 	for {
 		n, err := res.Body.Read(buf[:])
 		if n > 0 {
@@ -336,22 +324,31 @@ func refusedStream(err error) bool {
 	return errors.As(err, &reset) && reset.Code == refused
 }
 
+// wentAway reports an HTTP/2 stream beyond the last one that the pod's GOAWAY says it processes (RFC 9113, section 6.8).
+// net/http has no other name for that error than its text.
+func wentAway(err error) bool {
+	return err != nil && err.Error() == "http2: Transport received Server's graceful shutdown GOAWAY"
+}
+
 // broken reports an error of the connection, as against one of what came over it.
 func broken(err error) bool {
 	var op *net.OpError
 	var reset streamReset
+	if errors.As(err, &reset) {
+		return !errors.Is(reset.Cause, errSwitching)
+	}
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, syscall.ECONNRESET) || errors.As(err, &op) || errors.As(err, &reset)
+		errors.Is(err, io.ErrClosedPipe) || errors.Is(err, syscall.ECONNRESET) || errors.As(err, &op)
 }
 
 // url makes the URL whose request target is the raw one: net/url's own form of a path may be escaped otherwise.
-func (p *Pool) url(target, host string) *url.URL {
+func (p *Pool) url(target, host string, h2 bool) *url.URL {
 	u := &url.URL{Scheme: p.scheme(), Host: p.cfg.Addr.String(), Opaque: target}
 	if !strings.HasPrefix(target, "//") {
 		return u
 	}
 	// An opaque part with two slashes is written in absolute form: HTTP/2 takes that back off, if the host fits.
-	if p.multiplexes() {
+	if h2 {
 		u.Opaque = "//" + host + target
 		return u
 	}

@@ -3,6 +3,8 @@ package forward
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -21,16 +23,24 @@ const continueTimeout = 5 * time.Second
 // died closes nothing.
 const pingAfter = 30 * time.Second
 
-// streamWindow is how many bytes of one HTTP/2 stream may be under way unread, in either direction. It bounds the
-// memory of a slow stream, and 128 KiB still carry 250 MB/s at a round trip of half a millisecond.
+// streamWindow is how many bytes of a pod's answer on HTTP/2 may be under way unread. It bounds the memory of a slow stream,
+// and 128 KiB still carry 250 MB/s at a round trip of half a millisecond.
 const streamWindow = 128 << 10
 
-// h2Pool is the net/http half of a [Pool]. The zero value is ready.
+// h2Pool is the net/http half of a [Pool]: it owns the connections that net/http speaks on. The zero value is ready.
 type h2Pool struct {
 	once      sync.Once
-	transport *http.Transport
-	closed    atomic.Bool
-	buffers   sync.Pool // of *[copyBufferBytes]byte
+	transport *http.Transport // makes the connections; it is asked for nothing else
+	maxIdle   int             // unused HTTP/1 connections
+	maxAge    time.Duration   // of an unused HTTP/1 connection
+	buffers   sync.Pool       // of *[copyBufferBytes]byte
+
+	mu      sync.Mutex  // guards the following
+	shared  []*httpConn // HTTP/2 connections, newest last
+	idle    []*httpConn // unused HTTP/1 connections, newest last
+	dialing *dialing    // nil when nobody opens a connection that others wait for
+	alone   bool        // the newest connection was HTTP/1: each request opens its own
+	closed  bool
 
 	upgradeOnce sync.Once
 	upgrade     *Pool
@@ -46,27 +56,17 @@ func (h *h2Pool) buffer() *[copyBufferBytes]byte {
 	return new([copyBufferBytes]byte)
 }
 
-// transportH2 returns the pool's net/http transport.
-func (p *Pool) transportH2() *http.Transport {
-	p.h2.once.Do(func() { p.h2.transport = p.newTransport() })
-	return p.h2.transport
-}
-
+// newTransport returns what makes net/http's connections out of those that [Pool.open] has dialled. Its own round trips
+// are not used: they send a request a second time after errors that leave open whether the pod has seen the first.
 func (p *Pool) newTransport() *http.Transport {
+	dialled := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return ctx.Value(dialledKey{}).(net.Conn), nil
+	}
 	t := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			u, err := p.dial(ctx, nil)
-			if err != nil {
-				return nil, err
-			}
-			return &countingConn{Conn: u.Conn, raw: u.raw}, nil
-		},
-		TLSClientConfig:       p.cfg.TLS,
+		DialContext:           dialled,
+		DialTLSContext:        dialled,
 		DisableCompression:    true,
-		MaxIdleConns:          p.cfg.MaxIdle,
-		MaxIdleConnsPerHost:   p.cfg.MaxIdle,
 		IdleConnTimeout:       p.cfg.IdleTimeout,
-		TLSHandshakeTimeout:   p.cfg.ConnectTimeout * 5,
 		ExpectContinueTimeout: continueTimeout,
 		ReadBufferSize:        copyBufferBytes / 4,
 		Protocols:             new(http.Protocols),
@@ -84,10 +84,9 @@ func (p *Pool) newTransport() *http.Transport {
 	return t
 }
 
-// closeH2 closes the pool's net/http connections: idle ones now, others when their last stream has ended.
+// closeH2 closes the pool's net/http connections.
 func (p *Pool) closeH2() {
-	p.h2.closed.Store(true)
-	p.transportH2().CloseIdleConnections()
+	p.h2.close()
 	if !p.h1() {
 		p.upgrades().Close()
 	}
@@ -113,11 +112,16 @@ func (p *Pool) dialTLS(ctx context.Context, network, addr string) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
+	return p.encrypt(ctx, c, "http/1.1")
+}
+
+// encrypt makes c an encrypted connection that speaks one of protocols. It closes c on errors.
+func (p *Pool) encrypt(ctx context.Context, c net.Conn, protocols ...string) (*tls.Conn, error) {
 	cfg := &tls.Config{}
 	if p.cfg.TLS != nil {
 		cfg = p.cfg.TLS.Clone()
 	}
-	cfg.NextProtos = []string{"http/1.1"}
+	cfg.NextProtos = protocols
 	if cfg.ServerName == "" {
 		cfg.ServerName = p.cfg.Addr.Addr().String()
 	}
@@ -129,13 +133,6 @@ func (p *Pool) dialTLS(ctx context.Context, network, addr string) (net.Conn, err
 	return t, nil
 }
 
-// releaseH2 is called when a request has ended, so that a closed pool keeps no connection.
-func (p *Pool) releaseH2() {
-	if p.h2.closed.Load() {
-		p.h2.transport.CloseIdleConnections()
-	}
-}
-
 func (p *Pool) scheme() string {
 	if p.cfg.Protocol == endpoint.TLS {
 		return "https"
@@ -143,28 +140,41 @@ func (p *Pool) scheme() string {
 	return "http"
 }
 
-// multiplexes reports whether the pod's connections are, or may be, HTTP/2.
-func (p *Pool) multiplexes() bool { return p.cfg.Protocol != endpoint.H1 }
-
-// repeats reports whether net/http would send the request a second time, though the pod may have seen the first.
-func (p *Pool) repeats(o *outbound) bool {
-	if p.cfg.Protocol == endpoint.H2C {
-		return false
-	}
-	switch o.method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-		return true
-	}
-	_, key := o.header["Idempotency-Key"]
-	_, xkey := o.header["X-Idempotency-Key"]
-	return key || xkey
-}
-
-// countingConn counts what was written, so that a request can be known not to have gone out.
+// countingConn counts what was written, so that a request can be known not to have gone out, and notes how much of it
+// the pod had received when its end came.
 type countingConn struct {
 	net.Conn
 	raw     syscall.RawConn // nil when there is no usable descriptor
 	written atomic.Int64
+	acked   atomic.Int64 // 1 more than the bytes that the pod had acknowledged at its end; 0: no end came, or unknown
+	closed  func()
+
+	heard   atomic.Bool // something was read
+	settled atomic.Bool // what was read first was also looked at: on HTTP/2 the pod's settings
+	mu      sync.Mutex  // guards then
+	then    func()      // called once when settled
+}
+
+// whenSettled has f called once when the connection has settled: a burst must not share an HTTP/2 connection before the pod
+// has said how many streams it takes. What does not wait is called at once.
+func (c *countingConn) whenSettled(wait bool, f func()) {
+	c.mu.Lock()
+	c.then = f
+	c.mu.Unlock()
+	if !wait || c.settled.Load() {
+		c.settle()
+	}
+}
+
+func (c *countingConn) settle() {
+	c.settled.Store(true)
+	c.mu.Lock()
+	f := c.then
+	c.then = nil
+	c.mu.Unlock()
+	if f != nil {
+		f()
+	}
 }
 
 // stale reports that an idle connection was closed by the pod, or has bytes that nobody asked for. net/http reads
@@ -178,23 +188,37 @@ func (c *countingConn) stale() bool {
 	return s.peeked || err != nil
 }
 
+func (c *countingConn) Read(p []byte) (int, error) {
+	if c.heard.Load() && !c.settled.Load() {
+		c.settle()
+	}
+	n, err := c.Conn.Read(p)
+	c.heard.Store(true)
+	if errors.Is(err, io.EOF) && c.raw != nil {
+		s := sock{Conn: c.Conn, raw: c.raw}
+		if acked, ok := s.acked(); ok {
+			c.acked.Store(acked + 1)
+		}
+	}
+	return n, err
+}
+
+// unseen reports that the pod closed this connection before it had received anything beyond the first n bytes: see
+// [upConn.unseen].
+func (c *countingConn) unseen(n int64) bool {
+	acked := c.acked.Load()
+	return acked > 0 && acked-1 <= n
+}
+
 func (c *countingConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.written.Add(int64(n))
 	return n, err
 }
 
-func counting(c net.Conn) *countingConn {
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	counted, _ := c.(*countingConn)
-	return counted
-}
-
-func isHTTP2(c net.Conn, configured endpoint.Protocol) bool {
-	if t, ok := c.(*tls.Conn); ok {
-		return t.ConnectionState().NegotiatedProtocol == "h2"
-	}
-	return configured == endpoint.H2C
+// Close implements [net.Conn]. net/http may hold locks of its own, so closed must call nothing of it.
+func (c *countingConn) Close() error {
+	c.settle()
+	c.closed()
+	return c.Conn.Close()
 }

@@ -231,6 +231,54 @@ func TestRetryOfWhatWasNotSeen(t *testing.T) {
 	}
 }
 
+// TestRetryOfWhatWasNotSeenByHTTP is the same for connections that net/http reads: they note at the pod's end what it had
+// received.
+func TestRetryOfWhatWasNotSeenByHTTP(t *testing.T) {
+	for _, read := range []bool{false, true} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		p := NewPool(PoolConfig{Addr: netip.MustParseAddrPort(ln.Addr().String())})
+		defer p.Close()
+		u, err := p.dial(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &countingConn{Conn: u.Conn, raw: u.raw, closed: func() {}}
+		defer c.Close()
+		pod, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pod.Close()
+		send := func() {
+			if _, err := io.WriteString(c, "a request"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(pod, make([]byte, len("a request"))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send()
+		before := c.written.Load()
+		if read {
+			send()
+		}
+		pod.Close()
+		if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+			t.Fatalf("Read = %d, %v; want the end", n, err)
+		}
+		if !read {
+			_, _ = io.WriteString(c, "too late")
+		}
+		if got := c.unseen(before); got == read {
+			t.Errorf("the pod has read the second request: %v; unseen: %v", read, got)
+		}
+	}
+}
+
 func TestForwardToClosedPort(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

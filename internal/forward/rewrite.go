@@ -173,7 +173,7 @@ func (c *conn) responseField(b []byte, f *field, framing responseFraming) (keep 
 	case kindTransferEncoding:
 		return framing == frameRaw || framing == frameHead, nil
 	case kindContentLength:
-		return !f.drop && !c.resp.chunked, nil
+		return !f.drop && !c.resp.chunked && framing != frameNone, nil // RFC 9110, section 8.6
 	case kindTrailer:
 		return framing == frameRaw && !f.drop, nil
 	case kindUpgrade:

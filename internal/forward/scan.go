@@ -185,7 +185,7 @@ func validTarget(method, target []byte) bool {
 	case '*':
 		return len(target) == 1 && string(method) == "OPTIONS"
 	}
-	return len(authority(target)) > 0
+	return string(method) != "CONNECT" && len(authority(target)) > 0
 }
 
 // authority returns the authority of a target in absolute form, nil for the other forms.

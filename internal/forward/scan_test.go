@@ -83,6 +83,7 @@ var requestCases = []struct {
 	{"no version", "GET /\r\n\r\n", fault.BadRequest},
 	{"method with brace", "G{T / HTTP/1.1\r\nHost: a\r\n\r\n", fault.BadRequest},
 	{"connect", "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", fault.BadRequest},
+	{"connect in absolute form", "CONNECT http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", fault.BadRequest},
 	{"relative target", "GET a HTTP/1.1\r\nHost: a\r\n\r\n", fault.BadRequest},
 	{"user in target", "GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", fault.BadRequest},
 	{"garbage", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n", fault.BadRequest},

@@ -73,6 +73,7 @@ func TestFidelitySmuggling(t *testing.T) {
 		"method with a separator":         "GE(T / HTTP/1.1\r\nHost: a\r\n\r\n",
 		"relative target":                 "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
 		"CONNECT":                         "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n",
+		"CONNECT in absolute form":        "CONNECT http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
 		"CONNECT to a path":               "CONNECT /a HTTP/1.1\r\nHost: a:80\r\n\r\n",
 		"asterisk with GET":               "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
 		"user information in the target":  "GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
