@@ -14,11 +14,11 @@ import (
 // maxStreams is how many streams an HTTP/2 client may have open on one connection.
 const maxStreams = 250
 
-// uploadWindow is how many bytes of a request's body are taken before the body is read: what a parked upload costs. It is the
-// window that HTTP/2 begins with: below it net/http ends connections on which clients did not wait for its settings. A
-// connection has room for all its streams: if parked uploads used up what one that is served needs, its pod's slot would be
-// held until their deadline, and nobody would get on.
-const uploadWindow = 64 << 10
+// uploadWindow is how many bytes of a request's body are taken before the body is read: what a parked upload costs, and what
+// an upload moves in a round trip. 64 KiB, which HTTP/2 begins with, would halve both; below that net/http ends connections
+// on which clients did not wait for its settings. A connection has room for all its streams: if parked uploads used up what one
+// that is served needs, its pod's slot would be held until their deadline, and nobody would get on.
+const uploadWindow = 128 << 10
 
 // h2Server is the HTTP/2 half of a [Server]: net/http serves the connections that the core hands over. The zero
 // value is ready.

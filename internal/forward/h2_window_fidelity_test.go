@@ -51,7 +51,7 @@ func (f *framed) upload(stream uint32, n int, end bool) {
 // TestFidelityH2ParkedUploads parks a thousand uploads on four connections, each of which has sent all that it may: they
 // hold no more than their windows, and an upload that is served beside them is not held up.
 func TestFidelityH2ParkedUploads(t *testing.T) {
-	const conns, most = 4, 80 << 10
+	const conns, most = 4, 144 << 10
 	t.Cleanup(func() { // other tests look at the memory of this process, and pools keep what they have for two collections
 		debug.FreeOSMemory()
 		debug.FreeOSMemory()
