@@ -1,5 +1,6 @@
 // Command citest runs `go test` for CI: it prints what failed with its output, one line per package, and holds the
-// number of executed tests against a checked-in minimum. A skipped test or a suite that shrank is a failure.
+// number of executed tests against a checked-in minimum. A skipped test or a suite that shrank is a failure. At the end it says
+// again, in a few lines, what failed and what took long: logs are cut at their beginning.
 //
 //	citest -suite NAME -min FILE [-update] -- go test -race ./...
 //
@@ -8,12 +9,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +36,16 @@ type tally struct {
 	passed, failed int
 	skipped        []string
 	output         map[string]*strings.Builder // by package and test, until it passes
+	causes         []string                    // a line or a few for each test that failed
+	slow           []event                     // tests that took long
 }
+
+// What the end says.
+const (
+	slowest   = 5  // tests at most
+	slow      = 10 // seconds at least
+	causeSize = 4  // lines of a test that failed
+)
 
 func run(args []string, stdout, stderr io.Writer) int {
 	fs := flag.NewFlagSet("citest", flag.ContinueOnError)
@@ -46,6 +58,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	t, err := goTest(fs.Args(), stdout, stderr)
+	t.sum(stdout)
 	fmt.Fprintf(stdout, "%s: %d passed, %d failed, %d skipped\n", *suite, t.passed, t.failed, len(t.skipped))
 	if verdict := t.judge(err, *suite, *file, *update); verdict != nil {
 		fmt.Fprintln(stderr, "citest:", verdict)
@@ -98,6 +111,9 @@ func (t *tally) take(e event, stdout io.Writer) {
 }
 
 func (t *tally) end(e event, key string, stdout io.Writer) {
+	if e.Elapsed >= slow && e.Test != "" && !strings.Contains(e.Test, "/") {
+		t.slow = append(t.slow, e)
+	}
 	switch {
 	case e.Action == "fail" || e.Action == "build-fail":
 		if e.Test != "" {
@@ -105,6 +121,7 @@ func (t *tally) end(e event, key string, stdout io.Writer) {
 		}
 		if b := t.output[key]; b != nil {
 			fmt.Fprint(stdout, b.String())
+			t.blame(e, b.String())
 		}
 	case e.Test == "" && e.Action == "pass":
 		fmt.Fprintf(stdout, "ok   %s %.1fs\n", e.Package, e.Elapsed)
@@ -116,6 +133,34 @@ func (t *tally) end(e event, key string, stdout io.Writer) {
 		t.passed++
 	}
 	delete(t.output, key)
+}
+
+// complaint is a line that t.Error and the like, a panic or the race detector write.
+var complaint = regexp.MustCompile(`^\s*\w+_test\.go:\d+: |^panic: |^fatal error: |^WARNING: DATA RACE`)
+
+// blame keeps the lines in which a test that failed says why, without the logs around them.
+func (t *tally) blame(e event, output string) {
+	if e.Test == "" {
+		return
+	}
+	lines := []string{"failed: " + e.Package + " " + e.Test}
+	for l := range strings.Lines(output) {
+		if complaint.MatchString(l) && len(lines) <= causeSize {
+			lines = append(lines, strings.TrimRight(l, "\n"))
+		}
+	}
+	t.causes = append(t.causes, strings.Join(lines, "\n"))
+}
+
+// sum says again what matters.
+func (t *tally) sum(stdout io.Writer) {
+	slices.SortStableFunc(t.slow, func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
+	for _, e := range t.slow[:min(slowest, len(t.slow))] {
+		fmt.Fprintf(stdout, "slow: %s %.0fs\n", e.Test, e.Elapsed)
+	}
+	for _, c := range t.causes {
+		fmt.Fprintln(stdout, c)
+	}
 }
 
 // judge says what is wrong with the run, nil when nothing is.

@@ -51,3 +51,28 @@ func TestUpdateWritesTheCount(t *testing.T) {
 		t.Errorf("file = %q, %v, want %q", got, err, "unit 3\n")
 	}
 }
+
+// TestSumSaysWhatFailed: after all logs, in a few lines, with what took long.
+func TestSumSaysWhatFailed(t *testing.T) {
+	tl := &tally{output: map[string]*strings.Builder{}}
+	var all, end strings.Builder
+	for _, e := range []event{
+		{Action: "output", Package: "p", Test: "A", Output: "=== RUN A\n"},
+		{Action: "output", Package: "p", Test: "A", Output: "    a_test.go:7: it is 3, want 4\n"},
+		{Action: "output", Package: "p", Test: "A", Output: "    log of a pod, very long\n"},
+		{Action: "fail", Package: "p", Test: "A", Elapsed: 20},
+		{Action: "output", Package: "p", Test: "B", Output: "    b_test.go:7: only a note\n"},
+		{Action: "pass", Package: "p", Test: "B", Elapsed: 30},
+		{Action: "pass", Package: "p", Test: "B/part", Elapsed: 30},
+		{Action: "pass", Package: "p", Test: "C", Elapsed: slow - 1},
+		{Action: "output", Package: "p", Test: "D", Output: "panic: a bug\n"},
+		{Action: "fail", Package: "p", Test: "D"},
+	} {
+		tl.take(e, &all)
+	}
+	tl.sum(&end)
+	const want = "slow: B 30s\nslow: A 20s\nfailed: p A\n    a_test.go:7: it is 3, want 4\nfailed: p D\npanic: a bug\n"
+	if end.String() != want {
+		t.Errorf("the end says\n%s, want\n%s", end.String(), want)
+	}
+}
