@@ -160,6 +160,21 @@ func TestNoPodInTimeIsATimeout(t *testing.T) {
 	}
 }
 
+// TestStreamsLastLongerThanTheTimeout, which bounds the time until the response begins.
+func TestStreamsLastLongerThanTheTimeout(t *testing.T) {
+	p, url := serving(t)
+	p.Put(knative.Revision{ID: cart, Timeout: 50 * time.Millisecond})
+	p.tell(t, podOf(t, "a", endpoint.Ready, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "first ")
+		w.(http.Flusher).Flush()
+		<-time.After(150 * time.Millisecond)
+		_, _ = io.WriteString(w, "last")
+	}))
+	if status, body, _ := get(t, url); status != 200 || body != "first last" {
+		t.Errorf("%d %q, want the whole stream", status, body)
+	}
+}
+
 // TestMetricsAsKnativesDashboardsReadThem: names and labels of Knative's activator.
 func TestMetricsAsKnativesDashboardsReadThem(t *testing.T) {
 	registry := prometheus.NewRegistry()

@@ -33,7 +33,7 @@ func (p *plane) Put(r knative.Revision) {
 		QueueLimit:           p.queueLimit,
 		QueueDeadline:        r.Timeout,
 		QueueTimeout:         true,
-		Timeouts:             forward.Timeouts{Total: r.Timeout, FirstByte: r.ResponseStart, Idle: r.Idle},
+		Timeouts:             forward.Timeouts{Total: r.Timeout, Streams: true, FirstByte: r.ResponseStart, Idle: r.Idle},
 	})
 }
 

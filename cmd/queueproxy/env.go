@@ -58,6 +58,7 @@ type settings struct {
 	TLSCurves     string `env:"QUEUE_PROXY_TLS_CURVE_PREFERENCES"`
 
 	ReadinessPaced bool `env:"ROUSE_READINESS_PACED"`
+	WholeTimeout   bool `env:"ROUSE_WHOLE_TIMEOUT"`
 
 	RevisionUID  string        `env:"ROUSE_REVISION_UID"`
 	BindAddress  string        `env:"ROUSE_BIND_ADDRESS" envDefault:"::"`
@@ -253,6 +254,7 @@ func (s *settings) sidecar() queueproxy.SidecarConfig {
 			ContainerConcurrency: s.ContainerConcurrency,
 			Timeouts: forward.Timeouts{
 				Total:     time.Duration(s.TimeoutSeconds) * time.Second,
+				Streams:   !s.WholeTimeout,
 				FirstByte: time.Duration(s.ResponseStartSeconds) * time.Second,
 				Idle:      time.Duration(s.IdleSeconds) * time.Second,
 			},

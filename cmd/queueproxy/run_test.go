@@ -226,6 +226,19 @@ func TestPortThatIsTaken(t *testing.T) {
 	}
 }
 
+// TestWholeTimeout: Knative's timeout bounds the time until the response begins, Rouse's the whole request.
+func TestWholeTimeout(t *testing.T) {
+	for value, streams := range map[string]bool{"": true, "ROUSE_WHOLE_TIMEOUT=false": true, "ROUSE_WHOLE_TIMEOUT=true": false} {
+		s, err := load(environ("127.0.0.1:1", value))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.sidecar().Proxy.Timeouts; got.Total != 30*time.Second || got.Streams != streams {
+			t.Errorf("%q: %+v, want streams to last longer: %v", value, got, streams)
+		}
+	}
+}
+
 // TestVariablesWithoutEffectAreNamed at level debug, with the reason.
 func TestVariablesWithoutEffectAreNamed(t *testing.T) {
 	r := start(t, environ("127.0.0.1:1", "SERVING_LOGGING_LEVEL=debug", "TRACING_CONFIG_BACKEND=zipkin", "METRICS_DOMAIN="))

@@ -121,7 +121,9 @@ func (c *conn) expired(d deadline) {
 		c.ctl.waitOver = true
 		c.waiter.Cancel(fault.QueueDeadline)
 	case dlTotal:
-		c.interruptLocked(fault.TimeoutTotal)
+		if !c.timeouts.Streams || !c.begun.Load() {
+			c.interruptLocked(fault.TimeoutTotal)
+		}
 	case dlFirst:
 		if !c.begun.Load() {
 			c.interruptLocked(fault.TimeoutFirstByte)

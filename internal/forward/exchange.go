@@ -96,6 +96,7 @@ type Exchange interface {
 // Timeouts limits one request; 0 means no limit. None cuts an upgraded connection, except Tunnel.
 type Timeouts struct {
 	Total     time.Duration // whole request, from Forward to the last byte
+	Streams   bool          // Total is over once the response has begun, as in Knative: a stream may last longer
 	FirstByte time.Duration // until the response begins
 	Idle      time.Duration // since a byte last moved in either direction
 	Tunnel    time.Duration // upgraded connections: since a byte last moved in either direction

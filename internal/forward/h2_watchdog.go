@@ -90,7 +90,7 @@ func (d *watchdog) next() (fault.Cause, time.Time) {
 			cause, at = c, t
 		}
 	}
-	if d.limits.Total > 0 {
+	if d.limits.Total > 0 && (!d.limits.Streams || !d.began) {
 		sooner(fault.TimeoutTotal, d.start.Add(d.limits.Total))
 	}
 	if d.limits.FirstByte > 0 && !d.began {

@@ -2,11 +2,15 @@ package forward
 
 import (
 	"errors"
+	"fmt"
+	"io"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/rousehq/rouse/breaker"
+	"github.com/rousehq/rouse/internal/endpoint"
 	"github.com/rousehq/rouse/internal/fault"
 )
 
@@ -69,6 +73,41 @@ func TestFidelityTimeouts(t *testing.T) {
 			})
 		}
 	}
+	for _, inbound2 := range []bool{false, true} {
+		for _, proto := range []endpoint.Protocol{endpoint.H1, endpoint.H2C} {
+			bubble(t, fmt.Sprintf("a stream lasts longer: h2 %v, to a pod of %v", inbound2, proto), func(t *testing.T) {
+				a := goAppOn(t, listen(t, true), func(w http.ResponseWriter, _ *http.Request) {
+					_, _ = io.WriteString(w, "abc")
+					w.(http.Flusher).Flush()
+					time.Sleep(5 * short)
+					_, _ = io.WriteString(w, "def")
+				})
+				o := set(Timeouts{Total: short, Streams: true})
+				o.pool.Protocol = proto
+				p := newProxy(t, a, o)
+				res, err := p.client(inbound2).Get(p.url("/"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer res.Body.Close()
+				if b, err := io.ReadAll(res.Body); err != nil || string(b) != "abcdef" {
+					t.Errorf("body = %q, %v", b, err)
+				}
+				p.wantCause(fault.None)
+			})
+		}
+	}
+	bubble(t, "a request that streams nothing", func(t *testing.T) {
+		a := newMemApp(t)
+		p := newProxy(t, a, set(Timeouts{Total: short, Streams: true}))
+		client := p.dial()
+		client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		pod := a.accept()
+		pod.head()
+		client.wantHead("HTTP/1.1 504 ")
+		pod.wantEnd()
+		p.wantCause(fault.TimeoutTotal)
+	})
 	bubble(t, "response start says nothing about the rest", func(t *testing.T) {
 		a := newMemApp(t)
 		p := newProxy(t, a, set(Timeouts{FirstByte: short}))

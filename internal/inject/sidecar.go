@@ -121,6 +121,7 @@ func (p *plan) env() []envVar {
 		plain("QUEUE_SERVING_PORT", strconv.Itoa(p.ports.Serving)),
 		plain("USER_PORT", strconv.Itoa(p.app.port)),
 		plain("REVISION_TIMEOUT_SECONDS", strconv.Itoa(int(p.config.Timeout.V.Seconds()))),
+		plain("ROUSE_WHOLE_TIMEOUT", "true"),
 		plain("REVISION_RESPONSE_START_TIMEOUT_SECONDS", strconv.Itoa(int(p.config.ResponseStartTimeout.V.Seconds()))),
 		plain("REVISION_IDLE_TIMEOUT_SECONDS", strconv.Itoa(int(p.config.IdleTimeout.V.Seconds()))),
 		plain("SERVING_READINESS_PROBE", p.probe.json),

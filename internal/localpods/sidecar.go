@@ -77,7 +77,7 @@ func knativeEnv(pod SidecarPod, ports SidecarPorts) []string {
 		"CONTAINER_CONCURRENCY=" + strconv.Itoa(s.ContainerConcurrency),
 		"QUEUE_SERVING_PORT=" + strconv.Itoa(int(ports.Serving)),
 		"USER_PORT=" + strconv.Itoa(int(pod.App.Port())),
-		"REVISION_TIMEOUT_SECONDS=" + seconds(s.Timeout),
+		"REVISION_TIMEOUT_SECONDS=" + seconds(s.Timeout), "ROUSE_WHOLE_TIMEOUT=true",
 		"REVISION_RESPONSE_START_TIMEOUT_SECONDS=" + seconds(s.ResponseStartTimeout),
 		"REVISION_IDLE_TIMEOUT_SECONDS=" + seconds(s.IdleTimeout),
 		"SERVING_NAMESPACE=" + s.Revision.Namespace,
