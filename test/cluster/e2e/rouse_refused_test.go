@@ -105,6 +105,9 @@ func TestRouseAnotherRangeOfPorts(t *testing.T) {
 		if r := c.Get(url + "/"); r.Status != 200 {
 			t.Errorf("a request meanwhile: %d %q", r.Status, r.Body)
 		}
+		if err := rolled(c, "autoscaler"); err != nil { // until then an instance of the former range may move it back
+			return err
+		}
 		list, err := c.Client.DiscoveryV1().EndpointSlices(c.Namespace).List(c.Context, metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=hello"})
 		if err != nil {
 			return err
@@ -114,20 +117,37 @@ func TestRouseAnotherRangeOfPorts(t *testing.T) {
 				return fmt.Errorf("slice %s has ports %v", s.Name, s.Ports)
 			}
 		}
+		former, present := 0, 0
+		for port, holder := range portBook(t, c) {
+			n, err := strconv.Atoi(port)
+			switch released := strings.Contains(holder, " released "); {
+			case err != nil || !strings.HasPrefix(holder, c.Namespace+"/hello/"):
+			case n >= 20000 && released:
+				former++
+			case n < 20000 && !released:
+				present++
+			}
+		}
+		if former != 1 || present != 1 {
+			return fmt.Errorf("the book says %v, want a port of the new range, and the former one in quarantine", portBook(t, c))
+		}
 		return nil
 	})
-	former := 0
-	for port, holder := range portBook(t, c) {
-		if n, err := strconv.Atoi(port); err == nil && n >= 20000 && strings.Contains(holder, "/hello/") && strings.Contains(holder, " released ") {
-			former++
-		}
-	}
-	if former != 1 {
-		t.Errorf("the book says %v, want the former port in quarantine", portBook(t, c))
-	}
 	for range 20 {
 		if r := c.Get(url + "/"); r.Status != 200 {
 			t.Errorf("a request afterwards: %d %q", r.Status, r.Body)
 		}
 	}
+}
+
+// rolled says why a StatefulSet's pods are not all of its newest template.
+func rolled(c *harness.Cluster, name string) error {
+	set, err := c.Client.AppsV1().StatefulSets(c.Namespace).Get(c.Context, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if s := set.Status; s.ObservedGeneration != set.Generation || s.UpdatedReplicas != *set.Spec.Replicas || s.ReadyReplicas != *set.Spec.Replicas {
+		return fmt.Errorf("%d of %d pods of %s are new, %d ready", s.UpdatedReplicas, *set.Spec.Replicas, name, s.ReadyReplicas)
+	}
+	return nil
 }
