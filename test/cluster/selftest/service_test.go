@@ -240,6 +240,15 @@ func TestAPIServerAway(t *testing.T) {
 	c.Start(harness.APIServer)
 	c.Scale("web", 2)
 	c.WaitDeployment("web", 2)
+	// Watches come back one by one, as their back-off ends: other tests need that of the name server.
+	c.Apply(`{apiVersion: v1, kind: Service, metadata: {name: later}, spec: {selector: {app: web}, ports: [{port: 80}]}}`)
+	c.Eventually(time.Minute, "a Service that was made since resolves", func() error {
+		out, err := c.Kubectl("exec", c.Pods("app=web")[0].Name, "--", "getent", "ahosts", "later")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
 }
 
 func TestNodeLease(t *testing.T) {
